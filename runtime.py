@@ -1,0 +1,308 @@
+"""What the scripts share: how they start and fail, the device they use, and the model folder.
+
+A model folder is what train.py writes and evaluate.py and predict.py read: checkpoints
+`model.ckpt-<step>.*`, the best of them in `best/`, and `model.json`, which says everything about
+the network and the classes, so that nobody has to type it again.
+"""
+
+import argparse
+import collections
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+
+MODEL_VERSION = 1  # of model.json
+
+
+class UserError(Exception):
+    """A mistake of the user's: shown as one line, never as a traceback. Exit status 1."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """A mistake in the command line. Exit status 2."""
+
+    exit_status = 2
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM asked the process to end. Exit status 128 + the signal's number."""
+
+    def __init__(self, signal_number):
+        super().__init__(signal_number)
+        self.exit_status = 128 + signal_number
+
+
+# --- TensorFlow ------------------------------------------------------------------------------------
+
+
+class _TensorFlow:
+    """`tensorflow.compat.v1`, imported at first use.
+
+    The import takes seconds; `--help` and a mistake in the command line should not wait for it.
+    """
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("tensorflow.compat.v1"), name)
+
+
+tf = _TensorFlow()
+
+
+def quiet(options):
+    """Keep TensorFlow's own messages to itself unless --verbose; call before its first use."""
+    if not options.verbose:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def start(options):
+    """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
+
+    Raises:
+        UsageError: --device names a GPU that TensorFlow does not see.
+    """
+    quiet(options)
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    elif options.device != "auto":
+        index = int(options.device[len("gpu:") :])
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
+
+    if gpus():
+        say("device: %d GPU%s" % (len(gpus()), "s" if len(gpus()) > 1 else ""))
+        return
+    if options.device not in ("auto", "cpu"):
+        raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
+    say("device: CPU, %d cores" % os.cpu_count())
+    if options.device == "auto" and tf.test.is_built_with_cuda():
+        say(
+            "warning: this TensorFlow is built for GPUs and sees none (it needs CUDA 10.0 and cuDNN 7)"
+        )
+
+
+def gpus():
+    """The GPUs that TensorFlow sees."""
+    return tf.config.experimental.list_physical_devices("GPU")
+
+
+def data_format():
+    """The layout that convolutions are fastest in; checkpoints are the same in both."""
+    return "NCHW" if gpus() else "NHWC"
+
+
+def session_config():
+    """GPU memory grows as needed instead of being taken whole."""
+    return tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
+
+
+# --- the command line ------------------------------------------------------------------------------
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Shows defaults in --help, answers a mistake in one line, knows --device and --verbose."""
+
+    def __init__(self, doc):
+        super().__init__(
+            description=doc.split("\n")[0],
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+        group = self.add_argument_group("machine")
+        group.add_argument(
+            "--device",
+            type=device,
+            default="auto",
+            metavar="{auto,cpu,gpu:0,...}",
+            help="where to compute",
+        )
+        group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
+
+    def error(self, message):
+        self.exit(2, "%s: error: %s\n" % (self.prog, message))
+
+
+def device(text):
+    """An argparse type: auto, cpu or gpu:<number>."""
+    if not re.match(r"(auto|cpu|gpu:\d+)\Z", text):
+        raise argparse.ArgumentTypeError("%r is none of auto, cpu, gpu:0, gpu:1, ..." % text)
+    return text
+
+
+def number(kind, low, high=float("inf")):
+    """An argparse type: a number of type `kind` (int or float) from `low` to `high`."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            limits = (
+                "from %g to %g" % (low, high) if high < float("inf") else "of at least %g" % low
+            )
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError("%r is not %s %s" % (text, what, limits))
+        return value
+
+    return parse
+
+
+def say(line):
+    """What is not a result goes to standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(main):
+    """End the process with the exit status of `main()`, or of the exception that it ended with."""
+
+    def stop(signal_number, frame):
+        raise Stopped(signal_number)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    # A file name need not be text.
+    sys.stdin.reconfigure(errors="surrogateescape")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    program = os.path.basename(sys.argv[0])
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        say("%s: error: %s" % (program, error))
+        status = error.exit_status
+    except Stopped as stopped:
+        say("%s: stopped" % program)
+        status = stopped.exit_status
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        say("%s: error: %s" % (program, error))
+        status = 1
+    sys.exit(status)
+
+
+# --- the model folder ------------------------------------------------------------------------------
+
+# folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
+# str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize.
+Model = collections.namedtuple("Model", "folder checkpoint network classes image_size normalize")
+
+
+def load_model(path):
+    """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
+
+    Raises:
+        UserError: there is no such model, or it was written by another version of the suite.
+    """
+    folder, checkpoint = path, None
+    if os.path.exists(path + ".index"):
+        folder, checkpoint = os.path.dirname(path) or ".", path
+    elif not os.path.isdir(path):
+        raise UserError("%s: no such model folder or checkpoint; train.py makes one" % path)
+    for candidate in (folder, os.path.dirname(os.path.abspath(folder))):
+        if os.path.exists(os.path.join(candidate, "model.json")):
+            folder, start_at = candidate, folder
+            break
+    else:
+        raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
+    description = read_json(os.path.join(folder, "model.json"), MODEL_VERSION, "train.py")
+    if not checkpoint:
+        checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(
+            start_at
+        )
+    if not checkpoint:
+        raise UserError(
+            "%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path
+        )
+    fields = ("network", "classes", "image_size", "normalize")
+    return Model(folder, checkpoint, *(description[field] for field in fields))
+
+
+def latest_checkpoint(folder):
+    """The checkpoint that the folder's `checkpoint` file points to, or None."""
+    try:
+        return tf.train.latest_checkpoint(folder)
+    except tf.errors.OpError:
+        return None
+
+
+def checkpoint_step(checkpoint):
+    """The step in a checkpoint's name: 2000 for models/resnet/model.ckpt-2000."""
+    return int(checkpoint.rpartition("-")[2])
+
+
+def logits(images, network, classes, is_train, **options):
+    """The network that model.json describes, over normalised pictures.
+
+    Args:
+        images: float32 [batch, size, size, 3].
+        network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}.
+        options: more options of resnet.inference.
+    """
+    import resnet  # here, because TensorFlow comes with it
+
+    demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
+    if data_format() == "NCHW":
+        images = tf.transpose(images, [0, 3, 1, 2])
+    return resnet.inference(
+        images,
+        demos["layer_%d" % network["layers"]],
+        len(classes),
+        is_train,
+        network["shortcut"],
+        network["preactivation"],
+        data_format=data_format(),
+        **options,
+    )
+
+
+def restore(model, images):
+    """Build the model's network over `images` and restore its weights.
+
+    Returns:
+        A session on the default graph, and the float32 probabilities [batch, classes].
+    Raises:
+        UserError: the checkpoint is damaged or does not fit model.json.
+    """
+    probabilities = tf.nn.softmax(logits(images, model.network, model.classes, is_train=False))
+    session = tf.Session(config=session_config())
+    try:
+        tf.train.Saver(tf.global_variables()).restore(session, model.checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError("%s: cannot be restored: %s" % (model.checkpoint, reason)) from error
+    return session, probabilities
+
+
+# --- JSON files with a version -----------------------------------------------------------------------
+
+
+def write_json(path, content):
+    """Write the dict `content` whole or not at all."""
+    with open(path + ".partial", "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+    os.replace(path + ".partial", path)
+
+
+def read_json(path, version, maker):
+    """The dict in a file that `maker` wrote with this format version, or a UserError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        found = content.get("format_version")
+    except (ValueError, AttributeError) as error:
+        raise UserError("%s: damaged, not JSON; write it again with %s" % (path, maker)) from error
+    if found != version:
+        raise UserError(
+            "%s: format version %s, this suite reads %s; write it again with %s"
+            % (path, found, version, maker)
+        )
+    return content
