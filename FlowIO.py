@@ -44,7 +44,7 @@ class BadPicture(Exception):
     """A file that cannot be used; the message says why."""
 
 
-# --- from a picture file to JPEG bytes ------------------------------------------------------------
+# --- from a picture file to JPEG bytes ----------------------------------------
 
 
 def read_file(path):
@@ -126,7 +126,7 @@ def to_rgb(image):
     return image.convert("RGB")
 
 
-# --- from JPEG bytes to the network's input --------------------------------------------------------
+# --- from JPEG bytes to the network's input ----------------------------------------
 
 
 def decode(jpeg, image_size, normalize_as):
@@ -142,9 +142,7 @@ def decode(jpeg, image_size, normalize_as):
     """
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     side = crop_side(shape, image_size)
-    return normalize(
-        crop_and_resize(jpeg, (shape - side) // 2, [side, side], image_size), normalize_as
-    )
+    return normalize(crop_and_resize(jpeg, (shape - side) // 2, [side, side], image_size), normalize_as)
 
 
 def decode_augmented(jpeg, image_size, normalize_as, augment):
@@ -190,9 +188,7 @@ def crop_and_resize(jpeg, offset, size, image_size):
     """Decode only the window at `offset`, [top, left], of `size`; float32, 0..255."""
     window = tf.stack([offset[0], offset[1], size[0], size[1]])
     pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
-    pixels = tf.image.resize_bilinear(
-        pixels[tf.newaxis], [image_size, image_size], half_pixel_centers=True
-    )
+    pixels = tf.image.resize_bilinear(pixels[tf.newaxis], [image_size, image_size], half_pixel_centers=True)
     return pixels[0]
 
 
@@ -203,7 +199,7 @@ def normalize(pixels, normalize_as):
     return tf.image.per_image_standardization(pixels)
 
 
-# --- from TFRecords to batches ------------------------------------------------------------------------
+# --- from TFRecords to batches ----------------------------------------
 
 # folder: str; classes: list of str in index order; image_size: int; counts: {split: {class: n}}.
 Records = collections.namedtuple("Records", "folder classes image_size counts")
@@ -264,9 +260,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
                 "image/filename": tf.FixedLenFeature([], tf.string),
             },
         )
-        image = decode_augmented(
-            fields["image/encoded"], records.image_size, normalize_as, augment or "none"
-        )
+        image = decode_augmented(fields["image/encoded"], records.image_size, normalize_as, augment or "none")
         return {
             "image": image,
             "label": fields["image/class/label"],
@@ -275,9 +269,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
 
     training = augment is not None
     names = shard_names(split, shard_count(count(records, split)))
-    files = tf.data.Dataset.from_tensor_slices(
-        [os.path.join(records.folder, name) for name in names]
-    )
+    files = tf.data.Dataset.from_tensor_slices([os.path.join(records.folder, name) for name in names])
     if training:
         files = files.shuffle(len(names), seed=seed)
         examples = files.interleave(
@@ -292,7 +284,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
     return pictures.batch(batch_size, drop_remainder=training).prefetch(2)
 
 
-# --- converting a folder --------------------------------------------------------------------------------
+# --- converting a folder ----------------------------------------
 
 # A file to convert. given: the split that the user's folders give it, or None; label: class index;
 # filename: relative to the data set's folder.
@@ -324,9 +316,7 @@ def main():
 def parse_options(arguments=None):
     parser = runtime.ArgumentParser(__doc__)
     number = runtime.number
-    parser.add_argument(
-        "--dataset", default="data/dataset", help="folder with one folder per class"
-    )
+    parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(
         "--image_size",
@@ -334,9 +324,7 @@ def parse_options(arguments=None):
         default=224,
         help="pixels that the network will see",
     )
-    parser.add_argument(
-        "--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on"
-    )
+    parser.add_argument("--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on")
     parser.add_argument(
         "--val_ratio",
         type=number(float, 0, 1),
@@ -369,9 +357,7 @@ def list_sources(dataset):
         UserError: no such folder, fewer than two class folders, or names that are not text.
     """
     if not os.path.isdir(dataset):
-        raise UserError(
-            "%s: no such folder; --dataset names one that holds a folder per class" % dataset
-        )
+        raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
     tops = list_folders(dataset)
     given = [split for split in SPLITS if split in tops] if set(tops) <= set(SPLITS) else []
     if given and "train" not in given:
@@ -391,9 +377,7 @@ def list_sources(dataset):
         )
     for name in classes:
         if not is_text(name):
-            raise UserError(
-                "%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name)
-            )
+            raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
     sources = []
     for parent in parents:
         for label, name in enumerate(classes):
@@ -445,9 +429,7 @@ def encode_all(sources, spool, options):
     pictures, skipped = [], []
     with ThreadPool(options.workers) as pool:
         results = pool.imap(work, sources)
-        for source, reason, jpeg, place in tqdm(
-            results, "convert", len(sources), unit="img", disable=None
-        ):
+        for source, reason, jpeg, place in tqdm(results, "convert", len(sources), unit="img", disable=None):
             if reason:
                 skipped.append((source, reason))
                 continue
@@ -472,9 +454,7 @@ def check_classes(classes, pictures, skipped, dataset):
     for label, name in enumerate(classes):
         if label not in usable:
             reasons = [reason for source, reason in skipped if source.label == label]
-            why = (
-                "%d files, the first: %s" % (len(reasons), reasons[0]) if reasons else "it is empty"
-            )
+            why = "%d files, the first: %s" % (len(reasons), reasons[0]) if reasons else "it is empty"
             raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
 
 
@@ -495,14 +475,14 @@ def assign_splits(pictures, train_ratio, val_ratio):
     for members in by_label.values():
         members.sort(key=order)
         for i, picture in enumerate(members):
-            if i == 0 or picture.position < train_ratio:
-                split = "train"
-            elif test_wanted and (
-                i == len(members) - 1 or picture.position >= train_ratio + val_ratio
-            ):
+            if test_wanted and i > 0 and i == len(members) - 1:
                 split = "test"
-            else:
+            elif i == 0 or picture.position < train_ratio:
+                split = "train"
+            elif picture.position < train_ratio + val_ratio or not test_wanted:
                 split = "val"
+            else:
+                split = "test"
             splits[split].append(picture)
     for split in SPLITS:
         splits[split].sort(key=order)

@@ -46,9 +46,7 @@ def main():
 
 def parse_options(arguments=None):
     parser = runtime.ArgumentParser(__doc__)
-    parser.add_argument(
-        "--model", default="models/resnet", help="model folder, or one checkpoint in it"
-    )
+    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--split", choices=FlowIO.SPLITS, default="test", help="which pictures")
     parser.add_argument(
@@ -170,9 +168,7 @@ def write_report(folder, results, filenames, labels, probabilities, classes):
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
-    mistakes = [
-        (filenames[i], classes[labels[i]], classes[predicted[i]], confidence[i]) for i in wrong
-    ]
+    mistakes = [(filenames[i], classes[labels[i]], classes[predicted[i]], confidence[i]) for i in wrong]
     templates = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
     html = templates.get_template("report.html").render(results=results, mistakes=mistakes)
     path = os.path.join(folder, "report.html")
@@ -190,17 +186,12 @@ def print_results(results, folder):
         )
     low, high = results["accuracy_ci95"]
     print(
-        "accuracy %.4f on %d %s pictures (95%% interval %.4f to %.4f), top %d: %.4f"
-        % (
-            results["accuracy"],
-            results["n"],
-            results["split"],
-            low,
-            high,
-            results["top_k"]["k"],
-            results["top_k"]["accuracy"],
-        )
+        "accuracy %.4f on %d %s pictures (95%% interval %.4f to %.4f)"
+        % (results["accuracy"], results["n"], results["split"], low, high)
     )
+    top_k = results["top_k"]
+    if top_k["k"] < len(results["per_class"]):
+        print("right class among the first %d: %.4f" % (top_k["k"], top_k["accuracy"]))
     say("wrote evaluation.json, predictions.csv and report.html to %s" % folder)
 
 

@@ -37,12 +37,8 @@ def main():
 
 def parse_options(arguments=None):
     parser = runtime.ArgumentParser(__doc__)
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin"
-    )
-    parser.add_argument(
-        "--model", default="models/resnet", help="model folder, or one checkpoint in it"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
+    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--top", type=runtime.number(int, 1), default=3, help="classes to name")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.add_argument(
@@ -84,9 +80,7 @@ def batches(items, size):
 def build(model):
     """A function from a list of JPEG bytes to float32 probabilities [len(list), classes]."""
     jpegs = tf.placeholder(tf.string, [None])
-    images = tf.map_fn(
-        lambda jpeg: FlowIO.decode(jpeg, model.image_size, model.normalize), jpegs, tf.float32
-    )
+    images = tf.map_fn(lambda jpeg: FlowIO.decode(jpeg, model.image_size, model.normalize), jpegs, tf.float32)
     session, probabilities = runtime.restore(model, images)
     return lambda batch: session.run(probabilities, {jpegs: batch}) if batch else []
 
@@ -105,9 +99,7 @@ def show(path, answer, as_json):
     elif isinstance(answer, str):
         say("%s: %s" % (path, answer))
     else:
-        names = ", ".join(
-            "%s %.1f%%" % (each["label"], 100 * each["probability"]) for each in answer
-        )
+        names = ", ".join("%s %.1f%%" % (each["label"], 100 * each["probability"]) for each in answer)
         print("%s: %s" % (path, names), flush=True)
 
 

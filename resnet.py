@@ -77,9 +77,7 @@ def depthFilling(input_tensor, depth, data_format="NHWC"):
     """
     missing = depth - _channels(input_tensor, data_format)
     if missing < 0:
-        raise ValueError(
-            "depthFilling cannot reduce %s to %d channels" % (input_tensor.shape, depth)
-        )
+        raise ValueError("depthFilling cannot reduce %s to %d channels" % (input_tensor.shape, depth))
     paddings = [[0, 0]] * 4
     paddings[_channel_axis(data_format)] = [missing // 2, missing - missing // 2]
     return tf.pad(input_tensor, paddings)
@@ -163,9 +161,7 @@ def bottleneck(
     if shortcut == "projection_all" or (shortcut == "projection" and deepens):
         normalizer = None if preactivation else normalizer_fn
         with tf.variable_scope("shortcut"):
-            identity = convolve(
-                data, output_depth, 1, stride, activation_fn=None, normalizer_fn=normalizer
-            )
+            identity = convolve(data, output_depth, 1, stride, activation_fn=None, normalizer_fn=normalizer)
     else:
         if deepens:
             identity = depthFilling(identity, output_depth, data_format)

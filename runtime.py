@@ -37,7 +37,7 @@ class Stopped(BaseException):
         self.exit_status = 128 + signal_number
 
 
-# --- TensorFlow ------------------------------------------------------------------------------------
+# --- TensorFlow ----------------------------------------
 
 
 class _TensorFlow:
@@ -81,9 +81,7 @@ def start(options):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say("device: CPU, %d cores" % os.cpu_count())
     if options.device == "auto" and tf.test.is_built_with_cuda():
-        say(
-            "warning: this TensorFlow is built for GPUs and sees none (it needs CUDA 10.0 and cuDNN 7)"
-        )
+        say("warning: this TensorFlow is built for GPUs and sees none (it needs CUDA 10.0 and cuDNN 7)")
 
 
 def gpus():
@@ -101,7 +99,7 @@ def session_config():
     return tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
 
 
-# --- the command line ------------------------------------------------------------------------------
+# --- the command line ----------------------------------------
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -143,9 +141,7 @@ def number(kind, low, high=float("inf")):
         except ValueError:
             value = None
         if value is None or not low <= value <= high:
-            limits = (
-                "from %g to %g" % (low, high) if high < float("inf") else "of at least %g" % low
-            )
+            limits = "from %g to %g" % (low, high) if high < float("inf") else "of at least %g" % low
             what = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError("%r is not %s %s" % (text, what, limits))
         return value
@@ -188,7 +184,7 @@ def run(main):
     sys.exit(status)
 
 
-# --- the model folder ------------------------------------------------------------------------------
+# --- the model folder ----------------------------------------
 
 # folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
 # str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize.
@@ -214,13 +210,9 @@ def load_model(path):
         raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
     description = read_json(os.path.join(folder, "model.json"), MODEL_VERSION, "train.py")
     if not checkpoint:
-        checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(
-            start_at
-        )
+        checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(start_at)
     if not checkpoint:
-        raise UserError(
-            "%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path
-        )
+        raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
     fields = ("network", "classes", "image_size", "normalize")
     return Model(folder, checkpoint, *(description[field] for field in fields))
 
@@ -281,7 +273,7 @@ def restore(model, images):
     return session, probabilities
 
 
-# --- JSON files with a version -----------------------------------------------------------------------
+# --- JSON files with a version ----------------------------------------
 
 
 def write_json(path, content):

@@ -26,9 +26,7 @@ def main():
     options = parse_options()
     records = FlowIO.load_records(options.data)
     if not FlowIO.count(records, "train"):
-        raise UserError(
-            "%s: no training pictures; make other records with FlowIO.py" % options.data
-        )
+        raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
     runtime.start(options)
     steps = total_steps(options, records)
     description = describe(options, records, steps)
@@ -47,9 +45,7 @@ def parse_options(arguments=None):
     parser = runtime.ArgumentParser(__doc__)
     number = runtime.number
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
-    parser.add_argument(
-        "--output", default="models/resnet", help="model folder to write, or to resume"
-    )
+    parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
 
     group = parser.add_argument_group("network")
     group.add_argument("--layers", type=int, choices=(50, 101, 152), default=50, help="depth")
@@ -73,13 +69,9 @@ def parse_options(arguments=None):
     length.add_argument(
         "--step", type=number(int, 1), default=2000, help="steps in all, counted over resumes"
     )
-    length.add_argument(
-        "--epochs", type=number(float, 0), help="the same in passes over the pictures"
-    )
+    length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
     group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step")
-    group.add_argument(
-        "--lr", type=number(float, 0), default=0.001, help="learning rate at the start"
-    )
+    group.add_argument("--lr", type=number(float, 0), default=0.001, help="learning rate at the start")
     group.add_argument(
         "--weight_decay",
         type=number(float, 0),
@@ -93,9 +85,7 @@ def parse_options(arguments=None):
         help="flip: shifted and mirrored; standard: also resized and with other colours; none for "
         "pictures whose mirror image means something else",
     )
-    group.add_argument(
-        "--save_num", type=number(int, 1), default=500, help="steps between checkpoints"
-    )
+    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
     group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
     group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
     options = parser.parse_args(arguments)
@@ -189,9 +179,7 @@ def announce(description, records, steps, started_at):
         "pictures: %d to train and %d to validate on, %d classes, %d pixels"
         % (pictures, FlowIO.count(records, "val"), len(records.classes), records.image_size)
     )
-    say(
-        "steps: %d of %d pictures, %.1f epochs" % (steps, batch_size, steps * batch_size / pictures)
-    )
+    say("steps: %d of %d pictures, %.1f epochs" % (steps, batch_size, steps * batch_size / pictures))
     if started_at:
         say("resuming at step %d" % started_at)
 
@@ -365,6 +353,7 @@ def progress_hook(options, steps, pictures, stop_signals):
 def best_checkpoint(output):
     """An exporter that keeps the checkpoint with the highest validation accuracy in best/.
 
+    Of two equal ones the one with the lower loss is better.
     New files are there before the pointer `checkpoint` names them, and old ones go after that, so
     that best/ is whole at any moment.
     """
@@ -375,16 +364,13 @@ def best_checkpoint(output):
         name = "best"
 
         def export(self, estimator, export_path, checkpoint_path, eval_result, is_the_final_export):
-            accuracy = float(eval_result["accuracy"])
+            accuracy, loss = float(eval_result["accuracy"]), float(eval_result["loss"])
             step = int(eval_result["global_step"])
-            best = -1
+            better = True
             if os.path.exists(path):
-                best = runtime.read_json(path, runtime.MODEL_VERSION, "train.py")["accuracy"]
-            better = accuracy > best
-            say(
-                "step %d: validation accuracy %.4f%s"
-                % (step, accuracy, ", the best" if better else "")
-            )
+                best = runtime.read_json(path, runtime.MODEL_VERSION, "train.py")
+                better = (accuracy, -loss) > (best["accuracy"], -best["loss"])
+            say("step %d: validation accuracy %.4f%s" % (step, accuracy, ", the best" if better else ""))
             if not better:
                 return
             os.makedirs(folder, exist_ok=True)
@@ -393,8 +379,8 @@ def best_checkpoint(output):
                 if name.startswith(prefix + "."):
                     shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
             tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-            content = {"format_version": runtime.MODEL_VERSION, "step": step, "accuracy": accuracy}
-            runtime.write_json(path, content)
+            content = {"step": step, "accuracy": accuracy, "loss": loss}
+            runtime.write_json(path, dict(format_version=runtime.MODEL_VERSION, **content))
             for name in os.listdir(folder):
                 if name.startswith("model.ckpt-") and not name.startswith(prefix + "."):
                     os.remove(os.path.join(folder, name))

@@ -1,0 +1,63 @@
+"""What the tests share: the scripts as subprocesses, and one small trained model."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "data"))
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import draw_demo  # noqa: E402  (lies in data/)
+
+LABELS = ["banana", "grapes", "kiwi"]
+
+
+def run(script, *arguments, cwd=None, status=0, stdin=None):
+    """Run a script of the suite in a process of its own; its standard output and error."""
+    command = [sys.executable, os.path.join(ROOT, script), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8")
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def refuses(script, *arguments, says, status):
+    """Assert that a mistake is answered by one line with `says` in it, and this exit status."""
+    out, err = run(script, *arguments, status=status)
+    lines = [line for line in err.splitlines() if not line.startswith(("device:", "warning:"))]
+    assert len(lines) == 1 and says in lines[0], err
+    assert out == ""
+
+
+def draw_dataset(folder, count=40, labels=LABELS, seed=0):
+    """Class folders of pictures that are easy to tell apart, 40 pixels wide."""
+    import random
+
+    rng = random.Random(seed)
+    for label in labels:
+        os.makedirs(os.path.join(str(folder), label))
+        for number in range(count):
+            image = draw_demo.picture(label, 40, rng)
+            image.save(os.path.join(str(folder), label, "%d.png" % number))
+
+
+class Workspace:
+    """A folder where the four scripts have been run with their default paths."""
+
+    def __init__(self, folder):
+        self.dataset = str(folder / "data" / "dataset")
+        self.records = str(folder / "data" / "tfrecords")
+        self.model = str(folder / "models" / "resnet")
+        self.folder = str(folder)
+        draw_dataset(self.dataset)
+        self.flowio = run("FlowIO.py", "--image_size", 32, cwd=self.folder)
+        self.training = run("train.py", "--mini", "--step", 100, "--save_num", 50, cwd=self.folder)
+        self.evaluation = run("evaluate.py", cwd=self.folder)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("workspace"))

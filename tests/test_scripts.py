@@ -1,0 +1,345 @@
+"""train.py, evaluate.py and predict.py as a user runs them, on a small generated set."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import LABELS, ROOT, draw_dataset, refuses, run
+from PIL import Image
+
+import evaluate
+import FlowIO
+import predict
+import runtime
+import train
+
+
+def evaluation(workspace):
+    path = os.path.join(workspace.model, "evaluation")
+    with open(os.path.join(path, "evaluation.json"), encoding="utf-8") as file:
+        results = json.load(file)
+    with open(os.path.join(path, "predictions.csv"), encoding="utf-8", newline="") as file:
+        return results, list(csv.DictReader(file))
+
+
+# --- the whole workflow ----------------------------------------
+
+
+def test_the_workflow_learns(workspace):
+    results, _ = evaluation(workspace)
+    assert results["accuracy"] > 0.8
+    assert "accuracy %.4f" % results["accuracy"] in workspace.evaluation[0]
+
+
+def test_training_says_what_it_is_doing(workspace):
+    _, err = workspace.training
+    assert "device: " in err and "network: layer_50 mini, zero_pad" in err
+    assert "step 100/100" in err and "images/s" in err and "left" in err and "loss" in err
+    assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
+    if not runtime.gpus() and tf.test.is_built_with_cuda():
+        assert "warning: this TensorFlow is built for GPUs and sees none" in err
+
+
+def test_the_model_folder_is_complete(workspace):
+    names = os.listdir(workspace.model)
+    assert {"model.json", "best", "checkpoint", "model.ckpt-100.index", "model.ckpt-50.index"} <= set(names)
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    with open(os.path.join(workspace.model, "model.json"), encoding="utf-8") as file:
+        description = json.load(file)
+    assert description["classes"] == LABELS and description["image_size"] == 32
+    assert description["network"] == {
+        "layers": 50,
+        "mini": True,
+        "shortcut": "zero_pad",
+        "preactivation": False,
+    }
+    assert description["options"]["batch_size"] == 32 and description["versions"]["tensorflow"]
+
+
+def test_best_is_the_best_by_validation(workspace):
+    _, err = workspace.training
+    said = {}
+    for line in err.splitlines():
+        if ": validation accuracy " in line:
+            said[int(line.split()[1].rstrip(":"))] = float(line.split()[4].rstrip(","))
+    with open(os.path.join(workspace.model, "best", "best.json")) as file:
+        best = json.load(file)
+    assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
+    assert runtime.load_model(workspace.model).checkpoint.endswith("best/model.ckpt-%d" % best["step"])
+
+
+# --- one preprocessing ----------------------------------------
+
+
+def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
+    """What reaches the network for a file, in validation, evaluation and prediction, bit for bit."""
+    records = FlowIO.load_records(workspace.records)
+    model = runtime.load_model(workspace.model)
+    # In place of the network: its input.
+    monkeypatch.setattr(runtime, "restore", lambda model, images: (tf.Session(), images))
+    options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
+    names, _, evaluated = evaluate.predict_split(model, records, options)
+    assert len(names) == FlowIO.count(records, "val") > 5
+
+    with tf.Graph().as_default():
+        classify = predict.build(model)
+        jpegs = [FlowIO.read_file(os.path.join(workspace.dataset, name)) for name in names]
+        predicted = classify([FlowIO.encode(jpeg, model.image_size) for jpeg in jpegs])
+    np.testing.assert_array_equal(predicted, evaluated)
+
+    captured = []
+    monkeypatch.setattr(
+        tf.estimator, "train_and_evaluate", lambda estimator, training, spec: captured.append(spec)
+    )
+    arguments = ["--mini", "--data", workspace.records, "--output", workspace.model]
+    options = train.parse_options(arguments)
+    train.fit(train.describe(options, records, 1), records, 1, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(captured[0].input_fn()).get_next()
+        validated = []
+        while len(validated) < len(names):
+            got, images = session.run([batch["filename"], batch["image"]])
+            assert [name.decode() for name in got] == names[len(validated) : len(validated) + len(got)]
+            validated += list(images)
+    np.testing.assert_array_equal(validated, evaluated)
+
+
+# --- training ----------------------------------------
+
+
+def accuracy(workspace, is_train):
+    """Of the last checkpoint on the training split, by the batch's or the moving statistics."""
+    records = FlowIO.load_records(workspace.records)
+    model = runtime.load_model(os.path.join(workspace.model, "model.ckpt-100"))
+    with tf.Graph().as_default(), tf.Session() as session:
+        batch = tf.data.make_one_shot_iterator(FlowIO.read(records, "train", 32, model.normalize)).get_next()
+        logits = runtime.logits(batch["image"], model.network, model.classes, is_train)
+        right = tf.equal(tf.argmax(logits, 1), batch["label"])
+        tf.train.Saver(tf.global_variables()).restore(session, model.checkpoint)
+        answers = [session.run(right) for _ in range(FlowIO.count(records, "train") // 32)]
+    return np.concatenate(answers).mean()
+
+
+def test_batch_norm_evaluates_as_it_trained(workspace):
+    training, evaluating = accuracy(workspace, True), accuracy(workspace, False)
+    assert training > 0.85
+    assert abs(training - evaluating) < 0.1
+
+
+def test_training_moves_the_moving_statistics(workspace):
+    checkpoint = os.path.join(workspace.model, "model.ckpt-100")
+    names = [name for name, _ in tf.train.list_variables(checkpoint) if name.endswith("moving_variance")]
+    assert len(names) == 33
+    for name in names:
+        assert not np.allclose(tf.train.load_variable(checkpoint, name), 1)
+
+
+@pytest.fixture
+def copy(workspace, tmp_path):
+    """A copy of the trained model's folder."""
+    folder = str(tmp_path / "model")
+    shutil.copytree(workspace.model, folder)
+    return folder
+
+
+def test_the_same_command_resumes(workspace, copy):
+    arguments = ["--mini", "--data", workspace.records, "--output", copy]
+    _, err = run("train.py", *arguments, "--step", 104, "--log_num", 1)
+    assert "resuming at step 100" in err
+    steps = [line.split()[1] for line in err.splitlines() if line.startswith("step ") and "/" in line]
+    assert steps == ["101/104", "102/104", "103/104", "104/104"]
+    assert runtime.latest_checkpoint(copy).endswith("model.ckpt-104")
+    slots = [name for name, _ in tf.train.list_variables(os.path.join(copy, "model.ckpt-104"))]
+    assert any("Adam" in name for name in slots)
+    _, err = run("train.py", *arguments, "--step", 104)
+    assert "at step 104 already" in err
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_stops(workspace, copy, number, status):
+    command = [sys.executable, os.path.join(ROOT, "train.py"), "--mini", "--data", workspace.records]
+    command += ["--output", copy, "--step", "9999", "--log_num", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("step 103/"):
+            process.send_signal(number)
+    assert process.wait() == status
+    assert not any("Traceback" in line for line in lines), lines
+    last = max(int(line.split()[1].split("/")[0]) for line in lines if line.startswith("step "))
+    assert runtime.latest_checkpoint(copy).endswith("model.ckpt-%d" % last)
+
+
+def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
+    same = ["--data", workspace.records, "--output", copy, "--step", 200]
+    refuses("train.py", *same, says="--mini False", status=2)
+    refuses("train.py", *same, "--mini", "--layers", 101, says="--layers 101", status=2)
+    refuses("train.py", "--layers", 34, says="choose from 50, 101, 152", status=2)
+    refuses("train.py", "--step", 5, "--epochs", 1, says="not allowed with", status=2)
+    refuses("train.py", "--device", "gpu:99", *same, says="sees no such GPU", status=2)
+    refuses("train.py", "--data", tmp_path / "none", says="no records there", status=1)
+    draw_dataset(tmp_path / "dataset", 4, ["apple", "watermelon"])
+    other = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "records"]
+    run("FlowIO.py", *other, "--image_size", 32)
+    same[1] = tmp_path / "records"
+    refuses("train.py", *same, "--mini", says="2: apple, watermelon", status=1)
+
+
+# --- evaluation ----------------------------------------
+
+
+def test_every_picture_is_counted_once(workspace):
+    results, rows = evaluation(workspace)
+    records = FlowIO.load_records(workspace.records)
+    total = FlowIO.count(records, "test")
+    assert results["n"] == len(rows) == len({row["filename"] for row in rows}) == total
+    assert all(row["filename"].startswith(row["label"] + "/") for row in rows)
+    run("evaluate.py", "--batch_size", total - 1, cwd=workspace.folder)  # a last batch of one
+    again, rows_again = evaluation(workspace)
+    assert again["confusion_matrix"] == results["confusion_matrix"] and len(rows_again) == total
+
+
+def test_measures_against_scikit_learn():
+    from sklearn import metrics
+
+    rng = np.random.RandomState(0)
+    labels = rng.randint(0, 4, 200)
+    probabilities = rng.dirichlet(np.ones(6), 200)  # classes 4 and 5 have no pictures
+    results = evaluate.measure(labels, probabilities, list("abcdef"))
+    predicted = probabilities.argmax(1)
+    assert results["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
+    matrix = metrics.confusion_matrix(labels, predicted, labels=range(6))
+    np.testing.assert_array_equal(results["confusion_matrix"], matrix)
+    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "n"), expected):
+        np.testing.assert_allclose([row[name] for row in results["per_class"]], values)
+    expected = metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=range(6))
+    assert results["top_k"] == {"k": 5, "accuracy": pytest.approx(expected)}
+
+
+def test_wilson_interval():
+    # Newcombe 1998, Table I: 81 of 263 and 0 of 20.
+    np.testing.assert_allclose(evaluate.wilson_interval(81, 263), [0.2553, 0.3662], atol=1e-4)
+    np.testing.assert_allclose(evaluate.wilson_interval(0, 20), [0, 0.1611], atol=1e-4)
+    np.testing.assert_allclose(evaluate.wilson_interval(1, 29), [0.0061, 0.1718], atol=1e-4)
+
+
+def test_classes_are_matched_by_name(capsys):
+    model = runtime.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image")
+    records = FlowIO.Records("records", ["cat", "ant"], 32, None)
+    assert list(evaluate.match_classes(model, records)) == [2, 0]
+    assert "no pictures of bee" in capsys.readouterr().err
+    with pytest.raises(runtime.UserError, match="class dog"):
+        evaluate.match_classes(model, records._replace(classes=["ant", "dog"]))
+
+
+def test_the_report_escapes_names(tmp_path):
+    names = ["<script>alert(1)</script>", "b & c"]
+    results = evaluate.measure(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), names)
+    results.update(checkpoint="model", split="test")
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
+    files = ["<img src=x>.jpg", "\udcff.jpg"]
+    evaluate.write_report(str(tmp_path), results, files, np.array([0, 1]), probabilities, names)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in html and "<img" not in html and "&lt;script&gt;" in html
+    assert "50.0% right" in html and "b &amp; c" in html
+
+
+def test_evaluation_refuses_what_does_not_fit(workspace, tmp_path):
+    refuses(
+        "evaluate.py", "--model", tmp_path / "none", "--data", workspace.records, says="no such", status=1
+    )
+    refuses("evaluate.py", "--model", tmp_path, "--data", workspace.records, says="no model.json", status=1)
+    refuses("evaluate.py", "--data", tmp_path, says="no records there", status=1)
+    refuses("evaluate.py", "--split", "dev", says="--split", status=2)
+
+
+# --- prediction ----------------------------------------
+
+
+def test_prediction_of_new_pictures(workspace, tmp_path):
+    draw_dataset(tmp_path, 2, seed=99)
+    out, _ = run("predict.py", tmp_path, "--model", workspace.model, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert len(answers) == 6
+    right = 0
+    for answer in answers:
+        predictions = answer["predictions"]
+        assert len(predictions) == 3 and {each["label"] for each in predictions} == set(LABELS)
+        probabilities = [each["probability"] for each in predictions]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        right += answer["image"].split(os.sep)[-2] == predictions[0]["label"]
+    assert right >= 5
+
+
+def test_prediction_agrees_with_evaluation(workspace):
+    _, rows = evaluation(workspace)
+    files = "\n".join(os.path.join("data", "dataset", row["filename"]) for row in rows)
+    out, _ = run("predict.py", "-", "--json", "--top", 1, cwd=workspace.folder, stdin=files)
+    for line, row in zip(out.splitlines(), rows):
+        answer = json.loads(line)
+        assert answer["image"].endswith(row["filename"])
+        assert answer["predictions"][0]["label"] == row["predicted"]
+        assert answer["predictions"][0]["probability"] == pytest.approx(float(row["probability"]), abs=1e-4)
+
+
+def test_a_bad_file_among_many(workspace, tmp_path):
+    good = str(tmp_path / "good.png")
+    Image.new("RGB", (50, 40), "red").save(good)
+    bad, missing = str(tmp_path / "bad.jpg"), str(tmp_path / "missing.jpg")
+    with open(bad, "wb") as file:
+        file.write(b"no picture")
+    arguments = [bad, good, missing, good, "--model", workspace.model]
+    out, _ = run("predict.py", *arguments, "--json", "--batch_size", 2, status=1)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["image"] for answer in answers] == [bad, good, missing, good]
+    assert ["error" in answer for answer in answers] == [True, False, True, False]
+    out, err = run("predict.py", *arguments, status=1)
+    assert len(out.splitlines()) == 2 and "bad.jpg: not a picture" in err and "No such file" in err
+
+
+def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
+    refuses("predict.py", says="IMAGE", status=2)
+    refuses("predict.py", "a.jpg", "--top", 0, says="--top", status=2)
+    refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
+    refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
+
+
+# --- all of them ----------------------------------------
+
+
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py"])
+def test_help_does_not_wait_for_tensorflow(script, tmp_path):
+    out, _ = run(script, "--help", cwd=str(tmp_path))
+    assert "default: " in out and "--device" in out
+    code = "import sys, {0}; {0}.parse_options({1}); sys.exit('tensorflow' in sys.modules)"
+    code = code.format(script[:-3], ["a.jpg"] if script == "predict.py" else [])
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_python37_is_found_past_a_dead_shim(tmp_path):
+    shim = tmp_path / "bin" / "python3.7"
+    shim.parent.mkdir()
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.7: command not found' >&2; exit 127\n")
+    real = tmp_path / "pyenv" / "versions" / "3.7.99" / "bin" / "python"
+    real.parent.mkdir(parents=True)
+    real.symlink_to(sys.executable)
+    shim.chmod(0o755)
+    environment = {"PATH": "%s:/usr/bin:/bin" % shim.parent, "PYENV_ROOT": str(tmp_path / "pyenv")}
+    script = os.path.join(ROOT, "tools", "python37.sh")
+    found = subprocess.run([script], env=environment, stdout=subprocess.PIPE, check=True).stdout
+    version = subprocess.run([found.decode().strip(), "--version"], stdout=subprocess.PIPE).stdout
+    assert version.startswith(b"Python 3.7")
+    environment["PYTHON"] = "/bin/true-is-not-python"
+    refused = subprocess.run([script], env=environment, capture_output=True)
+    assert refused.returncode == 1 and b"is no Python 3.7" in refused.stderr
