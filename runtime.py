@@ -102,15 +102,24 @@ def session_config():
 # --- the command line ----------------------------------------
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults, but for switches and options that have none."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class ArgumentParser(argparse.ArgumentParser):
-    """Shows defaults in --help, answers a mistake in one line, knows --device and --verbose."""
+    """Answers a mistake in one line; knows --device and --verbose."""
 
     def __init__(self, doc):
         super().__init__(
             description=doc.split("\n")[0],
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_args(self, *arguments):
         group = self.add_argument_group("machine")
         group.add_argument(
             "--device",
@@ -120,6 +129,7 @@ class ArgumentParser(argparse.ArgumentParser):
             help="where to compute",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
+        return super().parse_args(*arguments)
 
     def error(self, message):
         self.exit(2, "%s: error: %s\n" % (self.prog, message))
@@ -178,10 +188,18 @@ def run(main):
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except OSError as error:
-        say("%s: error: %s" % (program, error))
+    except Exception as error:
+        # Of the machine's failures, such as a full disk or memory, one line says enough.
+        if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
+            raise
+        say("%s: error: %s: %s" % (program, type(error).__name__, str(error).split("\n")[0]))
         status = 1
     sys.exit(status)
+
+
+def is_tensorflow_error(error):
+    """Whether TensorFlow's runtime raised it; asked without importing TensorFlow."""
+    return "tensorflow" in sys.modules and isinstance(error, tf.errors.OpError)
 
 
 # --- the model folder ----------------------------------------
