@@ -21,7 +21,7 @@ import tempfile
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from tqdm import tqdm
 
 import runtime
@@ -35,7 +35,12 @@ MAX_PIXELS = 100 * 1000 * 1000  # more is refused before memory is spent on it
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # records keep this much more than the network sees, room for random crops
 PICTURES_PER_SHARD = 1024
+FEW = 80  # pictures of a class that the article asks for at least
+IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
+PREVIOUS = ".previous"  # suffix of the old records' folder while new ones take its place
 OWN_FILES = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv")
+
+SRGB = ImageCms.createProfile("sRGB")
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
 
@@ -72,16 +77,16 @@ def encode(data, image_size):
     image = open_picture(data)
     shorter = round(image_size * MARGIN)
     try:
-        turned = has_orientation(image)
+        turned, profile = has_orientation(image), colour_profile(image)
         fits = min(image.size) <= shorter
         if not fits:
             scale = shorter / min(image.size)
             # A JPEG decoder halves for free; False for other formats.
             image.draft(None, [max(1, int(side * scale)) for side in image.size])
         image.load()
-        if image.format == "JPEG" and image.mode == "RGB" and fits and not turned:
+        if image.format == "JPEG" and image.mode == "RGB" and fits and not turned and not profile:
             return data
-        image = to_rgb(ImageOps.exif_transpose(image) if turned else image)
+        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile)
         if min(image.size) > shorter:
             scale = shorter / min(image.size)
             size = [max(shorter, round(side * scale)) for side in image.size]
@@ -114,15 +119,30 @@ def has_orientation(image):
         return False
 
 
-def to_rgb(image):
-    """Any PIL mode to RGB: 16 bits are scaled to 8, transparency is laid on white."""
+def colour_profile(image):
+    """The embedded ICC profile; None where there is none, a damaged one, or sRGB anyway."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
+        return None
+
+
+def to_rgb(image, profile=None):
+    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image, np.int64).clip(0, 65535)
-        return Image.fromarray((pixels / 257 + 0.5).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        image = Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode != "CMYK":
+        image = image.convert("RGB")
+    if profile and profile.profile.xcolor_space.strip() == image.mode:
+        try:
+            return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+        except ImageCms.PyCMSError:
+            pass  # an unusable profile: the colours are taken as they stand
     return image.convert("RGB")
 
 
@@ -211,6 +231,8 @@ def load_records(folder):
     Raises:
         UserError: there are no records, not all of them, or they have another format version.
     """
+    folder = os.path.normpath(folder)
+    settle(folder)
     path = os.path.join(folder, "dataset.json")
     if not os.path.exists(path):
         raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
@@ -290,9 +312,9 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
 # filename: relative to the data set's folder.
 Source = collections.namedtuple("Source", "given label filename")
 
-# A converted one. position: 0 to 1, decides its split and its place in the records; offset, length:
-# of its JPEG bytes in the spool; height, width: pixels.
-Picture = collections.namedtuple("Picture", "source position offset length height width")
+# A converted one. digest: bytes, equal for files of equal content; position: 0 to 1, decides its split
+# and its place in the records; offset, length: of its JPEG bytes in the spool; height, width: pixels.
+Picture = collections.namedtuple("Picture", "source digest position offset length height width")
 
 
 def main():
@@ -302,14 +324,16 @@ def main():
     classes, sources = list_sources(options.dataset)
     with replacing(options.output) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = encode_all(sources, spool, options)
+        pictures, copies, conflicts = drop_copies(pictures, classes)
+        skipped += conflicts
         check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         for split in SPLITS:
             write_shards(folder, split, splits[split], classes, spool)
         write_skipped(folder, skipped)
         counts = count_pictures(splits, classes)
-        write_description(folder, classes, counts, skipped, options)
-    report(classes, counts, skipped, options.output)
+        write_description(folder, classes, counts, skipped, copies, options)
+    report(classes, counts, skipped, copies, options.output)
     return 1 if skipped else 0
 
 
@@ -424,28 +448,50 @@ def encode_all(sources, spool, options):
             jpeg = encode(data, options.image_size)
         except BadPicture as error:
             return source, str(error), None, None
-        return source, None, jpeg, position(data, options.seed)
+        return source, None, jpeg, hashlib.blake2b(data, digest_size=16).digest()
 
     pictures, skipped = [], []
     with ThreadPool(options.workers) as pool:
         results = pool.imap(work, sources)
-        for source, reason, jpeg, place in tqdm(results, "convert", len(sources), unit="img", disable=None):
+        for source, reason, jpeg, digest in tqdm(results, "convert", len(sources), unit="img", disable=None):
             if reason:
                 skipped.append((source, reason))
                 continue
             width, height = Image.open(io.BytesIO(jpeg)).size
-            pictures.append(Picture(source, place, spool.tell(), len(jpeg), height, width))
+            place = position(digest, options.seed)
+            pictures.append(Picture(source, digest, place, spool.tell(), len(jpeg), height, width))
             spool.write(jpeg)
     return pictures, skipped
 
 
-def position(data, seed):
+def position(digest, seed):
     """A number from 0 to 1 that depends on a file's content and the seed alone.
 
-    So a picture keeps its split when others are added or renamed, and copies share one.
+    So a picture keeps its split when others are added or renamed.
     """
-    digest = hashlib.blake2b(data, digest_size=8, key=b"%d" % seed).digest()
-    return int.from_bytes(digest, "big") / 2**64
+    keyed = hashlib.blake2b(digest, digest_size=8, key=b"%d" % seed).digest()
+    return int.from_bytes(keyed, "big") / 2**64
+
+
+def drop_copies(pictures, classes):
+    """Keep the first of files with equal content, and none where they are in several classes.
+
+    Returns:
+        The pictures kept, the number of copies left out, and (Source, reason) for each conflict.
+    """
+    equals = collections.defaultdict(list)
+    for picture in pictures:
+        equals[picture.digest].append(picture)
+    kept, copies, conflicts = [], 0, []
+    for same in equals.values():
+        labels = sorted({picture.source.label for picture in same})
+        if len(labels) > 1:
+            reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
+            conflicts += [(picture.source, reason) for picture in same]
+        else:
+            kept.append(same[0])
+            copies += len(same) - 1
+    return kept, copies, conflicts
 
 
 def check_classes(classes, pictures, skipped, dataset):
@@ -538,17 +584,24 @@ def count_pictures(splits, classes):
     return counts
 
 
-def write_description(folder, classes, counts, skipped, options):
+def write_description(folder, classes, counts, skipped, copies, options):
     content = {
         "format_version": RECORDS_VERSION,
         "classes": classes,
         "image_size": options.image_size,
         "counts": counts,
         "skipped": len(skipped),
+        "copies": copies,
         "seed": options.seed,
         "options": {"train_ratio": options.train_ratio, "val_ratio": options.val_ratio},
     }
     runtime.write_json(os.path.join(folder, "dataset.json"), content)
+
+
+def settle(output):
+    """Bring back records that a process left aside, killed between the two renames of `replacing`."""
+    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
+        os.rename(output + PREVIOUS, output)
 
 
 @contextlib.contextmanager
@@ -559,9 +612,8 @@ def replacing(output):
         UserError: `output` holds something that FlowIO did not write and would be lost.
     """
     output = os.path.abspath(output)
-    partial, previous = output + ".partial", output + ".previous"
-    if not os.path.exists(output) and os.path.exists(previous):
-        os.rename(previous, output)  # the process was killed between the two renames below
+    partial, previous = output + ".partial", output + PREVIOUS
+    settle(output)
     if os.path.exists(output):
         foreign = [name for name in os.listdir(output) if not OWN_FILES.fullmatch(name)]
         if foreign:
@@ -582,8 +634,8 @@ def replacing(output):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def report(classes, counts, skipped, output):
-    """A table of what was written, on standard output."""
+def report(classes, counts, skipped, copies, output):
+    """A table of what was written, on standard output; what deserves attention, on standard error."""
     width = max(len(name) for name in classes + ["class"])
     row = "%%-%ds %%7s %%7s %%7s" % width
     print(row % ("class", *SPLITS))
@@ -591,6 +643,21 @@ def report(classes, counts, skipped, output):
         print(row % (name, *(counts[split][name] for split in SPLITS)))
     print(row % ("total", *(sum(counts[split].values()) for split in SPLITS)))
     print("records of %d classes in %s" % (len(classes), output))
+    sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}
+    smallest, largest = min(classes, key=sizes.get), max(classes, key=sizes.get)
+    if sizes[smallest] < FEW:
+        few = sum(size < FEW for size in sizes.values())
+        say(
+            "warning: %d of %d classes have fewer than %d pictures, %s only %d"
+            % (few, len(classes), FEW, smallest, sizes[smallest])
+        )
+    if sizes[largest] > IMBALANCE * sizes[smallest]:
+        say(
+            "warning: %s has %.0f times as many pictures as %s; the model will lean towards it"
+            % (largest, sizes[largest] / sizes[smallest], smallest)
+        )
+    if copies:
+        say("%d exact copies of other pictures were left out" % copies)
     if skipped:
         say(
             "%d files could not be used, the first: %s (%s); all are listed in %s"

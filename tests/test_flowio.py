@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, draw_dataset, refuses, run
-from PIL import Image
+from conftest import LABELS, ROOT, draw_dataset, refuses, run
+from PIL import Image, ImageCms
 
 import FlowIO
 
@@ -94,6 +94,24 @@ def test_exif_orientation_is_applied():
     result = pixels(FlowIO.encode(file_bytes(image, "JPEG", exif=exif, quality=95), 224))
     assert result.shape == (60, 40, 3)
     assert np.abs(result - np.rot90(upright, -1)).mean() < 5
+
+
+def swapped_profile():
+    """An ICC profile like sRGB but with red and blue exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    name = "sRGB".encode("utf-16-be")
+    assert name in profile
+    return bytes(profile.replace(name, "test".encode("utf-16-be")))
+
+
+@pytest.mark.parametrize("mode, format", [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")])
+def test_colour_profiles_are_applied(mode, format):
+    data = file_bytes(plain(mode), format, icc_profile=swapped_profile())
+    assert np.abs(pixels(FlowIO.encode(data, 224)) - RED[::-1]).max() <= 8
+    data = file_bytes(plain(mode), format, icc_profile=b"no profile")
+    assert np.abs(pixels(FlowIO.encode(data, 224)) - RED).max() <= 6
 
 
 def test_the_content_decides_not_the_name(tmp_path):
@@ -218,9 +236,10 @@ def test_augmentation_varies_only_when_asked(augment):
 def pictures(labels, given=None, start=0):
     result = []
     for i, label in enumerate(labels, start):
-        place = FlowIO.position(b"picture %d" % i, seed=0)
+        digest = b"picture %d" % i
+        place = FlowIO.position(digest, seed=0)
         source = FlowIO.Source(given, label, "%d.jpg" % i)
-        result.append(FlowIO.Picture(source, place, 0, 0, 0, 0))
+        result.append(FlowIO.Picture(source, digest, place, 0, 0, 0, 0))
     return result
 
 
@@ -298,18 +317,29 @@ def test_a_folder_of_odd_things(tmp_path):
     (dataset / "notes.txt").write_text("not a class")
     (dataset / "2" / "broken.jpg").write_bytes(b"x")
     (dataset / "10" / "empty.png").write_bytes(b"")
+    shutil.copy(str(dataset / "2" / "deeper" / "odd, name 0.jpg"), str(dataset / "2" / "a copy.jpg"))
+    for label in ("2", "10"):
+        (dataset / label / "which one.png").write_bytes(file_bytes(plain(), "PNG"))
     os.symlink("nowhere", str(dataset / "10" / "dangling.jpg"))
 
     out, err = run("FlowIO.py", "--dataset", dataset, "--output", output, "--image_size", 48, status=1)
-    assert "3 files could not be used" in err
+    assert "5 files could not be used" in err and "1 exact copies" in err
+    assert "warning: 3 of 3 classes have fewer than 80 pictures, 2 only 4" in err
     description = json.loads((output / "dataset.json").read_text(encoding="utf-8"))
     assert description["classes"] == ["2", "10", "猫"]
-    assert description["skipped"] == 3 and description["image_size"] == 48
+    assert description["skipped"] == 5 and description["copies"] == 1 and description["image_size"] == 48
     assert sum(sum(each.values()) for each in description["counts"].values()) == 12
     with open(str(output / "skipped.csv"), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["filename"] for row in rows} == {"2/broken.jpg", "10/empty.png", "10/dangling.jpg"}
-    assert all(row["reason"] for row in rows)
+    reasons = {row["filename"]: row["reason"] for row in rows}
+    conflict = "the same picture is in classes 2 and 10"
+    assert reasons == {
+        "2/broken.jpg": "not a picture in JPEG, PNG, BMP, GIF format",
+        "10/empty.png": "empty file",
+        "10/dangling.jpg": "cannot be read: No such file or directory",
+        "2/which one.png": conflict,
+        "10/which one.png": conflict,
+    }
 
     seen = []
     for split, feature in examples(str(output)):
@@ -388,7 +418,7 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     before = contents(str(output))
     for i in range(40):
         gradient((2000, 1500)).save(str(dataset / "kiwi" / ("large %d.png" % i)), compress_level=1)
-    process = subprocess.Popen(command, capture_output=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not os.path.exists(str(output) + ".partial"):
         time.sleep(0.02)
     time.sleep(0.3)
@@ -411,6 +441,9 @@ def test_records_that_cannot_be_read(tmp_path):
         with pytest.raises(FlowIO.UserError, match=says):
             FlowIO.load_records(str(tmp_path / "out"))
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(description))
+    # Killed between the two renames: the old records come back.
+    os.rename(str(tmp_path / "out"), str(tmp_path / "out.previous"))
+    assert FlowIO.load_records(str(tmp_path / "out")).classes == LABELS
     os.remove(str(tmp_path / "out" / "train-00000-of-00001.tfrecord"))
     with pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord is missing"):
         FlowIO.load_records(str(tmp_path / "out"))
