@@ -66,12 +66,9 @@ def start(options):
         UsageError: --device names a GPU that TensorFlow does not see.
     """
     quiet(options)
-    if options.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    elif options.device != "auto":
-        index = int(options.device[len("gpu:") :])
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -82,6 +79,22 @@ def start(options):
     say("device: CPU, %d cores" % os.cpu_count())
     if options.device == "auto" and tf.test.is_built_with_cuda():
         say("warning: this TensorFlow is built for GPUs and sees none (it needs CUDA 10.0 and cuDNN 7)")
+
+
+def visible_devices(device, already):
+    """What CUDA_VISIBLE_DEVICES must be for --device, or None to leave it.
+
+    `already` is its present value, None if not set: "gpu:1" is the second of those that it names.
+    """
+    if device == "auto":
+        return already
+    if device == "cpu":
+        return "-1"
+    number = device[len("gpu:") :]
+    if already is None:
+        return number
+    named = already.split(",")
+    return named[int(number)] if int(number) < len(named) else "-1"
 
 
 def gpus():

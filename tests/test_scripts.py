@@ -318,6 +318,23 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
 # --- all of them ----------------------------------------
 
 
+@pytest.mark.parametrize(
+    "device, already, expected",
+    [
+        ("auto", None, None),
+        ("auto", "2,3", "2,3"),
+        ("cpu", "2,3", "-1"),
+        ("gpu:0", None, "0"),
+        ("gpu:1", None, "1"),
+        ("gpu:1", "2,3", "3"),
+        ("gpu:2", "2,3", "-1"),
+        ("gpu:0", "", ""),
+    ],
+)
+def test_the_device_is_chosen_among_the_visible_ones(device, already, expected):
+    assert runtime.visible_devices(device, already) == expected
+
+
 @pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py"])
 def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     out, _ = run(script, "--help", cwd=str(tmp_path))
