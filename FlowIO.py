@@ -6,7 +6,8 @@ In: DATASET/<class name>/**/<picture>, or DATASET/train|val|test/<class name>/**
 have split already. Out: train-, val- and test- TFRecords, dataset.json and skipped.csv.
 
 This file is also the one way from a picture to the network's input: `encode` then `decode`. Records
-hold what `encode` gave; train.py, evaluate.py and predict.py all call the same two functions.
+hold what `encode` gave; train.py, evaluate.py and predict.py all call the same two functions. Writing
+and reading stand together, long as that makes the file, because each must match the other to the bit.
 """
 
 import collections

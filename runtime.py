@@ -186,12 +186,14 @@ def run(main):
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     # A file name need not be text.
-    sys.stdin.reconfigure(errors="surrogateescape")
-    sys.stdout.reconfigure(errors="backslashreplace")
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if stream:  # a service may start us with either closed
+            stream.reconfigure(errors=errors)
     program = os.path.basename(sys.argv[0])
     try:
         status = main() or 0
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except UserError as error:
         say("%s: error: %s" % (program, error))
         status = error.exit_status
