@@ -240,8 +240,7 @@ def load_records(folder):
     content = runtime.read_json(path, RECORDS_VERSION, "FlowIO.py")
     records = Records(folder, content["classes"], content["image_size"], content["counts"])
     for split in SPLITS:
-        shards = shard_count(count(records, split))
-        for name in shard_names(split, shards):
+        for name in shard_names(split, count(records, split)):
             if not os.path.exists(os.path.join(folder, name)):
                 raise UserError("%s is missing from %s; run FlowIO.py again" % (name, folder))
     return records
@@ -252,11 +251,9 @@ def count(records, split):
     return sum(records.counts[split].values())
 
 
-def shard_count(pictures):
-    return -(-pictures // PICTURES_PER_SHARD)
-
-
-def shard_names(split, shards):
+def shard_names(split, pictures):
+    """The names of the files that this number of pictures of a split is spread over."""
+    shards = -(-pictures // PICTURES_PER_SHARD)
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
 
 
@@ -291,7 +288,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
         }
 
     training = augment is not None
-    names = shard_names(split, shard_count(count(records, split)))
+    names = shard_names(split, count(records, split))
     files = tf.data.Dataset.from_tensor_slices([os.path.join(records.folder, name) for name in names])
     if training:
         files = files.shuffle(len(names), seed=seed)
@@ -334,7 +331,8 @@ def main():
         write_skipped(folder, skipped)
         counts = count_pictures(splits, classes)
         write_description(folder, classes, counts, skipped, copies, options)
-    report(classes, counts, skipped, copies, options.output)
+    print_counts(classes, counts, options.output)
+    warn(classes, counts, skipped, copies, options.output)
     return 1 if skipped else 0
 
 
@@ -542,10 +540,10 @@ def order(picture):
 
 def write_shards(folder, split, pictures, classes, spool):
     """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys."""
-    shards = shard_count(len(pictures))
-    for shard, name in enumerate(shard_names(split, shards)):
+    names = shard_names(split, len(pictures))
+    for shard, name in enumerate(names):
         with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
-            for picture in pictures[shard::shards]:
+            for picture in pictures[shard :: len(names)]:
                 spool.seek(picture.offset)
                 features = {
                     "image/encoded": spool.read(picture.length),
@@ -635,8 +633,7 @@ def replacing(output):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def report(classes, counts, skipped, copies, output):
-    """A table of what was written, on standard output; what deserves attention, on standard error."""
+def print_counts(classes, counts, output):
     width = max(len(name) for name in classes + ["class"])
     row = "%%-%ds %%7s %%7s %%7s" % width
     print(row % ("class", *SPLITS))
@@ -644,6 +641,10 @@ def report(classes, counts, skipped, copies, output):
         print(row % (name, *(counts[split][name] for split in SPLITS)))
     print(row % ("total", *(sum(counts[split].values()) for split in SPLITS)))
     print("records of %d classes in %s" % (len(classes), output))
+
+
+def warn(classes, counts, skipped, copies, output):
+    """Say what the user may want to mend: small and large classes, copies, skipped files."""
     sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}
     smallest, largest = min(classes, key=sizes.get), max(classes, key=sizes.get)
     if sizes[smallest] < FEW:

@@ -12,7 +12,6 @@ width, channels] or, with data_format="NCHW", [batch, channels, height, width].
 
 import functools
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 # One list per network, one entry per group: its output channels and its number of bottlenecks.
@@ -251,7 +250,7 @@ def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None):
     Returns:
         float32 logits, [batch, num_output].
     """
-    nodes = int(np.prod(input_tensor.shape.as_list()[1:]))
+    nodes = input_tensor.shape[1:].num_elements()
     features = tf.reshape(input_tensor, [-1, nodes])
     with tf.variable_scope("layer-fc"):
         weights = tf.get_variable(

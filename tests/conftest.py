@@ -1,6 +1,7 @@
 """What the tests share: the scripts as subprocesses, and one small trained model."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -34,8 +35,6 @@ def refuses(script, *arguments, says, status):
 
 def draw_dataset(folder, count=40, labels=LABELS, seed=0):
     """Class folders of pictures that are easy to tell apart, 40 pixels wide."""
-    import random
-
     rng = random.Random(seed)
     for label in labels:
         os.makedirs(os.path.join(str(folder), label))

@@ -101,7 +101,8 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     arguments = ["--mini", "--data", workspace.records, "--output", workspace.model]
     options = train.parse_options(arguments)
     train.fit(train.describe(options, records, 1), records, 1, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was before fit
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(captured[0].input_fn()).get_next()
         validated = []
