@@ -195,7 +195,7 @@ def run(main):
         if sys.stdout:
             sys.stdout.flush()
     except UserError as error:
-        say("%s: error: %s" % (program, error))
+        say("%s: error: %s" % (program, str(error).replace("\n", "\\n")))  # names may hold newlines
         status = error.exit_status
     except Stopped as stopped:
         say("%s: stopped" % program)
