@@ -3,7 +3,8 @@
     python FlowIO.py [--dataset data/dataset] [--output data/tfrecords] [--image_size 224]
 
 In: DATASET/<class name>/**/<picture>, or DATASET/train|val|test/<class name>/**/<picture> where you
-have split already. Out: train-, val- and test- TFRecords, dataset.json and skipped.csv.
+have split already. Out: train-, val- and test- TFRecords, dataset.json, skipped.csv and
+near_duplicates.csv.
 
 This file is also the one way from a picture to the network's input: `encode` then `decode`. Records
 hold what `encode` gave; train.py, evaluate.py and predict.py all call the same two functions. Writing
@@ -13,8 +14,9 @@ and reading stand together, long as that makes the file, because each must match
 import collections
 import contextlib
 import csv
+import errno
 import hashlib
-import io
+import math
 import os
 import re
 import shutil
@@ -22,129 +24,35 @@ import tempfile
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
+import drawing
+import imagefile
 import runtime
+from imagefile import FORMATS, MARGIN, BadPicture, encode, read_file  # noqa: F401  (for the other scripts)
 from runtime import UserError, say, tf
+from splits import (
+    SPLITS,
+    Picture,
+    Source,
+    assign_splits,
+    drop_copies,
+    find_near_duplicates,
+    perceptual_hash,
+    position,
+)
 
 RECORDS_VERSION = 1  # of dataset.json and the records beside it
-SPLITS = ("train", "val", "test")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
-MAX_PIXELS = 100 * 1000 * 1000  # more is refused before memory is spent on it
-JPEG_QUALITY = 95
-MARGIN = 256 / 224  # records keep this much more than the network sees, room for random crops
 PICTURES_PER_SHARD = 1024
+CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
 PREVIOUS = ".previous"  # suffix of the old records' folder while new ones take its place
-OWN_FILES = re.compile(r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv")
-
-SRGB = ImageCms.createProfile("sRGB")
-
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
-
-
-class BadPicture(Exception):
-    """A file that cannot be used; the message says why."""
-
-
-# --- from a picture file to JPEG bytes ----------------------------------------
-
-
-def read_file(path):
-    """The bytes of a file. Raises BadPicture."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise BadPicture("cannot be read: %s" % error.strerror) from error
-
-
-def encode(data, image_size):
-    """Make any supported picture a small upright RGB JPEG.
-
-    Args:
-        data: bytes of a JPEG, PNG, BMP or GIF (first frame) file, told apart by content.
-        image_size: pixels that the network sees. A larger picture is reduced until its shorter side
-            is MARGIN times that; a smaller one is not enlarged. A JPEG that needs no change is
-            passed on byte for byte.
-    Returns:
-        JPEG bytes.
-    Raises:
-        BadPicture: the data is of no supported format, damaged or has too many pixels.
-    """
-    image = open_picture(data)
-    shorter = round(image_size * MARGIN)
-    try:
-        turned, profile = has_orientation(image), colour_profile(image)
-        fits = min(image.size) <= shorter
-        if not fits:
-            scale = shorter / min(image.size)
-            # A JPEG decoder halves for free; False for other formats.
-            image.draft(None, [max(1, int(side * scale)) for side in image.size])
-        image.load()
-        if image.format == "JPEG" and image.mode == "RGB" and fits and not turned and not profile:
-            return data
-        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile)
-        if min(image.size) > shorter:
-            scale = shorter / min(image.size)
-            size = [max(shorter, round(side * scale)) for side in image.size]
-            image = image.resize(size, Image.LANCZOS, reducing_gap=3)
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise BadPicture("damaged: %s" % (str(error) or type(error).__name__)) from error
-    jpeg = io.BytesIO()
-    image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return jpeg.getvalue()
-
-
-def open_picture(data):
-    """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
-    if not data:
-        raise BadPicture("empty file")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # see encode
-        raise BadPicture("not a picture in %s format" % ", ".join(FORMATS)) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise BadPicture("%d x %d pixels are too many" % image.size)
-    return image
-
-
-def has_orientation(image):
-    """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
-    try:
-        return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see encode
-        return False
-
-
-def colour_profile(image):
-    """The embedded ICC profile; None where there is none, a damaged one, or sRGB anyway."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
-    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
-        return None
-
-
-def to_rgb(image, profile=None):
-    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
-    if image.mode.startswith("I"):
-        pixels = np.asarray(image, np.int64).clip(0, 65535)
-        image = Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
-    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode != "CMYK":
-        image = image.convert("RGB")
-    if profile and profile.profile.xcolor_space.strip() == image.mode:
-        try:
-            return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
-        except ImageCms.PyCMSError:
-            pass  # an unusable profile: the colours are taken as they stand
-    return image.convert("RGB")
+OWN_FILES = re.compile(
+    r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv|near_duplicates\.csv"
+)
 
 
 # --- from JPEG bytes to the network's input ----------------------------------------
@@ -163,39 +71,45 @@ def decode(jpeg, image_size, normalize_as):
     """
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     side = crop_side(shape, image_size)
-    return normalize(crop_and_resize(jpeg, (shape - side) // 2, [side, side], image_size), normalize_as)
+    return normalize(
+        crop_and_resize(jpeg, (shape - side) // 2, tf.stack([side, side]), image_size), normalize_as
+    )
 
 
-def decode_augmented(jpeg, image_size, normalize_as, augment):
+def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
     """A random view of a picture, for training. As `decode`, and:
 
     Args:
         augment: "none": as `decode`. "flip": a random position, mirrored half of the time.
             "standard": a random quarter to whole of the picture, mirrored half of the time, with
             other brightness, contrast and saturation.
+        seed: int64 [2]; the same seed gives the same view.
     """
     if augment == "none":
         return decode(jpeg, image_size, normalize_as)
-    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
+    shape = tf.cast(tf.image.extract_jpeg_shape(jpeg)[:2], tf.float32)
+    random = tf.unstack(tf.random.stateless_uniform([8], seed))
+
+    def between(low, high):
+        return low + random.pop() * (high - low)
+
     if augment == "flip":
-        side = crop_side(shape, image_size)
-        room = tf.cast(shape - side + 1, tf.float32)
-        offset = tf.cast(tf.floor(tf.random_uniform([2]) * room), tf.int32)
-        pixels = crop_and_resize(jpeg, offset, [side, side], image_size)
+        side = tf.cast(crop_side(tf.cast(shape, tf.int32), image_size), tf.float32)
+        size = tf.stack([side, side])
     else:
-        whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
-        offset, size, _ = tf.image.sample_distorted_bounding_box(
-            tf.concat([shape, [3]], 0),
-            whole,
-            aspect_ratio_range=(3 / 4, 4 / 3),
-            area_range=(0.25, 1),
-        )
-        pixels = crop_and_resize(jpeg, offset[:2], tf.unstack(size[:2]), image_size)
-        pixels = tf.image.random_brightness(pixels, 32)
-        pixels = tf.image.random_contrast(pixels, 0.8, 1.25)
-        pixels = tf.image.random_saturation(pixels, 0.8, 1.25)
+        area = tf.reduce_prod(shape) * between(0.25, 1)
+        aspect = tf.exp(between(math.log(3 / 4), math.log(4 / 3)))
+        size = tf.sqrt(tf.stack([area / aspect, area * aspect]))
+        size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
+    offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
+    pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
+    pixels = tf.cond(between(0, 1) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+    if augment == "standard":
+        pixels += between(-32, 32)
+        pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
+        pixels = tf.image.adjust_saturation(pixels, between(0.8, 1.25))
         pixels = tf.clip_by_value(pixels, 0, 255)
-    return normalize(tf.image.random_flip_left_right(pixels), normalize_as)
+    return normalize(pixels, normalize_as)
 
 
 def crop_side(shape, image_size):
@@ -206,10 +120,16 @@ def crop_side(shape, image_size):
 
 
 def crop_and_resize(jpeg, offset, size, image_size):
-    """Decode only the window at `offset`, [top, left], of `size`; float32, 0..255."""
-    window = tf.stack([offset[0], offset[1], size[0], size[1]])
+    """Decode only the window at `offset` of `size`, int32 [2] each, down and across; float32, 0..255."""
+    window = tf.concat([offset, size], 0)
     pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
-    pixels = tf.image.resize_bilinear(pixels[tf.newaxis], [image_size, image_size], half_pixel_centers=True)
+    pixels, target = pixels[tf.newaxis], [image_size, image_size]
+    # Bilinear sampling passes over pixels from half the size on: the records were made for larger ones.
+    pixels = tf.cond(
+        tf.reduce_max(size) > 2 * image_size,
+        lambda: tf.image.resize_area(pixels, target),
+        lambda: tf.image.resize_bilinear(pixels, target, half_pixel_centers=True),
+    )
     return pixels[0]
 
 
@@ -222,28 +142,65 @@ def normalize(pixels, normalize_as):
 
 # --- from TFRecords to batches ----------------------------------------
 
-# folder: str; classes: list of str in index order; image_size: int; counts: {split: {class: n}}.
-Records = collections.namedtuple("Records", "folder classes image_size counts")
+# folder: str; classes: list of str in index order; image_size: int; keep_size: whether the pictures
+# were kept as large as they were; counts: {split: {class: n}}; shards: {file name: bytes}.
+Records = collections.namedtuple("Records", "folder classes image_size keep_size counts shards")
 
 
 def load_records(folder):
-    """What dataset.json says about a folder of records.
+    """What dataset.json says about a folder of records, on any of TensorFlow's file systems.
 
     Raises:
         UserError: there are no records, not all of them, or they have another format version.
     """
-    folder = os.path.normpath(folder)
+    folder = folder.rstrip("/") or "/"
     settle(folder)
     path = os.path.join(folder, "dataset.json")
-    if not os.path.exists(path):
+    if not tf.gfile.Exists(path):
         raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
     content = runtime.read_json(path, RECORDS_VERSION, "FlowIO.py")
-    records = Records(folder, content["classes"], content["image_size"], content["counts"])
+    records = Records(
+        folder,
+        content["classes"],
+        content["image_size"],
+        content["options"].get("keep_size", False),
+        content["counts"],
+        content.get("shards", {}),
+    )
     for split in SPLITS:
         for name in shard_names(split, count(records, split)):
-            if not os.path.exists(os.path.join(folder, name)):
+            path = os.path.join(folder, name)
+            if not tf.gfile.Exists(path):
                 raise UserError("%s is missing from %s; run FlowIO.py again" % (name, folder))
+            length = tf.gfile.Stat(path).length
+            if length != records.shards.get(name, length):
+                raise UserError(
+                    "%s: damaged, %d bytes where FlowIO.py wrote %d; run it again"
+                    % (path, length, records.shards[name])
+                )
     return records
+
+
+@contextlib.contextmanager
+def naming_damage(records):
+    """Where TensorFlow comes upon a damaged record, end with a UserError that names the file."""
+    try:
+        yield
+    except tf.errors.DataLossError:
+        for split in SPLITS:
+            check_records(records, split)
+        raise
+
+
+def check_records(records, split):
+    """Read a split's files and compare their checksums. Raises UserError, which names the damaged one."""
+    for name in shard_names(split, count(records, split)):
+        path = os.path.join(records.folder, name)
+        try:
+            for _ in tf.python_io.tf_record_iterator(path):
+                pass
+        except tf.errors.DataLossError as error:
+            raise UserError("%s: damaged (%s); run FlowIO.py again" % (path, error.message)) from error
 
 
 def count(records, split):
@@ -265,13 +222,13 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
         split: "train", "val" or "test".
         augment: None to see each picture once, in order, as `decode` gives it, the last batch being
             smaller; else see `decode_augmented`: endless, shuffled, all batches full.
-        seed: of the shuffling and the augmentation.
+        seed: of the shuffling and the augmentation; the same seed gives the same batches.
     Returns:
         image: float32 [batch, image_size, image_size, 3]; label: int64 [batch]; filename: string
         [batch], relative to the data set's folder.
     """
 
-    def parse(example):
+    def parse(example, seed=None):
         fields = tf.parse_single_example(
             example,
             {
@@ -280,59 +237,65 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
                 "image/filename": tf.FixedLenFeature([], tf.string),
             },
         )
-        image = decode_augmented(fields["image/encoded"], records.image_size, normalize_as, augment or "none")
+        jpeg = fields["image/encoded"]
+        if augment:
+            image = decode_augmented(jpeg, records.image_size, normalize_as, augment, seed)
+        else:
+            image = decode(jpeg, records.image_size, normalize_as)
         return {
             "image": image,
             "label": fields["image/class/label"],
             "filename": fields["image/filename"],
         }
 
-    training = augment is not None
     names = shard_names(split, count(records, split))
     files = tf.data.Dataset.from_tensor_slices([os.path.join(records.folder, name) for name in names])
-    if training:
+    if augment:
         files = files.shuffle(len(names), seed=seed)
         examples = files.interleave(
             tf.data.TFRecordDataset,
             cycle_length=4,
             num_parallel_calls=tf.data.experimental.AUTOTUNE,
         )
+        if sum(records.shards.get(name, CACHE_BYTES) for name in names) < CACHE_BYTES:
+            check_records(records, split)  # a cache before a shuffle would wait for ever on a damaged one
+            examples = examples.cache()
         examples = examples.shuffle(4 * PICTURES_PER_SHARD, seed=seed).repeat()
+        # A seed goes with each picture, so that the threads may take them in any order.
+        seeds = tf.data.experimental.RandomDataset(seed).batch(2)
+        examples = tf.data.Dataset.zip((examples, seeds))
     else:
         examples = tf.data.TFRecordDataset(files)
     pictures = examples.map(parse, num_parallel_calls=tf.data.experimental.AUTOTUNE)
-    return pictures.batch(batch_size, drop_remainder=training).prefetch(2)
+    return pictures.batch(batch_size, drop_remainder=bool(augment)).prefetch(2)
 
 
 # --- converting a folder ----------------------------------------
-
-# A file to convert. given: the split that the user's folders give it, or None; label: class index;
-# filename: relative to the data set's folder.
-Source = collections.namedtuple("Source", "given label filename")
-
-# A converted one. digest: bytes, equal for files of equal content; position: 0 to 1, decides its split
-# and its place in the records; offset, length: of its JPEG bytes in the spool; height, width: pixels.
-Picture = collections.namedtuple("Picture", "source digest position offset length height width")
 
 
 def main():
     options = parse_options()
     runtime.quiet(options)
     say("device: CPU, %d workers" % options.workers)
-    classes, sources = list_sources(options.dataset)
+    classes, sources = list_sources(options)
     with replacing(options.output) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
         skipped += conflicts
         check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
+        alike = find_near_duplicates(splits)
         for split in SPLITS:
             write_shards(folder, split, splits[split], classes, spool)
         write_skipped(folder, skipped)
+        write_near_duplicates(folder, alike)
         counts = count_pictures(splits, classes)
-        write_description(folder, classes, counts, skipped, copies, options)
+        write_description(folder, classes, counts, skipped, copies, alike, options)
+        samples = take_samples(splits, classes, spool) if options.preview else None
     print_counts(classes, counts, options.output)
-    warn(classes, counts, skipped, copies, options.output)
+    warn(classes, counts, skipped, copies, alike, options.output)
+    if options.preview:
+        write_preview(options.preview, classes, counts, samples, options.image_size)
     return 1 if skipped else 0
 
 
@@ -342,19 +305,41 @@ def parse_options(arguments=None):
     parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(
+        "--preview", metavar="FILE.png", help="also draw a sheet of pictures as the network will see them"
+    )
+
+    group = parser.add_argument_group("pictures")
+    group.add_argument(
         "--image_size",
         type=number(int, 32, 2048),
         default=224,
         help="pixels that the network will see",
     )
-    parser.add_argument("--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on")
-    parser.add_argument(
+    group.add_argument(
+        "--keep_size",
+        action="store_true",
+        help="do not reduce large pictures to a little more than --image_size: larger records, slower "
+        "training",
+    )
+    group.add_argument(
+        "--formats",
+        nargs="+",
+        default=[],
+        choices=imagefile.MORE_FORMATS,
+        metavar="{%s}" % ",".join(imagefile.MORE_FORMATS),
+        help="formats to open besides %s; WEBP only for pictures that you trust" % ", ".join(FORMATS),
+    )
+    group.add_argument("--follow_links", action="store_true", help="also take what links lead to")
+
+    group = parser.add_argument_group("splits")
+    group.add_argument("--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on")
+    group.add_argument(
         "--val_ratio",
         type=number(float, 0, 1),
         default=0.1,
         help="share to validate on while training; the rest is for the final test",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another split")
+    group.add_argument("--seed", type=int, default=0, help="another seed, another split")
     parser.add_argument(
         "--workers",
         type=number(int, 1, 256),
@@ -364,6 +349,12 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")
+    if options.preview and not options.preview.lower().endswith(".png"):
+        parser.error("--preview %s: the name must end with .png" % options.preview)
+    if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
+        parser.error("--preview %s: no such folder" % options.preview)
+    if "://" in options.output:
+        parser.error("--output %s: must be a local folder; copy it there when it is done" % options.output)
     return options
 
 
@@ -373,12 +364,14 @@ def natural(name):
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
 
 
-def list_sources(dataset):
+def list_sources(options):
     """The class names, in index order, and a Source for each file of each class.
 
     Raises:
-        UserError: no such folder, fewer than two class folders, or names that are not text.
+        UserError: no such folder, fewer than two class folders, names that are not text, or class
+            folders that are links without --follow_links.
     """
+    dataset = options.dataset
     if not os.path.isdir(dataset):
         raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
     tops = list_folders(dataset)
@@ -401,29 +394,64 @@ def list_sources(dataset):
     for name in classes:
         if not is_text(name):
             raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
+    loose = [name for parent in parents for name in list_loose_files(os.path.join(dataset, parent))]
+    if loose:
+        say(
+            "warning: %d files lie beside the class folders and belong to no class, the first: %s"
+            % (len(loose), loose[0])
+        )
     sources = []
     for parent in parents:
         for label, name in enumerate(classes):
-            for filename in list_files(dataset, os.path.normpath(os.path.join(parent, name))):
+            folder = os.path.normpath(os.path.join(dataset, parent, name))
+            if not options.follow_links and (
+                os.path.islink(folder) or os.path.islink(os.path.dirname(folder))
+            ):
+                raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
+            for path in list_files(folder, options.follow_links):
+                filename = os.path.relpath(path, dataset)
                 sources.append(Source(parent if given else None, label, filename))
     return classes, sources
 
 
 def list_folders(folder):
     """The names of the folders in it that are not hidden."""
-    names = [name for name in os.listdir(folder) if not name.startswith(".")]
-    return [name for name in names if os.path.isdir(os.path.join(folder, name))]
+    return [name for name in visible(os.listdir(folder)) if os.path.isdir(os.path.join(folder, name))]
 
 
-def list_files(dataset, folder):
-    """The files below a class folder, relative to the data set, in natural order."""
-    filenames = []
-    for parent, folders, names in os.walk(os.path.join(dataset, folder)):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
-        names = [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
-        for name in sorted(names, key=natural):
-            filenames.append(os.path.relpath(os.path.join(parent, name), dataset))
-    return filenames
+def list_loose_files(folder):
+    """The names of the files in it that are not hidden, in natural order."""
+    names = sorted(visible(os.listdir(folder)), key=natural)
+    return [name for name in names if os.path.isfile(os.path.join(folder, name))]
+
+
+def visible(names):
+    """The names but for hidden ones and LITTER."""
+    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
+
+
+def list_files(folder, follow_links=False):
+    """The paths of the files below a folder, in natural order, but for hidden files and LITTER.
+
+    A folder below it that is not entered, being a link or forbidden, is listed as if it were a file:
+    so `read_file` will refuse it, and nothing is left out without a word.
+    """
+    paths, entered = [], set()
+
+    def forbidden(error):
+        paths.append(error.filename)
+
+    for parent, folders, names in os.walk(folder, onerror=forbidden, followlinks=follow_links):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in entered:  # links may lead in a circle
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        if not follow_links:
+            names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = sorted(visible(folders), key=natural)
+        paths += [os.path.join(parent, name) for name in sorted(visible(names), key=natural)]
+    return paths
 
 
 def is_text(name):
@@ -440,57 +468,37 @@ def encode_all(sources, spool, options):
     Returns:
         A Picture for each file that can be used, and (Source, reason) for each that cannot.
     """
+    kept_size = None if options.keep_size else options.image_size
+    formats = (*FORMATS, *options.formats)
+    inside = os.path.join(os.path.realpath(options.dataset), "")
 
     def work(source):
+        path = os.path.join(options.dataset, source.filename)
         try:
-            data = read_file(os.path.join(options.dataset, source.filename))
-            jpeg = encode(data, options.image_size)
+            if not options.follow_links and not os.path.realpath(path).startswith(inside):
+                raise BadPicture("a link out of the data set; --follow_links takes it")
+            data = read_file(path)
+            image, jpeg = imagefile.prepare(data, kept_size, formats)
         except BadPicture as error:
-            return source, str(error), None, None
-        return source, None, jpeg, hashlib.blake2b(data, digest_size=16).digest()
+            return None, str(error)
+        digest = hashlib.sha256(data).digest()
+        return (digest, perceptual_hash(image), image.size, jpeg), None
 
-    pictures, skipped = [], []
+    converted, skipped = [], []
+    # Threads, because Pillow's decoders let them run side by side: on photos they are as fast as
+    # processes, and a worker that dies cannot leave the others waiting.
     with ThreadPool(options.workers) as pool:
         results = pool.imap(work, sources)
-        for source, reason, jpeg, digest in tqdm(results, "convert", len(sources), unit="img", disable=None):
+        for source in tqdm(sources, "convert", unit="img", disable=None):
+            result, reason = next(results)
             if reason:
                 skipped.append((source, reason))
                 continue
-            width, height = Image.open(io.BytesIO(jpeg)).size
+            digest, look, (width, height), jpeg = result
             place = position(digest, options.seed)
-            pictures.append(Picture(source, digest, place, spool.tell(), len(jpeg), height, width))
+            converted.append(Picture(source, digest, look, place, spool.tell(), len(jpeg), height, width))
             spool.write(jpeg)
-    return pictures, skipped
-
-
-def position(digest, seed):
-    """A number from 0 to 1 that depends on a file's content and the seed alone.
-
-    So a picture keeps its split when others are added or renamed.
-    """
-    keyed = hashlib.blake2b(digest, digest_size=8, key=b"%d" % seed).digest()
-    return int.from_bytes(keyed, "big") / 2**64
-
-
-def drop_copies(pictures, classes):
-    """Keep the first of files with equal content, and none where they are in several classes.
-
-    Returns:
-        The pictures kept, the number of copies left out, and (Source, reason) for each conflict.
-    """
-    equals = collections.defaultdict(list)
-    for picture in pictures:
-        equals[picture.digest].append(picture)
-    kept, copies, conflicts = [], 0, []
-    for same in equals.values():
-        labels = sorted({picture.source.label for picture in same})
-        if len(labels) > 1:
-            reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
-            conflicts += [(picture.source, reason) for picture in same]
-        else:
-            kept.append(same[0])
-            copies += len(same) - 1
-    return kept, copies, conflicts
+    return converted, skipped
 
 
 def check_classes(classes, pictures, skipped, dataset):
@@ -503,50 +511,14 @@ def check_classes(classes, pictures, skipped, dataset):
             raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
 
 
-def assign_splits(pictures, train_ratio, val_ratio):
-    """{split: [Picture]} in the order of their positions, which is random.
-
-    Each class is split by the ratios. Where it has two pictures or more, one is in train and one in
-    test, unless no test split was asked for.
-    """
-    splits = {split: [] for split in SPLITS}
-    by_label = collections.defaultdict(list)
-    for picture in pictures:
-        if picture.source.given:
-            splits[picture.source.given].append(picture)
-        else:
-            by_label[picture.source.label].append(picture)
-    test_wanted = train_ratio + val_ratio < 1
-    for members in by_label.values():
-        members.sort(key=order)
-        for i, picture in enumerate(members):
-            if test_wanted and i > 0 and i == len(members) - 1:
-                split = "test"
-            elif i == 0 or picture.position < train_ratio:
-                split = "train"
-            elif picture.position < train_ratio + val_ratio or not test_wanted:
-                split = "val"
-            else:
-                split = "test"
-            splits[split].append(picture)
-    for split in SPLITS:
-        splits[split].sort(key=order)
-    return splits
-
-
-def order(picture):
-    return picture.position, picture.source.filename
-
-
-def write_shards(folder, split, pictures, classes, spool):
+def write_shards(folder, split, members, classes, spool):
     """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys."""
-    names = shard_names(split, len(pictures))
+    names = shard_names(split, len(members))
     for shard, name in enumerate(names):
         with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
-            for picture in pictures[shard :: len(names)]:
-                spool.seek(picture.offset)
+            for picture in members[shard :: len(names)]:
                 features = {
-                    "image/encoded": spool.read(picture.length),
+                    "image/encoded": spooled(picture, spool),
                     "image/format": b"JPEG",
                     "image/height": picture.height,
                     "image/width": picture.width,
@@ -559,6 +531,12 @@ def write_shards(folder, split, pictures, classes, spool):
                 writer.write(example.SerializeToString(deterministic=True))
 
 
+def spooled(picture, spool):
+    """The JPEG bytes of a Picture."""
+    spool.seek(picture.offset)
+    return spool.read(picture.length)
+
+
 def feature(value):
     """Bytes or an int as a tf.train.Feature."""
     if isinstance(value, bytes):
@@ -567,11 +545,21 @@ def feature(value):
 
 
 def write_skipped(folder, skipped):
-    path = os.path.join(folder, "skipped.csv")
+    rows = [(source.filename, reason) for source, reason in skipped]
+    write_csv(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
+
+
+def write_near_duplicates(folder, alike):
+    rows = [(one.source.filename, other.source.filename, bits) for one, other, bits in alike]
+    columns = ["filename", "looks_like", "differing_bits"]
+    write_csv(os.path.join(folder, "near_duplicates.csv"), columns, rows)
+
+
+def write_csv(path, columns, rows):
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["filename", "reason"])
-        writer.writerows((source.filename, reason) for source, reason in skipped)
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def count_pictures(splits, classes):
@@ -583,7 +571,13 @@ def count_pictures(splits, classes):
     return counts
 
 
-def write_description(folder, classes, counts, skipped, copies, options):
+def write_description(folder, classes, counts, skipped, copies, alike, options):
+    shards = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecord"))
+    digest = hashlib.sha256()
+    for name in shards:
+        with open(os.path.join(folder, name), "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     content = {
         "format_version": RECORDS_VERSION,
         "classes": classes,
@@ -591,8 +585,16 @@ def write_description(folder, classes, counts, skipped, copies, options):
         "counts": counts,
         "skipped": len(skipped),
         "copies": copies,
+        "near_duplicates": len(alike),
+        "shards": {name: os.path.getsize(os.path.join(folder, name)) for name in shards},
+        "digest": digest.hexdigest(),
         "seed": options.seed,
-        "options": {"train_ratio": options.train_ratio, "val_ratio": options.val_ratio},
+        "options": {
+            "train_ratio": options.train_ratio,
+            "val_ratio": options.val_ratio,
+            "keep_size": options.keep_size,
+            "formats": options.formats,
+        },
     }
     runtime.write_json(os.path.join(folder, "dataset.json"), content)
 
@@ -624,13 +626,28 @@ def replacing(output):
     os.makedirs(partial)
     try:
         yield partial
+        for name in os.listdir(partial):  # on the disk before the old ones go, in case the power fails
+            with open(os.path.join(partial, name), "rb") as file:
+                os.fsync(file.fileno())
         shutil.rmtree(previous, ignore_errors=True)
         if os.path.exists(output):
             os.rename(output, previous)
         os.rename(partial, output)
         shutil.rmtree(previous, ignore_errors=True)
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        message = "%s: no space left to write there, which takes twice the size of the records"
+        raise UserError(message % output) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_full_disk(error):
+    """Whether Python or TensorFlow says with this exception that a file could not grow."""
+    if runtime.is_tensorflow_error(error):
+        return isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError))
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def print_counts(classes, counts, output):
@@ -643,8 +660,11 @@ def print_counts(classes, counts, output):
     print("records of %d classes in %s" % (len(classes), output))
 
 
-def warn(classes, counts, skipped, copies, output):
+def warn(classes, counts, skipped, copies, alike, output):
     """Say what the user may want to mend: small and large classes, copies, skipped files."""
+    untrained = [name for name in classes if not counts["train"][name]]
+    if untrained:
+        say("warning: the train split has no picture of %s" % ", ".join(untrained))
     sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}
     smallest, largest = min(classes, key=sizes.get), max(classes, key=sizes.get)
     if sizes[smallest] < FEW:
@@ -660,6 +680,18 @@ def warn(classes, counts, skipped, copies, output):
         )
     if copies:
         say("%d exact copies of other pictures were left out" % copies)
+    if alike:
+        one, other, _ = alike[0]
+        say(
+            "warning: %d pictures to validate or test on look like one in an earlier split, the first: %s "
+            "like %s; all are listed in %s"
+            % (
+                len(alike),
+                one.source.filename,
+                other.source.filename,
+                os.path.join(output, "near_duplicates.csv"),
+            )
+        )
     if skipped:
         say(
             "%d files could not be used, the first: %s (%s); all are listed in %s"
@@ -670,6 +702,50 @@ def warn(classes, counts, skipped, copies, output):
                 os.path.join(output, "skipped.csv"),
             )
         )
+
+
+# --- pictures to look at ----------------------------------------
+
+PREVIEW_CLASSES = 40
+PREVIEW_PICTURES = {"train": 4, "val": 2, "test": 2}
+PREVIEW_VIEWS = {"flip": 2, "standard": 4}  # of the first picture of train, by augmentation
+
+
+def take_samples(splits, classes, spool):
+    """{split: {label: [JPEG bytes]}}, the first pictures of each class that is shown."""
+    samples = {split: collections.defaultdict(list) for split in SPLITS}
+    for split in SPLITS:
+        for picture in splits[split]:
+            taken, label = samples[split], picture.source.label
+            if label < PREVIEW_CLASSES and len(taken[label]) < PREVIEW_PICTURES[split]:
+                taken[label].append(spooled(picture, spool))
+    return samples
+
+
+def write_preview(path, classes, counts, samples, image_size):
+    """Draw the pictures as `decode` and `decode_augmented` give them, a row for each class."""
+    columns = list(PREVIEW_PICTURES.items())
+    columns += [("--augment %s" % name, n) for name, n in PREVIEW_VIEWS.items()]
+    rows = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
+        views = {"none": decode(jpeg, image_size, "minus1_1")}
+        for augment in PREVIEW_VIEWS:
+            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed)
+
+        def view(augment, data, seeds=(0, 0)):
+            values = session.run(views[augment], {jpeg: data, seed: seeds})
+            return Image.fromarray(((values + 1) * 127.5).round().astype(np.uint8))
+
+        for label, name in enumerate(classes[:PREVIEW_CLASSES]):
+            groups = [[view("none", data) for data in samples[split][label]] for split in SPLITS]
+            for augment, n in PREVIEW_VIEWS.items():
+                first = samples["train"][label][:1]
+                groups.append([view(augment, data, (label, i)) for data in first for i in range(n)])
+            rows.append(("%d %s" % (label, name), groups))
+    drawing.contact_sheet(columns, rows).save(path + ".partial", "PNG")
+    os.replace(path + ".partial", path)
+    say("drew %s, %d of %d classes" % (path, len(rows), len(classes)))
 
 
 if __name__ == "__main__":

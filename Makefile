@@ -36,7 +36,7 @@ lint: .venv/dev
 	.venv/bin/ruff format --check .
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache __pycache__ tests/__pycache__ data/demo models/demo
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis __pycache__ tests/__pycache__ data/demo models/demo
 
 .venv/made:
 	python=$$(PYTHON="$(PYTHON)" tools/python37.sh) && "$$python" -m venv --clear .venv

@@ -54,7 +54,7 @@ def list_images(images):
         if image == "-":
             paths += [line.rstrip("\n") for line in sys.stdin if line.strip()]
         elif os.path.isdir(image):
-            inside = [os.path.join(image, name) for name in FlowIO.list_files(image, ".")]
+            inside = FlowIO.list_files(image)
             if not inside:
                 raise UserError("%s: no files in this folder" % image)
             paths += inside

@@ -320,8 +320,8 @@ def write_json(path, content):
 def read_json(path, version, maker):
     """The dict in a file that `maker` wrote with this format version, or a UserError."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        with tf.gfile.GFile(path, "rb") as file:  # records may lie on gs:// or hdfs://
+            content = json.loads(file.read().decode("utf-8"))
         found = content.get("format_version")
     except (ValueError, AttributeError) as error:
         raise UserError("%s: damaged, not JSON; write it again with %s" % (path, maker)) from error

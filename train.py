@@ -37,7 +37,8 @@ def main():
     os.makedirs(options.output, exist_ok=True)
     runtime.write_json(os.path.join(options.output, "model.json"), description)
     announce(description, records, steps, started_at)
-    fit(description, records, steps, started_at)
+    with FlowIO.naming_damage(records):
+        fit(description, records, steps, started_at)
     say("trained to step %d; next: python evaluate.py --model %s" % (steps, options.output))
 
 
@@ -115,6 +116,7 @@ def describe(options, records, steps):
         },
         "classes": records.classes,
         "image_size": records.image_size,
+        "keep_size": records.keep_size,
         "normalize": options.normalize,
         "options": dict(vars(options), step=steps),
         "versions": {

@@ -1,11 +1,15 @@
 """What the tests share: the scripts as subprocesses, and one small trained model."""
 
+import io
 import os
 import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+from PIL import Image
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "data"))
@@ -13,6 +17,13 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import draw_demo  # noqa: E402  (lies in data/)
 
+# The same examples in every run: a red test means a change of the code.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+
+RED = (220, 30, 40)
 LABELS = ["banana", "grapes", "kiwi"]
 
 
@@ -41,6 +52,28 @@ def draw_dataset(folder, count=40, labels=LABELS, seed=0):
         for number in range(count):
             image = draw_demo.picture(label, 40, rng)
             image.save(os.path.join(str(folder), label, "%d.png" % number))
+
+
+def file_bytes(image, format, **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def pixels(jpeg):
+    image = Image.open(io.BytesIO(jpeg))
+    assert image.format == "JPEG" and image.mode == "RGB"
+    return np.asarray(image).astype(int)
+
+
+def plain(mode="RGB", colour=RED, size=(40, 30)):
+    image = Image.new("RGB", size, colour)
+    return image.quantize(4) if mode == "P" else image.convert(mode)
+
+
+def gradient(size=(60, 40)):
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    return Image.fromarray(np.stack([x, y, 255 - x], 2).astype(np.uint8))
 
 
 class Workspace:

@@ -1,9 +1,9 @@
 """FlowIO.py: any picture to records, and records to the tensors that the network sees."""
 
 import csv
-import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,178 +13,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, draw_dataset, refuses, run
-from PIL import Image, ImageCms
+from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
+from PIL import Image
 
 import FlowIO
-
-RED, WHITE = (220, 30, 40), (255, 255, 255)
-
-
-def file_bytes(image, format, **options):
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def pixels(jpeg):
-    image = Image.open(io.BytesIO(jpeg))
-    assert image.format == "JPEG" and image.mode == "RGB"
-    return np.asarray(image).astype(int)
-
-
-def plain(mode="RGB", colour=RED, size=(40, 30)):
-    image = Image.new("RGB", size, colour)
-    return image.quantize(4) if mode == "P" else image.convert(mode)
-
-
-def gradient(size=(60, 40)):
-    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
-    return Image.fromarray(np.stack([x, y, 255 - x], 2).astype(np.uint8))
-
-
-# --- encode ----------------------------------------
-
-
-@pytest.mark.parametrize(
-    "mode, format",
-    [
-        ("RGB", "JPEG"),
-        ("RGB", "PNG"),
-        ("RGB", "BMP"),
-        ("P", "GIF"),
-        ("P", "PNG"),
-        ("CMYK", "JPEG"),
-        ("RGBA", "PNG"),
-    ],
-)
-def test_a_red_picture_stays_red(mode, format):
-    assert np.abs(pixels(FlowIO.encode(file_bytes(plain(mode), format), 224)) - RED).max() <= 6
-
-
-@pytest.mark.parametrize("mode, format", [("L", "JPEG"), ("L", "PNG"), ("1", "PNG"), ("LA", "PNG")])
-def test_a_grey_picture_becomes_RGB(mode, format):
-    result = pixels(FlowIO.encode(file_bytes(plain(mode, WHITE), format), 224))
-    assert result.shape == (30, 40, 3) and result.min() >= 254
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_laid_on_white(mode):
-    image = plain("RGBA", (0, 0, 0))
-    image.putalpha(0)
-    assert pixels(FlowIO.encode(file_bytes(image.convert(mode), "PNG"), 224)).min() >= 254
-
-
-def test_a_transparent_palette_entry_is_laid_on_white():
-    data = file_bytes(plain("P", (0, 0, 0)), "PNG", transparency=plain("P", (0, 0, 0)).getpixel((0, 0)))
-    assert pixels(FlowIO.encode(data, 224)).min() >= 254
-
-
-def test_16_bits_are_scaled_not_clipped():
-    values = np.linspace(0, 65535, 40 * 30).reshape(30, 40).astype(np.uint16)
-    result = pixels(FlowIO.encode(file_bytes(Image.fromarray(values), "PNG"), 224))
-    assert np.abs(result - (values / 257.0)[..., None]).max() <= 4
-
-
-def test_exif_orientation_is_applied():
-    image = gradient()
-    upright = np.asarray(image).astype(int)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    result = pixels(FlowIO.encode(file_bytes(image, "JPEG", exif=exif, quality=95), 224))
-    assert result.shape == (60, 40, 3)
-    assert np.abs(result - np.rot90(upright, -1)).mean() < 5
-
-
-def swapped_profile():
-    """An ICC profile like sRGB but with red and blue exchanged."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
-    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
-    name = "sRGB".encode("utf-16-be")
-    assert name in profile
-    return bytes(profile.replace(name, "test".encode("utf-16-be")))
-
-
-@pytest.mark.parametrize("mode, format", [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")])
-def test_colour_profiles_are_applied(mode, format):
-    data = file_bytes(plain(mode), format, icc_profile=swapped_profile())
-    assert np.abs(pixels(FlowIO.encode(data, 224)) - RED[::-1]).max() <= 8
-    data = file_bytes(plain(mode), format, icc_profile=b"no profile")
-    assert np.abs(pixels(FlowIO.encode(data, 224)) - RED).max() <= 6
-
-
-def test_the_content_decides_not_the_name(tmp_path):
-    path = tmp_path / "picture.jpg"
-    path.write_bytes(file_bytes(plain(), "PNG"))
-    assert np.abs(pixels(FlowIO.encode(FlowIO.read_file(str(path)), 224)) - RED).max() <= 6
-
-
-def test_a_small_jpeg_is_passed_on_byte_for_byte():
-    data = file_bytes(gradient(), "JPEG")
-    assert FlowIO.encode(data, 224) == data
-
-
-@pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_large_picture_is_reduced_and_keeps_its_shape(format):
-    result = pixels(FlowIO.encode(file_bytes(gradient((1200, 800)), format), 64))
-    assert result.shape == (73, 110, 3)  # 64 * 256 / 224 = 73.1, and 3 : 2
-    expected = np.asarray(gradient((110, 73))).astype(int)
-    assert np.abs(result - expected).max() <= 8
-
-
-def damaged():
-    whole = file_bytes(gradient((300, 200)), "JPEG")
-    return {
-        "empty": (b"", "empty file"),
-        "text": (b"this is no picture", "not a picture in JPEG, PNG, BMP, GIF format"),
-        "truncated": (whole[: len(whole) // 2], "damaged: .*truncated"),
-        "webp": (b"RIFF\x24\0\0\0WEBPVP8 " + b"\0" * 40, "not a picture"),
-        "png cut": (file_bytes(gradient(), "PNG")[:100], "damaged"),
-    }
-
-
-@pytest.mark.parametrize("name", damaged())
-def test_damaged_files_are_refused_with_a_reason(name):
-    data, reason = damaged()[name]
-    with pytest.raises(FlowIO.BadPicture, match=reason):
-        FlowIO.encode(data, 224)
-
-
-def test_too_many_pixels_are_refused_before_they_are_decoded():
-    header = bytearray(file_bytes(plain(), "BMP"))
-    header[18:26] = np.array([20000, 20000], "<i4").tobytes()  # width and height
-    with pytest.raises(FlowIO.BadPicture, match="20000 x 20000 pixels are too many"):
-        FlowIO.encode(bytes(header), 224)
-
-
-def test_what_encode_accepts_tensorflow_decodes():
-    """Pillow forgives more than TensorFlow; none of that may get into the records."""
-    whole = file_bytes(gradient((70, 50)), "JPEG")
-    accepted = 0
-    with tf.Graph().as_default(), tf.Session() as session:
-        source = tf.placeholder(tf.string, [])
-        image = FlowIO.decode(source, 32, "per_image")
-        for cut in list(range(1, 40)) + [len(whole) // 2]:
-            try:
-                jpeg = FlowIO.encode(whole[:-cut], 224)
-            except FlowIO.BadPicture:
-                continue
-            accepted += 1
-            assert session.run(image, {source: jpeg}).shape == (32, 32, 3)
-        rng = np.random.RandomState(0)
-        for _ in range(300):
-            mutated = bytearray(whole)
-            for place in rng.randint(2, len(whole), 3):
-                mutated[place] = rng.randint(256)
-            try:
-                jpeg = FlowIO.encode(bytes(mutated), 224)
-            except FlowIO.BadPicture:
-                continue
-            accepted += 1
-            session.run(image, {source: jpeg})
-    assert accepted > 20
-
 
 # --- decode ----------------------------------------
 
@@ -216,75 +48,59 @@ def test_per_image_standardisation():
     np.testing.assert_allclose(result, (raw - raw.mean()) / raw.std(), atol=1e-3)
 
 
+@pytest.mark.parametrize("image_size", [32, 100])
+def test_decode_of_a_kept_size_averages_what_it_reduces(image_size):
+    rng = np.random.RandomState(0)
+    noise = Image.fromarray(rng.randint(0, 256, (800, 900, 3)).astype(np.uint8))
+    jpeg = FlowIO.encode(file_bytes(noise, "PNG"), None)
+    result = (decode(jpeg, image_size, "minus1_1") + 1) * 127.5
+    everything = Image.fromarray(pixels(jpeg).astype(np.uint8))
+    side = 700  # 800 * 224 / 256
+    centre = everything.crop((100, 50, 100 + side, 50 + side))
+    expected = np.asarray(centre.resize((image_size, image_size), Image.BOX)).astype(int)
+    assert np.abs(result - expected).max() <= 3  # both round along the way
+
+
 @pytest.mark.parametrize("augment", ["none", "flip", "standard"])
 def test_augmentation_varies_only_when_asked(augment):
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
-        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment)
-        views = np.stack([session.run(view) for _ in range(20)])
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment, seed)
+        views = np.stack([session.run(view, {seed: [0, i]}) for i in range(20)])
+        np.testing.assert_array_equal(session.run(view, {seed: [0, 7]}), views[7])
     assert views.shape == (20, 32, 32, 3) and views.min() >= -1 and views.max() <= 1
-    assert len({each.tobytes() for each in views}) == 1 if augment == "none" else len(views) > 5
+    different = len({each.tobytes() for each in views})
+    assert different == 1 if augment == "none" else different > 5
     if augment != "none":
         red = views[..., 0]  # grows from left to right, and the other way when mirrored
         mirrored = (red[:, :, 0] > red[:, :, -1]).all(1).sum()
         assert 3 <= mirrored <= 17
 
 
-# --- splits ----------------------------------------
+@pytest.mark.parametrize("size", [(300, 20), (20, 300), (33, 33), (1, 1), (2, 90)])
+@pytest.mark.parametrize("augment", ["flip", "standard"])
+def test_augmentation_of_any_shape_stays_inside(size, augment):
+    jpeg = file_bytes(gradient(size), "JPEG", quality=95)
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "per_image", augment, seed)
+        for i in range(30):
+            assert np.isfinite(session.run(view, {seed: [i, i]})).all()
 
 
-def pictures(labels, given=None, start=0):
-    result = []
-    for i, label in enumerate(labels, start):
-        digest = b"picture %d" % i
-        place = FlowIO.position(digest, seed=0)
-        source = FlowIO.Source(given, label, "%d.jpg" % i)
-        result.append(FlowIO.Picture(source, digest, place, 0, 0, 0, 0))
-    return result
-
-
-def split_of(splits):
-    return {picture.source.filename: split for split in FlowIO.SPLITS for picture in splits[split]}
-
-
-def test_a_split_follows_the_ratios():
-    splits = FlowIO.assign_splits(pictures([0] * 2000 + [1] * 2000), 0.7, 0.2)
-    sizes = [len(splits[split]) for split in FlowIO.SPLITS]
-    assert sum(sizes) == 4000
-    np.testing.assert_allclose(np.array(sizes) / 4000, [0.7, 0.2, 0.1], atol=0.03)
-
-
-def test_a_picture_keeps_its_split_when_more_are_added():
-    before = split_of(FlowIO.assign_splits(pictures([0] * 300), 0.8, 0.1))
-    after = split_of(FlowIO.assign_splits(pictures([0] * 600), 0.8, 0.1))
-    assert all(after[name] == split for name, split in before.items())
-
-
-@pytest.mark.parametrize("count", [2, 3, 5, 10])
-def test_small_classes_are_in_train_and_test(count):
-    for start in range(0, 1000, count):
-        splits = FlowIO.assign_splits(pictures([0] * count, start=start), 0.8, 0.1)
-        assert splits["train"] and splits["test"]
-
-
-def test_no_test_split_when_none_is_asked_for():
-    splits = FlowIO.assign_splits(pictures([0] * 50), 0.8, 0.2)
-    assert not splits["test"] and len(splits["train"]) + len(splits["val"]) == 50
-
-
-def test_the_users_own_split_is_kept():
-    splits = FlowIO.assign_splits(pictures([0, 1], "val") + pictures([0, 1], "train", 2), 0.8, 0.1)
-    assert [len(splits[split]) for split in FlowIO.SPLITS] == [2, 2, 0]
-
-
-def test_the_seed_changes_the_split():
-    places = [[FlowIO.position(b"%d" % i, seed) for i in range(50)] for seed in (0, 0, 1)]
-    assert places[0] == places[1] != places[2]
-
-
-def test_natural_order():
-    names = ["11", "2", "10", "0", "1", "b", "A", "猫"]
-    assert sorted(names, key=FlowIO.natural) == ["0", "1", "2", "10", "11", "A", "b", "猫"]
+def test_standard_augmentation_keeps_proportions():
+    """Of a picture 10 times as wide as high, squares as wide as high come out as squares."""
+    stripes = np.zeros((40, 400, 3), np.uint8)
+    stripes[:, np.arange(400) // 40 % 2 == 1] = 255
+    jpeg = FlowIO.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
+        for i in range(30):
+            row = session.run(view, {seed: [0, i]}).mean((0, 2)) > 0
+            # The window is at most 4/3 times as wide as high: two edges at most.
+            assert np.count_nonzero(np.diff(row.astype(int))) <= 2
 
 
 # --- the script ----------------------------------------
@@ -365,7 +181,7 @@ def test_same_pictures_same_bytes_whatever_the_workers(tmp_path):
         arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / str(workers)]
         run("FlowIO.py", *arguments, "--image_size", 32, "--workers", workers)
     assert contents(str(tmp_path / "1")) == contents(str(tmp_path / "4"))
-    assert len(contents(str(tmp_path / "1"))) == 5
+    assert len(contents(str(tmp_path / "1"))) == 6
 
 
 def test_the_users_split_folders(tmp_path):
@@ -449,3 +265,180 @@ def test_records_that_cannot_be_read(tmp_path):
         FlowIO.load_records(str(tmp_path / "out"))
     with pytest.raises(FlowIO.UserError, match="no records there"):
         FlowIO.load_records(str(tmp_path))
+
+
+def small_records(folder, *options, count=12, labels=("apple", "kiwi")):
+    draw_dataset(folder / "dataset", count, labels)
+    run(
+        "FlowIO.py", "--dataset", folder / "dataset", "--output", folder / "out", "--image_size", 32, *options
+    )
+    return FlowIO.load_records(str(folder / "out"))
+
+
+def first_batches(records, seed, augment="standard", count=5):
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = FlowIO.read(records, "train", 4, "per_image", augment, seed)
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        return [session.run(batch) for _ in range(count)]
+
+
+def test_the_same_seed_gives_the_same_batches(tmp_path):
+    records = small_records(tmp_path)
+    one, same, other = (first_batches(records, seed) for seed in (1, 1, 2))
+    for a, b in zip(one, same):
+        np.testing.assert_array_equal(a["image"], b["image"])
+        assert list(a["filename"]) == list(b["filename"])
+    assert [list(a["filename"]) for a in one] != [list(a["filename"]) for a in other]
+    passes = [name for batch in one for name in batch["filename"]]
+    pictures = FlowIO.count(records, "train")
+    assert len(set(passes[:pictures])) == pictures  # each once before any comes again
+
+
+def test_records_are_read_through_tensorflows_file_systems(tmp_path):
+    records = small_records(tmp_path)
+    remote = FlowIO.load_records("file://%s/" % (tmp_path / "out"))
+    assert remote.classes == records.classes
+    for a, b in zip(first_batches(records, 1), first_batches(remote, 1)):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 30])
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(FlowIO, "CACHE_BYTES", cache)
+    records = small_records(tmp_path)
+    path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:500] + b"?" + whole[501:])
+    damaged = pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord: damaged")
+    with damaged, FlowIO.naming_damage(records):
+        first_batches(records, 1)
+    path.write_bytes(whole[:-20])
+    with pytest.raises(FlowIO.UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
+        FlowIO.load_records(str(tmp_path / "out"))
+
+
+def test_near_duplicates_are_listed(tmp_path):
+    folder = tmp_path / "dataset"
+    for split, seed in (("train", 0), ("test", 1)):
+        draw_dataset(folder / split, 3, ["apple", "kiwi"], seed)
+    image = draw_demo.picture("kiwi", 300, random.Random(2))
+    image.save(str(folder / "train" / "kiwi" / "once.png"))
+    image.resize((200, 200), Image.BICUBIC).save(str(folder / "test" / "kiwi" / "again.jpg"), quality=60)
+    _, err = run("FlowIO.py", "--dataset", folder, "--output", tmp_path / "out", "--image_size", 64)
+    assert "warning: 1 pictures to validate or test on look like one in an earlier split" in err
+    with open(str(tmp_path / "out" / "near_duplicates.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["filename"], row["looks_like"]) for row in rows] == [
+        ("test/kiwi/again.jpg", "train/kiwi/once.png")
+    ]
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["near_duplicates"] == 1
+
+
+def test_the_preview_shows_each_class(tmp_path):
+    draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
+    os.rename(str(tmp_path / "dataset" / "apple"), str(tmp_path / "dataset" / "猫"))
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
+    _, err = run("FlowIO.py", *arguments, "--preview", sheet)
+    assert "2 of 2 classes" in err
+    image = np.asarray(Image.open(str(sheet)).convert("RGB")).astype(int)
+    tiles = (image < 250).any(2).mean()
+    assert image.shape[0] > 200 and image.shape[1] > 1300 and 0.5 < tiles < 1
+    refuses("FlowIO.py", *arguments, "--preview", tmp_path / "sheet.jpg", says=".png", status=2)
+    refuses("FlowIO.py", *arguments, "--preview", tmp_path / "no" / "a.png", says="no such folder", status=2)
+
+
+def test_keep_size_and_formats(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "dataset" / label).mkdir(parents=True)
+        image = gradient((300, 200)) if label == "a" else gradient((310, 200)).rotate(180)
+        image.save(str(tmp_path / "dataset" / label / "large.jpg"), quality=95)
+        image.transpose(Image.FLIP_LEFT_RIGHT).save(str(tmp_path / "dataset" / label / "tagged.tiff"))
+    arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
+    _, err = run("FlowIO.py", *arguments, status=1)
+    assert "--formats TIFF opens it" in err
+    run("FlowIO.py", *arguments, "--keep_size", "--formats", "TIFF", "WEBP")
+    records = FlowIO.load_records(str(tmp_path / "out"))
+    assert records.keep_size
+    encoded = {}
+    for _, feature in examples(str(tmp_path / "out")):
+        name = feature["image/filename"].bytes_list.value[0].decode()
+        encoded[name] = feature["image/encoded"].bytes_list.value[0]
+    assert encoded["a/large.jpg"] == (tmp_path / "dataset" / "a" / "large.jpg").read_bytes()
+    assert pixels(encoded["b/tagged.tiff"]).shape == (200, 310, 3)
+
+
+def test_links_are_followed_only_when_asked(tmp_path):
+    draw_dataset(tmp_path / "dataset", 2, ["apple", "kiwi"])
+    draw_dataset(tmp_path / "elsewhere", 3, ["apple", "kiwi"], seed=1)
+    dataset, arguments = tmp_path / "dataset", ["--dataset", tmp_path / "dataset", "--image_size", 32]
+    os.symlink("../kiwi", str(dataset / "kiwi" / "circle"))
+    os.symlink(str(tmp_path / "elsewhere" / "kiwi"), str(dataset / "kiwi" / "folder"))
+    os.symlink(str(tmp_path / "elsewhere" / "apple" / "0.png"), str(dataset / "apple" / "file.png"))
+    run("FlowIO.py", *arguments, "--output", tmp_path / "out", status=1)
+    with open(str(tmp_path / "out" / "skipped.csv"), newline="") as file:
+        assert {row["filename"]: row["reason"] for row in csv.DictReader(file)} == {
+            "apple/file.png": "a link out of the data set; --follow_links takes it",
+            "kiwi/folder": "a link out of the data set; --follow_links takes it",
+            "kiwi/circle": "cannot be read: a folder, not entered",
+        }
+    run("FlowIO.py", *arguments, "--output", tmp_path / "out", "--follow_links")
+    counts = FlowIO.load_records(str(tmp_path / "out")).counts
+    assert sum(split["apple"] for split in counts.values()) == 2 + 1
+    assert sum(split["kiwi"] for split in counts.values()) == 2 + 3
+    os.symlink(str(tmp_path / "elsewhere" / "apple"), str(dataset / "pear"))
+    says = "pear is a link; --follow_links"
+    refuses("FlowIO.py", *arguments, "--output", tmp_path / "out", says=says, status=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="drops root's rights, which pass over permissions")
+def test_forbidden_files_and_folders_are_reported(tmp_path):
+    dataset = tmp_path / "dataset"
+    draw_dataset(dataset, 2, ["apple", "kiwi"])
+    os.makedirs(str(dataset / "kiwi" / "secret"))
+    for path in (dataset / "kiwi" / "secret", dataset / "apple" / "1.png"):
+        os.chmod(str(path), 0)
+    for folder in (*tmp_path.parents, tmp_path):
+        if os.stat(str(folder)).st_uid == 0 and str(folder).startswith(str(tmp_path.parents[1])):
+            os.chmod(str(folder), 0o755)
+    os.seteuid(65534)
+    try:
+        found = FlowIO.list_files(str(dataset / "kiwi"))
+        reasons = {}
+        for path in [*found, str(dataset / "apple" / "1.png")]:
+            try:
+                FlowIO.read_file(path)
+            except FlowIO.BadPicture as error:
+                reasons[os.path.basename(path)] = str(error)
+    finally:
+        os.seteuid(0)
+    assert reasons == {
+        "secret": "cannot be read: a folder, not entered",
+        "1.png": "cannot be read: Permission denied",
+    }
+
+
+@pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_description"])
+def test_a_full_disk_leaves_the_old_records(tmp_path, step):
+    """A limit on the size of files, set before one of the steps, stands for the disk."""
+    draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
+    arguments = ["--dataset", str(tmp_path / "dataset"), "--output", str(tmp_path / "out")]
+    run("FlowIO.py", *arguments, "--image_size", 32)
+    before = contents(str(tmp_path / "out"))
+    program = """if True:
+        import resource, sys, FlowIO, runtime
+        def limited(*arguments, step=FlowIO.%s):
+            getattr(arguments[-1], "flush", list)()  # the spool: it is the shards that meet the limit
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, -1))
+            result = step(*arguments)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+            return result
+        FlowIO.%s = limited
+        runtime.run(FlowIO.main)
+    """
+    command = [sys.executable, "-c", program % (step, step), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "out: no space left to write there" in done.stderr.splitlines()[-1]
+    assert contents(str(tmp_path / "out")) == before
+    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]

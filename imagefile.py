@@ -1,0 +1,155 @@
+"""Any picture file to a small upright RGB JPEG.
+
+Pillow and numpy alone: nothing here waits for TensorFlow. The scripts come by FlowIO.py, which
+turns the JPEG bytes into the network's input.
+"""
+
+import io
+import os
+import re
+import stat
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
+MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
+REFUSED = {  # formats that are told by how the file begins, and why they are not opened
+    "WEBP": (
+        rb"RIFF....WEBP",
+        "WebP, which is off because the libwebp in the last Pillow for Python 3.7 has a hole that lets a "
+        "picture run code (CVE-2023-4863); --formats WEBP opens pictures that you trust",
+    ),
+    "TIFF": (rb"II\*\0|MM\0\*", "TIFF, which is off; --formats TIFF opens it"),
+    "HEIC": (rb"....ftyp(hei|hev|mif|msf)", "HEIC, which Pillow cannot read; convert it to JPEG"),
+    "AVIF": (rb"....ftypavi", "AVIF, which Pillow cannot read; convert it to JPEG"),
+}
+MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
+MAX_PIXELS = 100 * 1000 * 1000
+JPEG_QUALITY = 95
+MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
+
+SRGB = ImageCms.createProfile("sRGB")
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
+
+
+class BadPicture(Exception):
+    """A file that cannot be used; the message says why."""
+
+
+# --- from a file to JPEG bytes ----------------------------------------
+
+
+def read_file(path):
+    """The bytes of a file. Raises BadPicture."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
+            what = "a folder, not entered" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise BadPicture("cannot be read: %s" % what)
+        if status.st_size > MAX_BYTES:
+            raise BadPicture("%d bytes are too many, %d is the limit" % (status.st_size, MAX_BYTES))
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BadPicture("cannot be read: %s" % error.strerror) from error
+
+
+def encode(data, image_size, formats=FORMATS):
+    """Make any supported picture a small upright RGB JPEG.
+
+    Args:
+        data: bytes of a picture file, its format told by content; of a GIF the first frame.
+        image_size: pixels that the network sees. A larger picture is reduced until its shorter side
+            is MARGIN times that; a smaller one is not enlarged. None keeps any size. A JPEG that
+            needs no change is passed on byte for byte.
+        formats: those that are opened.
+    Returns:
+        JPEG bytes.
+    Raises:
+        BadPicture: the data is of no such format, damaged or has too many pixels.
+    """
+    return prepare(data, image_size, formats)[1]
+
+
+def prepare(data, image_size, formats=FORMATS):
+    """As `encode`; returns the RGB PIL image too."""
+    image = open_picture(data, formats)
+    shorter = round(image_size * MARGIN) if image_size else max(image.size)
+    try:
+        turned, profile = has_orientation(image), colour_profile(image)
+        fits = min(image.size) <= shorter
+        if not fits:
+            scale = shorter / min(image.size)
+            # A JPEG decoder halves for free; False for other formats.
+            image.draft(None, [max(1, int(side * scale)) for side in image.size])
+        image.load()
+        if image.format == "JPEG" and image.mode == "RGB" and fits and not turned and not profile:
+            return image, data
+        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile)
+        if min(image.size) > shorter:
+            scale = shorter / min(image.size)
+            size = [max(shorter, round(side * scale)) for side in image.size]
+            image = image.resize(size, Image.HAMMING, reducing_gap=2)
+    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+        raise BadPicture("damaged: %s" % (str(error) or type(error).__name__)) from error
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return image, jpeg.getvalue()
+
+
+def open_picture(data, formats):
+    """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
+    if not data:
+        raise BadPicture("empty file")
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Exception as error:  # see prepare
+        raise BadPicture(why_refused(data, formats)) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*image.size, MAX_PIXELS))
+    return image
+
+
+def why_refused(data, formats):
+    """What to say of bytes that are in none of the formats."""
+    for name, (beginning, reason) in REFUSED.items():
+        if name not in formats and re.match(beginning, data, re.DOTALL):
+            return reason
+    return "not a picture in %s format" % ", ".join(formats)
+
+
+def has_orientation(image):
+    """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
+    try:
+        return image.getexif().get(0x0112, 1) in range(2, 9)
+    except Exception:  # see prepare
+        return False
+
+
+def colour_profile(image):
+    """The embedded ICC profile; None where there is none, a damaged one, or sRGB anyway."""
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
+        return None
+
+
+def to_rgb(image, profile=None):
+    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image, np.int64).clip(0, 65535)
+        image = Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode != "CMYK":
+        image = image.convert("RGB")
+    if profile and profile.profile.xcolor_space.strip() == image.mode:
+        try:
+            return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+        except ImageCms.PyCMSError:
+            pass  # an unusable profile: the colours are taken as they stand
+    return image.convert("RGB")

@@ -1,0 +1,163 @@
+"""Which split each picture belongs to, which ones are copies, and which look like copies.
+
+Pure functions over what is known of each picture; FlowIO.py reads the files and writes the records.
+"""
+
+import collections
+import hashlib
+
+import numpy as np
+from PIL import Image
+
+SPLITS = ("train", "val", "test")
+
+# A file to convert. given: the split that the user's folders give it, or None; label: class index;
+# filename: relative to the data set's folder.
+Source = collections.namedtuple("Source", "given label filename")
+
+# A converted one. digest: bytes, equal for files of equal content; look: its perceptual hash or None;
+# position: 0 to 1, decides its split and its place in the records; offset, length: of its JPEG bytes in
+# the spool; height, width: pixels.
+Picture = collections.namedtuple("Picture", "source digest look position offset length height width")
+
+
+# --- by content ----------------------------------------
+
+
+def position(digest, seed):
+    """A number from 0 to 1 that depends on a file's content and the seed alone.
+
+    So a picture keeps its split when others are added or renamed.
+    """
+    keyed = hashlib.blake2b(digest, digest_size=8, key=b"%d" % seed).digest()
+    return int.from_bytes(keyed, "big") / 2**64
+
+
+def drop_copies(pictures, classes):
+    """Keep the first of files with equal content, and none where they are in several classes.
+
+    Returns:
+        The pictures kept, the number of copies left out, and (Source, reason) for each conflict.
+    """
+    equals = collections.defaultdict(list)
+    for picture in pictures:
+        equals[picture.digest].append(picture)
+    kept, copies, conflicts = [], 0, []
+    for same in equals.values():
+        labels = sorted({picture.source.label for picture in same})
+        if len(labels) > 1:
+            reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
+            conflicts += [(picture.source, reason) for picture in same]
+        else:
+            kept.append(same[0])
+            copies += len(same) - 1
+    return kept, copies, conflicts
+
+
+def assign_splits(pictures, train_ratio, val_ratio):
+    """{split: [Picture]} in the order of their positions, which is random.
+
+    Each class is split by the ratios. Where it has two pictures or more, one is in train and one in
+    test, unless no test split was asked for.
+    """
+    splits = {split: [] for split in SPLITS}
+    by_label = collections.defaultdict(list)
+    for picture in pictures:
+        if picture.source.given:
+            splits[picture.source.given].append(picture)
+        else:
+            by_label[picture.source.label].append(picture)
+    test_wanted = train_ratio + val_ratio < 1
+    for members in by_label.values():
+        members.sort(key=order)
+        for i, picture in enumerate(members):
+            if test_wanted and i > 0 and i == len(members) - 1:
+                split = "test"
+            elif i == 0 or picture.position < train_ratio:
+                split = "train"
+            elif picture.position < train_ratio + val_ratio or not test_wanted:
+                split = "val"
+            else:
+                split = "test"
+            splits[split].append(picture)
+    for split in SPLITS:
+        splits[split].sort(key=order)
+    return splits
+
+
+def order(picture):
+    return picture.position, picture.source.filename
+
+
+# --- by looks ----------------------------------------
+
+HASH_SIDE = 12  # 144 bits
+HASH_PIXELS = 32
+ALIKE = 8  # pictures with at most this many differing bits; benchmarks/near_duplicates.py measures it
+FLAT = 2.0  # grey levels of standard deviation; the hash of less contrast is noise
+COSINES = np.cos(np.pi * np.outer(np.arange(HASH_SIDE), 2 * np.arange(HASH_PIXELS) + 1) / (2 * HASH_PIXELS))
+
+
+def perceptual_hash(image):
+    """18 bytes that hardly change when a picture is resized, compressed or made lighter; or None.
+
+    The signs of the low frequencies of its cosine transform against their median (pHash, Zauner
+    2010). None for a plain surface.
+    """
+    grey = image.convert("L").resize((HASH_PIXELS, HASH_PIXELS), Image.BILINEAR, reducing_gap=2)
+    grey = np.asarray(grey, np.float64)
+    if grey.std() < FLAT:
+        return None
+    waves = (COSINES @ grey @ COSINES.T).ravel()
+    waves[0] = np.median(waves[1:])  # the mean brightness says nothing
+    return np.packbits(waves > waves[0]).tobytes()
+
+
+def find_near_duplicates(splits):
+    """What the final test or the validation shows the network though it has seen nearly the same.
+
+    Returns:
+        (Picture, the Picture of an earlier split that it looks like, differing bits) for each.
+    """
+    found = []
+    for split, earlier in (("val", ("train",)), ("test", ("train", "val"))):
+        mine = [picture for picture in splits[split] if picture.look]
+        others = [picture for name in earlier for picture in splits[name] if picture.look]
+        if not mine or not others:
+            continue
+        index, bits = nearest([p.look for p in mine], [p.look for p in others])
+        for picture, i, differing in zip(mine, index, bits):
+            if differing <= ALIKE:
+                found.append((picture, others[i], differing))
+    return found
+
+
+def nearest(hashes, among, block=512):
+    """For each hash the one that differs least.
+
+    Args:
+        hashes, among: lists of what `perceptual_hash` returned, without None.
+        block: how many are compared at a time; sets the memory.
+    Returns:
+        int64 [len(hashes)] indices into `among`, and the numbers of differing bits.
+    """
+    bits = 8 * len(among[0])
+    best, index = np.full(len(hashes), bits + 1), np.zeros(len(hashes), np.int64)
+    for i in range(0, len(hashes), block):
+        mine = signs(hashes[i : i + block])
+        rows = slice(i, i + len(mine))
+        for j in range(0, len(among), block):
+            # Of vectors of +1 and -1 the product counts the equal bits less the different ones.
+            distances = (bits - mine @ signs(among[j : j + block]).T) / 2
+            closest = distances.argmin(1)
+            distance = distances[np.arange(len(mine)), closest].round().astype(np.int64)
+            better = distance < best[rows]
+            index[rows] = np.where(better, j + closest, index[rows])
+            best[rows] = np.where(better, distance, best[rows])
+    return index, best
+
+
+def signs(hashes):
+    """Hashes as float32 rows of +1 and -1."""
+    packed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
+    return np.unpackbits(packed, axis=1) * np.float32(2) - 1

@@ -1,0 +1,218 @@
+"""imagefile.py: any picture file to a small upright RGB JPEG."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import RED, file_bytes, gradient, pixels, plain
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+import FlowIO
+import imagefile
+
+WHITE = (255, 255, 255)
+
+
+# --- encode ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mode, format",
+    [
+        ("RGB", "JPEG"),
+        ("RGB", "PNG"),
+        ("RGB", "BMP"),
+        ("P", "GIF"),
+        ("P", "PNG"),
+        ("CMYK", "JPEG"),
+        ("RGBA", "PNG"),
+    ],
+)
+def test_a_red_picture_stays_red(mode, format):
+    assert np.abs(pixels(imagefile.encode(file_bytes(plain(mode), format), 224)) - RED).max() <= 6
+
+
+@pytest.mark.parametrize("mode, format", [("L", "JPEG"), ("L", "PNG"), ("1", "PNG"), ("LA", "PNG")])
+def test_a_grey_picture_becomes_RGB(mode, format):
+    result = pixels(imagefile.encode(file_bytes(plain(mode, WHITE), format), 224))
+    assert result.shape == (30, 40, 3) and result.min() >= 254
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(mode):
+    image = plain("RGBA", (0, 0, 0))
+    image.putalpha(0)
+    assert pixels(imagefile.encode(file_bytes(image.convert(mode), "PNG"), 224)).min() >= 254
+
+
+def test_a_transparent_palette_entry_is_laid_on_white():
+    data = file_bytes(plain("P", (0, 0, 0)), "PNG", transparency=plain("P", (0, 0, 0)).getpixel((0, 0)))
+    assert pixels(imagefile.encode(data, 224)).min() >= 254
+
+
+def test_16_bits_are_scaled_not_clipped():
+    values = np.linspace(0, 65535, 40 * 30).reshape(30, 40).astype(np.uint16)
+    result = pixels(imagefile.encode(file_bytes(Image.fromarray(values), "PNG"), 224))
+    assert np.abs(result - (values / 257.0)[..., None]).max() <= 4
+
+
+def test_exif_orientation_is_applied():
+    image = gradient()
+    upright = np.asarray(image).astype(int)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    result = pixels(imagefile.encode(file_bytes(image, "JPEG", exif=exif, quality=95), 224))
+    assert result.shape == (60, 40, 3)
+    assert np.abs(result - np.rot90(upright, -1)).mean() < 5
+
+
+def swapped_profile():
+    """An ICC profile like sRGB but with red and blue exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    name = "sRGB".encode("utf-16-be")
+    assert name in profile
+    return bytes(profile.replace(name, "test".encode("utf-16-be")))
+
+
+@pytest.mark.parametrize("mode, format", [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")])
+def test_colour_profiles_are_applied(mode, format):
+    data = file_bytes(plain(mode), format, icc_profile=swapped_profile())
+    assert np.abs(pixels(imagefile.encode(data, 224)) - RED[::-1]).max() <= 8
+    data = file_bytes(plain(mode), format, icc_profile=b"no profile")
+    assert np.abs(pixels(imagefile.encode(data, 224)) - RED).max() <= 6
+
+
+def test_the_content_decides_not_the_name(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(file_bytes(plain(), "PNG"))
+    assert np.abs(pixels(imagefile.encode(imagefile.read_file(str(path)), 224)) - RED).max() <= 6
+
+
+def test_a_small_jpeg_is_passed_on_byte_for_byte():
+    data = file_bytes(gradient(), "JPEG")
+    assert imagefile.encode(data, 224) == data
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_large_picture_is_reduced_and_keeps_its_shape(format):
+    result = pixels(imagefile.encode(file_bytes(gradient((1200, 800)), format), 64))
+    assert result.shape == (73, 110, 3)  # 64 * 256 / 224 = 73.1, and 3 : 2
+    expected = np.asarray(gradient((110, 73))).astype(int)
+    assert np.abs(result - expected).max() <= 8
+
+
+def damaged():
+    whole = file_bytes(gradient((300, 200)), "JPEG")
+    return {
+        "empty": (b"", "empty file"),
+        "text": (b"this is no picture", "not a picture in JPEG, PNG, BMP, GIF format"),
+        "truncated": (whole[: len(whole) // 2], "damaged: .*truncated"),
+        "webp": (file_bytes(gradient(), "WEBP"), "CVE-2023-4863"),
+        "tiff": (file_bytes(gradient(), "TIFF"), "--formats TIFF opens it"),
+        "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "convert it to JPEG"),
+        "png cut": (file_bytes(gradient(), "PNG")[:100], "damaged"),
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_damaged_files_are_refused_with_a_reason(name):
+    data, reason = damaged()[name]
+    with pytest.raises(imagefile.BadPicture, match=reason):
+        imagefile.encode(data, 224)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    header = bytearray(file_bytes(plain(), "BMP"))
+    header[18:26] = np.array([20000, 20000], "<i4").tobytes()  # width and height
+    with pytest.raises(imagefile.BadPicture, match="20000 x 20000 pixels are too many"):
+        imagefile.encode(bytes(header), 224)
+
+
+FORMATS_OF = {
+    "JPEG": ("RGB", "L", "CMYK"),
+    "PNG": ("RGB", "L", "LA", "RGBA", "P", "1"),
+    "BMP": ("RGB", "L", "P"),
+    "GIF": ("P", "L"),
+    "WEBP": ("RGB", "RGBA"),
+    "TIFF": ("RGB", "L", "RGBA", "CMYK"),
+}
+
+
+@given(
+    st.sampled_from([(format, mode) for format, modes in FORMATS_OF.items() for mode in modes]),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.integers(1, 8),
+    st.sampled_from([32, 48, 224, None]),
+)
+def test_any_size_mode_and_format(kind, size, orientation, image_size):
+    format, mode = kind
+    image = gradient(size)
+    image = image.quantize(64) if mode == "P" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"exif": exif.tobytes(), "quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options = options.get(format, {})
+    result = pixels(imagefile.encode(file_bytes(image, format, **options), image_size, tuple(FORMATS_OF)))
+
+    upright = size[::-1] if format == "JPEG" and orientation >= 5 else size
+    shorter = round(image_size * 256 / 224) if image_size else 300
+    scale = min(1, shorter / min(size))
+    assert np.abs(np.array(result.shape[1::-1]) - np.array(upright) * scale).max() <= 1
+    assert np.abs(result.mean((0, 1)) - np.asarray(image.convert("RGB")).mean((0, 1))).max() < 6
+
+
+def test_what_encode_accepts_tensorflow_decodes():
+    """Pillow forgives more than TensorFlow; none of that may get into the records."""
+    whole = file_bytes(gradient((70, 50)), "JPEG")
+    accepted = 0
+    with tf.Graph().as_default(), tf.Session() as session:
+        source = tf.placeholder(tf.string, [])
+        image = FlowIO.decode(source, 32, "per_image")
+        for cut in list(range(1, 40)) + [len(whole) // 2]:
+            try:
+                jpeg = imagefile.encode(whole[:-cut], 224)
+            except imagefile.BadPicture:
+                continue
+            accepted += 1
+            assert session.run(image, {source: jpeg}).shape == (32, 32, 3)
+        rng = np.random.RandomState(0)
+        for _ in range(300):
+            mutated = bytearray(whole)
+            for place in rng.randint(2, len(whole), 3):
+                mutated[place] = rng.randint(256)
+            try:
+                jpeg = imagefile.encode(bytes(mutated), 224)
+            except imagefile.BadPicture:
+                continue
+            accepted += 1
+            session.run(image, {source: jpeg})
+    assert accepted > 20
+
+
+# --- read_file ----------------------------------------
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
+    path = tmp_path / "huge.bmp"
+    path.write_bytes(b"BM")
+    os.truncate(str(path), imagefile.MAX_BYTES + 1)
+    with pytest.raises(imagefile.BadPicture, match="256000001 bytes are too many, 256000000 is the limit"):
+        imagefile.read_file(str(path))
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))  # to open it would wait for ever
+    os.symlink("circle", str(tmp_path / "circle"))
+    for name, reason in (
+        ("pipe", "not a regular file"),
+        (".", "a folder"),
+        ("circle", "symbolic links"),
+        ("gone", "No such file"),
+    ):
+        with pytest.raises(imagefile.BadPicture, match=reason):
+            imagefile.read_file(str(tmp_path / name))

@@ -1,0 +1,189 @@
+"""splits.py: who is trained on and who is tested on, copies and near-copies."""
+
+import collections
+import io
+import random
+
+import numpy as np
+import pytest
+from conftest import draw_demo, gradient
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+import splits
+from splits import SPLITS
+
+
+def make_picture(label, content, name, given=None, seed=0):
+    digest = b"content %d" % content
+    source = splits.Source(given, label, name)
+    return splits.Picture(source, digest, None, splits.position(digest, seed), 0, 0, 0, 0)
+
+
+def make_pictures(labels, given=None, start=0):
+    """One picture of its own content for each label."""
+    return [make_picture(label, i, "%d.jpg" % i, given) for i, label in enumerate(labels, start)]
+
+
+def split_of(assigned):
+    return {picture.source.filename: split for split in SPLITS for picture in assigned[split]}
+
+
+# --- by content ----------------------------------------
+
+# A data set: the class and the content of each file. Equal contents are copies.
+datasets = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 60)), min_size=1, max_size=80)
+ratios = st.tuples(st.integers(1, 10), st.integers(0, 10)).filter(lambda pair: sum(pair) <= 10)
+
+
+def convert(dataset, train, val):
+    files = [make_picture(label, content, str(i)) for i, (label, content) in enumerate(dataset)]
+    kept, copies, conflicts = splits.drop_copies(files, "abcd")
+    return files, kept, copies, conflicts, splits.assign_splits(kept, train / 10, val / 10)
+
+
+@given(datasets, ratios)
+def test_every_content_is_in_one_split_once_or_reported(dataset, ratio):
+    files, kept, copies, conflicts, assigned = convert(dataset, *ratio)
+    labels_of = collections.defaultdict(set)
+    for label, content in dataset:
+        labels_of[content].add(label)
+    once = {content for content, labels in labels_of.items() if len(labels) == 1}
+    seen = [picture.digest for split in SPLITS for picture in assigned[split]]
+    assert sorted(seen) == sorted(b"content %d" % content for content in once)
+    assert len(files) == len(kept) + copies + len(conflicts)
+    assert {source.filename for source, _ in conflicts} == {
+        str(i) for i, (_, content) in enumerate(dataset) if content not in once
+    }
+
+
+@given(datasets, ratios)
+def test_every_class_of_two_is_trained_and_tested_on(dataset, ratio):
+    *_, assigned = convert(dataset, *ratio)
+    sizes = collections.Counter(p.source.label for split in SPLITS for p in assigned[split])
+    for label, size in sizes.items():
+        present = {split for split in SPLITS for p in assigned[split] if p.source.label == label}
+        assert "train" in present
+        if sum(ratio) < 10:
+            assert size == 1 or "test" in present
+        else:
+            assert "test" not in present
+
+
+@given(datasets, datasets, ratios)
+def test_a_picture_keeps_its_split_when_others_come(dataset, more, ratio):
+    """All but the one in train and the one in test that each class must have."""
+    contents = {content for _, content in dataset}
+    more = [(label, content) for label, content in more if content not in contents]
+    *_, before = convert(dataset, *ratio)
+    *_, after = convert(dataset + more, *ratio)
+    before, after = ({p.digest: split for split in SPLITS for p in a[split]} for a in (before, after))
+    moved = [digest for digest, split in before.items() if after[digest] != split]
+    labels = {b"content %d" % content: label for label, content in dataset}
+    assert max(collections.Counter(labels[digest] for digest in moved).values(), default=0) <= 2
+    for digest in moved:  # it goes from where it had to be to where its content puts it, or the other way
+        place = 10 * splits.position(digest, 0)
+        natural = "train" if place < ratio[0] else "val" if place < sum(ratio) else "test"
+        assert natural in (before[digest], after[digest])
+
+
+def test_nothing_moves_in_a_class_of_some_size():
+    before = split_of(splits.assign_splits(make_pictures([0] * 300), 0.8, 0.1))
+    after = split_of(splits.assign_splits(make_pictures([0] * 600), 0.8, 0.1))
+    assert all(after[name] == split for name, split in before.items())
+
+
+def test_a_split_follows_the_ratios():
+    assigned = splits.assign_splits(make_pictures([0] * 2000 + [1] * 2000), 0.7, 0.2)
+    sizes = [len(assigned[split]) for split in SPLITS]
+    assert sum(sizes) == 4000
+    np.testing.assert_allclose(np.array(sizes) / 4000, [0.7, 0.2, 0.1], atol=0.03)
+
+
+def test_the_users_own_split_is_kept():
+    pictures = make_pictures([0, 1], "val") + make_pictures([0, 1], "train", 2)
+    assigned = splits.assign_splits(pictures, 0.8, 0.1)
+    assert [len(assigned[split]) for split in SPLITS] == [2, 2, 0]
+
+
+def test_the_seed_changes_the_split():
+    places = [[splits.position(b"%d" % i, seed) for i in range(50)] for seed in (0, 0, 1)]
+    assert places[0] == places[1] != places[2]
+
+
+# --- by looks ----------------------------------------
+
+
+def drawing(number):
+    label = ("apple", "banana", "grapes", "kiwi", "watermelon")[number % 5]
+    return draw_demo.picture(label, 160, random.Random(number))
+
+
+def recompressed(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=60)
+    return Image.open(file)
+
+
+def distance(image, other):
+    _, bits = splits.nearest([splits.perceptual_hash(image)], [splits.perceptual_hash(other)])
+    return bits[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        recompressed,
+        lambda image: image.resize((80, 80), Image.LANCZOS),
+        lambda image: image.resize((240, 240), Image.BICUBIC),
+        lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+        lambda image: image.convert("L"),
+    ],
+    ids=["compressed", "halved", "enlarged", "contrast", "grey"],
+)
+def test_a_changed_copy_looks_alike(change):
+    distances = [distance(drawing(i), change(drawing(i))) for i in range(20)]
+    assert np.mean(np.array(distances) <= splits.ALIKE) >= 0.95
+
+
+def test_other_drawings_do_not_look_alike():
+    hashes = [splits.perceptual_hash(drawing(i)) for i in range(60)]
+    for i, one in enumerate(hashes):
+        assert splits.nearest([one], hashes[:i] + hashes[i + 1 :])[1][0] > splits.ALIKE
+
+
+def test_a_plain_surface_has_no_looks():
+    assert splits.perceptual_hash(Image.new("RGB", (50, 50), (9, 90, 200))) is None
+    assert len(splits.perceptual_hash(gradient())) == 18
+
+
+def test_nearest_is_the_smallest_number_of_differing_bits():
+    rng = np.random.RandomState(0)
+    hashes, among = rng.bytes(18 * 50), rng.bytes(18 * 70)
+    hashes = [hashes[i : i + 18] for i in range(0, len(hashes), 18)]
+    among = [among[i : i + 18] for i in range(0, len(among), 18)]
+    index, bits = splits.nearest(hashes, among, block=16)
+    for one, i, differing in zip(hashes, index, bits):
+        distances = [bin(int.from_bytes(one, "big") ^ int.from_bytes(b, "big")).count("1") for b in among]
+        assert differing == min(distances) and i == distances.index(differing)
+
+
+def test_near_duplicates_are_found_across_splits_only():
+    a, b, other = (splits.perceptual_hash(drawing(i)) for i in (0, 1, 2))
+    near_a = bytes([a[0] ^ 0b111]) + a[1:]
+
+    def picture(name, look):
+        return make_picture(0, 0, name)._replace(look=look)
+
+    found = splits.find_near_duplicates(
+        {
+            "train": [picture("a", a), picture("b", b), picture("also a", near_a), picture("flat", None)],
+            "val": [picture("a again", near_a)],
+            "test": [picture("b again", b), picture("flat too", None), picture("other", other)],
+        }
+    )
+    assert [(one.source.filename, two.source.filename, bits) for one, two, bits in found] == [
+        ("a again", "also a", 0),
+        ("b again", "b", 0),
+    ]
