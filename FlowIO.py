@@ -15,13 +15,18 @@ import collections
 import contextlib
 import csv
 import errno
+import functools
 import hashlib
 import math
 import os
 import re
 import shutil
+import signal
 import tempfile
-from multiprocessing.pool import ThreadPool
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 from PIL import Image
@@ -47,6 +52,7 @@ RECORDS_VERSION = 1  # of dataset.json and the records beside it
 LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
+CHUNK = 4  # pictures that a worker process takes at a time
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
 PREVIOUS = ".previous"  # suffix of the old records' folder while new ones take its place
@@ -467,38 +473,93 @@ def encode_all(sources, spool, options):
 
     Returns:
         A Picture for each file that can be used, and (Source, reason) for each that cannot.
+    Raises:
+        UserError: a worker process was killed.
     """
-    kept_size = None if options.keep_size else options.image_size
-    formats = (*FORMATS, *options.formats)
-    inside = os.path.join(os.path.realpath(options.dataset), "")
-
-    def work(source):
-        path = os.path.join(options.dataset, source.filename)
-        try:
-            if not options.follow_links and not os.path.realpath(path).startswith(inside):
-                raise BadPicture("a link out of the data set; --follow_links takes it")
-            data = read_file(path)
-            image, jpeg = imagefile.prepare(data, kept_size, formats)
-        except BadPicture as error:
-            return None, str(error)
-        digest = hashlib.sha256(data).digest()
-        return (digest, perceptual_hash(image), image.size, jpeg), None
-
+    work = functools.partial(encode_source, options=options)
+    results = map_in_processes(work, sources, options.workers)
     converted, skipped = [], []
-    # Threads, because Pillow's decoders let them run side by side: on photos they are as fast as
-    # processes, and a worker that dies cannot leave the others waiting.
-    with ThreadPool(options.workers) as pool:
-        results = pool.imap(work, sources)
-        for source in tqdm(sources, "convert", unit="img", disable=None):
-            result, reason = next(results)
-            if reason:
-                skipped.append((source, reason))
-                continue
-            digest, look, (width, height), jpeg = result
-            place = position(digest, options.seed)
-            converted.append(Picture(source, digest, look, place, spool.tell(), len(jpeg), height, width))
-            spool.write(jpeg)
+    bar = tqdm(total=len(sources), desc="convert", unit="img", disable=None)
+    try:
+        with bar, contextlib.closing(results):
+            for (result, reason), source in zip(results, sources):
+                bar.update()
+                if reason:
+                    skipped.append((source, reason))
+                    continue
+                digest, look, (width, height), jpeg = result
+                place = position(digest, options.seed)
+                picture = Picture(source, digest, look, place, spool.tell(), len(jpeg), height, width)
+                converted.append(picture)
+                spool.write(jpeg)
+    except BrokenProcessPool as error:
+        source = sources[len(converted) + len(skipped)]
+        raise UserError(
+            "%s: a worker process was killed at this file or just after it; it is damaged in a way "
+            "that Pillow does not survive, or the memory ran out (fewer --workers need less)"
+            % os.path.join(options.dataset, source.filename)
+        ) from error
     return converted, skipped
+
+
+def encode_source(source, options):
+    """((digest, perceptual hash, size, JPEG bytes), None), or (None, why it cannot be used)."""
+    path = os.path.join(options.dataset, source.filename)
+    try:
+        if not options.follow_links and os.path.islink(path) and leaves(path, options.dataset):
+            raise BadPicture("a link out of the data set; --follow_links takes it")
+        data = read_file(path)
+        image_size = None if options.keep_size else options.image_size
+        image, jpeg = imagefile.prepare(data, image_size, (*FORMATS, *options.formats))
+    except BadPicture as error:
+        return None, str(error)
+    return (hashlib.sha256(data).digest(), perceptual_hash(image), image.size, jpeg), None
+
+
+def map_in_processes(function, items, workers):
+    """Yield function(item) for each of the items in their order.
+
+    Processes, because threads wait for each other's Python code: they are as fast on large photos, but
+    take a multiple of the time for small pictures. Only a few items are computed ahead, so the memory
+    does not grow with their number.
+
+    Raises:
+        BrokenProcessPool: one was killed.
+    """
+    pending = collections.deque()
+    with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),)) as executor:
+        try:
+            for i in range(0, len(items), CHUNK):
+                pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
+                if len(pending) > 4 * workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def map_list(function, items):
+    return [function(item) for item in items]
+
+
+def start_worker(parent):
+    """In a worker process: leave signals to the parent, and end when it has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def leaves(link, folder):
+    """Whether a link leads out of the folder."""
+    return not os.path.realpath(link).startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def check_classes(classes, pictures, skipped, dataset):

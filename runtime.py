@@ -47,7 +47,9 @@ class _TensorFlow:
     """
 
     def __getattr__(self, name):
-        return getattr(importlib.import_module("tensorflow.compat.v1"), name)
+        value = getattr(importlib.import_module("tensorflow.compat.v1"), name)
+        setattr(self, name, value)  # the next time it is found without coming here
+        return value
 
 
 tf = _TensorFlow()
@@ -209,6 +211,8 @@ def run(main):
             raise
         say("%s: error: %s: %s" % (program, type(error).__name__, str(error).split("\n")[0]))
         status = 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # all is done; the exit status should say so
     sys.exit(status)
 
 

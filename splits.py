@@ -91,26 +91,28 @@ def order(picture):
 
 # --- by looks ----------------------------------------
 
-HASH_SIDE = 12  # 144 bits
+HASH_SIDE = 12  # 143 bits
 HASH_PIXELS = 32
 ALIKE = 8  # pictures with at most this many differing bits; benchmarks/near_duplicates.py measures it
-FLAT = 2.0  # grey levels of standard deviation; the hash of less contrast is noise
+FLAT = 2.0  # grey levels of deviation in the low frequencies; the hash of less contrast is noise
 COSINES = np.cos(np.pi * np.outer(np.arange(HASH_SIDE), 2 * np.arange(HASH_PIXELS) + 1) / (2 * HASH_PIXELS))
+COSINES *= np.sqrt(2 / HASH_PIXELS)
+COSINES[0] /= np.sqrt(2)
 
 
 def perceptual_hash(image):
     """18 bytes that hardly change when a picture is resized, compressed or made lighter; or None.
 
-    The signs of the low frequencies of its cosine transform against their median (pHash, Zauner
-    2010). None for a plain surface.
+    The low frequencies of its cosine transform, each compared with their median (pHash, Zauner 2010).
+    None for a plain surface.
     """
     grey = image.convert("L").resize((HASH_PIXELS, HASH_PIXELS), Image.BILINEAR, reducing_gap=2)
-    grey = np.asarray(grey, np.float64)
-    if grey.std() < FLAT:
+    grey = np.frombuffer(grey.tobytes(), np.uint8).reshape(HASH_PIXELS, HASH_PIXELS).astype(np.float64)
+    waves = (COSINES @ grey @ COSINES.T).ravel()[1:]  # the first is the mean brightness
+    if waves.dot(waves) < (FLAT * HASH_PIXELS) ** 2:
         return None
-    waves = (COSINES @ grey @ COSINES.T).ravel()
-    waves[0] = np.median(waves[1:])  # the mean brightness says nothing
-    return np.packbits(waves > waves[0]).tobytes()
+    median = np.partition(waves, len(waves) // 2)[len(waves) // 2]
+    return np.packbits(waves > median).tobytes()
 
 
 def find_near_duplicates(splits):

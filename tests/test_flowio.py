@@ -232,8 +232,9 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     command = [str(part) for part in command] + ["--workers", "1"]
     subprocess.run(command, check=True, capture_output=True)
     before = contents(str(output))
+    data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
     for i in range(40):
-        gradient((2000, 1500)).save(str(dataset / "kiwi" / ("large %d.png" % i)), compress_level=1)
+        (dataset / "kiwi" / ("large %d.png" % i)).write_bytes(data)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not os.path.exists(str(output) + ".partial"):
         time.sleep(0.02)
@@ -442,3 +443,31 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     assert "out: no space left to write there" in done.stderr.splitlines()[-1]
     assert contents(str(tmp_path / "out")) == before
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
+
+
+@pytest.mark.parametrize("victim", ["worker", "parent"])
+def test_no_process_is_left_waiting(tmp_path, victim):
+    """A killed worker ends the conversion with a message; killing the conversion ends its workers."""
+    data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
+    for label in ("apple", "kiwi"):
+        os.makedirs(str(tmp_path / "dataset" / label))
+        for i in range(60):
+            (tmp_path / "dataset" / label / ("%d.png" % i)).write_bytes(data)
+    command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", tmp_path / "dataset"]
+    command = [str(part) for part in command + ["--output", tmp_path / "out", "--workers", 2]]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    children = []
+    while len(children) < 2:
+        time.sleep(0.02)
+        with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as file:
+            children = file.read().split()
+    time.sleep(0.3)
+    os.kill(int(children[0]) if victim == "worker" else process.pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    if victim == "worker":
+        assert process.returncode == 1 and "a worker process was killed" in err and "Traceback" not in err
+        assert os.listdir(str(tmp_path)) == ["dataset"]
+    deadline = time.time() + 30
+    while any(os.path.exists("/proc/%s" % child) for child in children):
+        assert time.time() < deadline
+        time.sleep(0.1)
