@@ -211,8 +211,8 @@ def run(main):
             raise
         say("%s: error: %s: %s" % (program, type(error).__name__, str(error).split("\n")[0]))
         status = 1
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # all is done; the exit status should say so
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so
     sys.exit(status)
 
 
