@@ -281,7 +281,6 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
 
 def main():
     options = parse_options()
-    runtime.quiet(options)
     say("device: CPU, %d workers" % options.workers)
     classes, sources = list_sources(options)
     with replacing(options.output) as folder, tempfile.TemporaryFile(dir=folder) as spool:
@@ -513,7 +512,8 @@ def encode_source(source, options):
         image, jpeg = imagefile.prepare(data, image_size, (*FORMATS, *options.formats))
     except BadPicture as error:
         return None, str(error)
-    return (hashlib.sha256(data).digest(), perceptual_hash(image), image.size, jpeg), None
+    digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
+    return (digest, perceptual_hash(image), image.size, jpeg), None
 
 
 def map_in_processes(function, items, workers):

@@ -55,19 +55,12 @@ class _TensorFlow:
 tf = _TensorFlow()
 
 
-def quiet(options):
-    """Keep TensorFlow's own messages to itself unless --verbose; call before its first use."""
-    if not options.verbose:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-
-
 def start(options):
     """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
 
     Raises:
         UsageError: --device names a GPU that TensorFlow does not see.
     """
-    quiet(options)
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
@@ -144,7 +137,10 @@ class ArgumentParser(argparse.ArgumentParser):
             help="where to compute",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
-        return super().parse_args(*arguments)
+        options = super().parse_args(*arguments)
+        if not options.verbose:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
+        return options
 
     def error(self, message):
         self.exit(2, "%s: error: %s\n" % (self.prog, message))
@@ -324,7 +320,8 @@ def write_json(path, content):
 def read_json(path, version, maker):
     """The dict in a file that `maker` wrote with this format version, or a UserError."""
     try:
-        with tf.gfile.GFile(path, "rb") as file:  # records may lie on gs:// or hdfs://
+        # Records may lie on gs:// or hdfs://; a local file should not wait for TensorFlow.
+        with (tf.gfile.GFile if "://" in path else open)(path, "rb") as file:
             content = json.loads(file.read().decode("utf-8"))
         found = content.get("format_version")
     except (ValueError, AttributeError) as error:

@@ -5,6 +5,8 @@ Pure functions over what is known of each picture; FlowIO.py reads the files and
 
 import collections
 import hashlib
+import itertools
+import operator
 
 import numpy as np
 from PIL import Image
@@ -39,11 +41,10 @@ def drop_copies(pictures, classes):
     Returns:
         The pictures kept, the number of copies left out, and (Source, reason) for each conflict.
     """
-    equals = collections.defaultdict(list)
-    for picture in pictures:
-        equals[picture.digest].append(picture)
     kept, copies, conflicts = [], 0, []
-    for same in equals.values():
+    digest = operator.attrgetter("digest")
+    for _, same in itertools.groupby(sorted(pictures, key=digest), digest):
+        same = list(same)
         labels = sorted({picture.source.label for picture in same})
         if len(labels) > 1:
             reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
@@ -51,7 +52,7 @@ def drop_copies(pictures, classes):
         else:
             kept.append(same[0])
             copies += len(same) - 1
-    return kept, copies, conflicts
+    return kept, copies, sorted(conflicts)
 
 
 def assign_splits(pictures, train_ratio, val_ratio):
@@ -67,9 +68,10 @@ def assign_splits(pictures, train_ratio, val_ratio):
             splits[picture.source.given].append(picture)
         else:
             by_label[picture.source.label].append(picture)
+    position_of = operator.attrgetter("position")
     test_wanted = train_ratio + val_ratio < 1
     for members in by_label.values():
-        members.sort(key=order)
+        members.sort(key=position_of)
         for i, picture in enumerate(members):
             if test_wanted and i > 0 and i == len(members) - 1:
                 split = "test"
@@ -81,12 +83,8 @@ def assign_splits(pictures, train_ratio, val_ratio):
                 split = "test"
             splits[split].append(picture)
     for split in SPLITS:
-        splits[split].sort(key=order)
+        splits[split].sort(key=position_of)
     return splits
-
-
-def order(picture):
-    return picture.position, picture.source.filename
 
 
 # --- by looks ----------------------------------------
