@@ -1,6 +1,8 @@
 """What the tests share: the scripts as subprocesses, and one small trained model."""
 
+import csv
 import io
+import json
 import os
 import random
 import subprocess
@@ -88,6 +90,14 @@ class Workspace:
         self.flowio = run("FlowIO.py", "--image_size", 32, cwd=self.folder)
         self.training = run("train.py", "--mini", "--step", 100, "--save_num", 50, cwd=self.folder)
         self.evaluation = run("evaluate.py", cwd=self.folder)
+
+    def results(self):
+        """What evaluate.py wrote: the content of evaluation.json, the rows of predictions.csv."""
+        folder = os.path.join(self.model, "evaluation")
+        with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
+            results = json.load(file)
+        with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", newline="") as file:
+            return results, list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """train.py, evaluate.py and predict.py as a user runs them, on a small generated set."""
 
-import csv
 import json
 import os
 import shutil
@@ -20,20 +19,11 @@ import predict
 import runtime
 import train
 
-
-def evaluation(workspace):
-    path = os.path.join(workspace.model, "evaluation")
-    with open(os.path.join(path, "evaluation.json"), encoding="utf-8") as file:
-        results = json.load(file)
-    with open(os.path.join(path, "predictions.csv"), encoding="utf-8", newline="") as file:
-        return results, list(csv.DictReader(file))
-
-
 # --- the whole workflow ----------------------------------------
 
 
 def test_the_workflow_learns(workspace):
-    results, _ = evaluation(workspace)
+    results, _ = workspace.results()
     assert results["accuracy"] > 0.8
     assert "accuracy %.4f" % results["accuracy"] in workspace.evaluation[0]
 
@@ -85,7 +75,8 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     # In place of the network: its input.
     monkeypatch.setattr(runtime, "restore", lambda model, images: (tf.Session(), images))
     options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
-    names, _, evaluated = evaluate.predict_split(model, records, options)
+    answers = evaluate.answer(model, records, options)
+    names, evaluated = answers.filenames, answers.probabilities
     assert len(names) == FlowIO.count(records, "val") > 5
 
     with tf.Graph().as_default():
@@ -195,75 +186,6 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     refuses("train.py", *same, "--mini", says="2: apple, watermelon", status=1)
 
 
-# --- evaluation ----------------------------------------
-
-
-def test_every_picture_is_counted_once(workspace):
-    results, rows = evaluation(workspace)
-    records = FlowIO.load_records(workspace.records)
-    total = FlowIO.count(records, "test")
-    assert results["n"] == len(rows) == len({row["filename"] for row in rows}) == total
-    assert all(row["filename"].startswith(row["label"] + "/") for row in rows)
-    run("evaluate.py", "--batch_size", total - 1, cwd=workspace.folder)  # a last batch of one
-    again, rows_again = evaluation(workspace)
-    assert again["confusion_matrix"] == results["confusion_matrix"] and len(rows_again) == total
-
-
-def test_measures_against_scikit_learn():
-    from sklearn import metrics
-
-    rng = np.random.RandomState(0)
-    labels = rng.randint(0, 4, 200)
-    probabilities = rng.dirichlet(np.ones(6), 200)  # classes 4 and 5 have no pictures
-    results = evaluate.measure(labels, probabilities, list("abcdef"))
-    predicted = probabilities.argmax(1)
-    assert results["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
-    matrix = metrics.confusion_matrix(labels, predicted, labels=range(6))
-    np.testing.assert_array_equal(results["confusion_matrix"], matrix)
-    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=0)
-    for name, values in zip(("precision", "recall", "f1", "n"), expected):
-        np.testing.assert_allclose([row[name] for row in results["per_class"]], values)
-    expected = metrics.top_k_accuracy_score(labels, probabilities, k=5, labels=range(6))
-    assert results["top_k"] == {"k": 5, "accuracy": pytest.approx(expected)}
-
-
-def test_wilson_interval():
-    # Newcombe 1998, Table I: 81 of 263 and 0 of 20.
-    np.testing.assert_allclose(evaluate.wilson_interval(81, 263), [0.2553, 0.3662], atol=1e-4)
-    np.testing.assert_allclose(evaluate.wilson_interval(0, 20), [0, 0.1611], atol=1e-4)
-    np.testing.assert_allclose(evaluate.wilson_interval(1, 29), [0.0061, 0.1718], atol=1e-4)
-
-
-def test_classes_are_matched_by_name(capsys):
-    model = runtime.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image")
-    records = FlowIO.Records("records", ["cat", "ant"], 32, None)
-    assert list(evaluate.match_classes(model, records)) == [2, 0]
-    assert "no pictures of bee" in capsys.readouterr().err
-    with pytest.raises(runtime.UserError, match="class dog"):
-        evaluate.match_classes(model, records._replace(classes=["ant", "dog"]))
-
-
-def test_the_report_escapes_names(tmp_path):
-    names = ["<script>alert(1)</script>", "b & c"]
-    results = evaluate.measure(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), names)
-    results.update(checkpoint="model", split="test")
-    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
-    files = ["<img src=x>.jpg", "\udcff.jpg"]
-    evaluate.write_report(str(tmp_path), results, files, np.array([0, 1]), probabilities, names)
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in html and "<img" not in html and "&lt;script&gt;" in html
-    assert "50.0% right" in html and "b &amp; c" in html
-
-
-def test_evaluation_refuses_what_does_not_fit(workspace, tmp_path):
-    refuses(
-        "evaluate.py", "--model", tmp_path / "none", "--data", workspace.records, says="no such", status=1
-    )
-    refuses("evaluate.py", "--model", tmp_path, "--data", workspace.records, says="no model.json", status=1)
-    refuses("evaluate.py", "--data", tmp_path, says="no records there", status=1)
-    refuses("evaluate.py", "--split", "dev", says="--split", status=2)
-
-
 # --- prediction ----------------------------------------
 
 
@@ -284,7 +206,7 @@ def test_prediction_of_new_pictures(workspace, tmp_path):
 
 
 def test_prediction_agrees_with_evaluation(workspace):
-    _, rows = evaluation(workspace)
+    _, rows = workspace.results()
     files = "\n".join(os.path.join("data", "dataset", row["filename"]) for row in rows)
     out, _ = run("predict.py", "-", "--json", "--top", 1, cwd=workspace.folder, stdin=files)
     for line, row in zip(out.splitlines(), rows):

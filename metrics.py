@@ -1,0 +1,127 @@
+"""What a set of answers is worth: numpy arrays in, plain numbers out."""
+
+import numpy as np
+
+TOP_K = 5  # or as many as there are classes
+BINS = 10  # of the reliability diagram
+
+
+def measure(labels, probabilities, classes):
+    """Accuracy and what explains it.
+
+    Args:
+        labels: int64 [n], indices into `classes`; n > 0.
+        probabilities: float [n, classes], each row adding up to 1.
+    Returns:
+        The dict that evaluation.json holds. A precision, recall or F1 whose denominator is zero
+        (no picture of the class, or none predicted) is 0.
+    """
+    predicted = probabilities.argmax(1)
+    matrix = np.zeros([len(classes), len(classes)], int)  # rows: true, columns: predicted
+    np.add.at(matrix, (labels, predicted), 1)
+    right = int(matrix.trace())
+    k = min(TOP_K, len(classes))
+    in_top_k = (np.argsort(-probabilities, 1, kind="stable")[:, :k] == labels[:, None]).any(1)
+    per_class = measure_classes(matrix, classes)
+    return {
+        "n": len(labels),
+        "accuracy": right / len(labels),
+        "accuracy_ci95": wilson_interval(right, len(labels)),
+        "top_k": {
+            "k": k,
+            "accuracy": float(in_top_k.mean()),
+            "accuracy_ci95": wilson_interval(int(in_top_k.sum()), len(labels)),
+        },
+        "macro": average(per_class, [1] * len(classes)),
+        "weighted": average(per_class, [row["n"] for row in per_class]),
+        "log_loss": log_loss(labels, probabilities),
+        "calibration": calibration(predicted == labels, probabilities.max(1)),
+        "per_class": per_class,
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def measure_classes(matrix, classes):
+    """[{"label", "precision", "recall", "f1", "n", "predicted"}] from int [true, predicted]."""
+    right, n_true, n_predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    return [
+        {
+            "label": name,
+            "precision": ratio(right[i], n_predicted[i]),
+            "recall": ratio(right[i], n_true[i]),
+            "f1": ratio(2 * right[i], n_true[i] + n_predicted[i]),
+            "n": int(n_true[i]),
+            "predicted": int(n_predicted[i]),
+        }
+        for i, name in enumerate(classes)
+    ]
+
+
+def average(per_class, weights):
+    """{"precision", "recall", "f1"}, averaged over the classes that occur or were predicted."""
+    rows = [(row, weight) for row, weight in zip(per_class, weights) if row["n"] or row["predicted"]]
+    total = sum(weight for _, weight in rows)
+    keys = ("precision", "recall", "f1")
+    return {key: sum(row[key] * weight for row, weight in rows) / total for key in keys}
+
+
+def ratio(part, whole):
+    return float(part) / float(whole) if whole else 0.0
+
+
+def wilson_interval(successes, n, z=1.959964):
+    """The 95% score interval of a proportion (Wilson 1927): [low, high], within 0 and 1."""
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
+    return [max(0.0, float(low)), min(1.0, float(high))]
+
+
+def log_loss(labels, probabilities):
+    """The mean of -log(probability of the right class); a probability of 0 counts as the smallest float32."""
+    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean())
+
+
+def calibration(right, confidence):
+    """How well the probability of the best class tells how often it is right (Guo et al. 2017).
+
+    Args:
+        right: bool [n]; confidence: float [n], 0 to 1.
+    Returns:
+        {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}: the expected calibration
+        error, and the bins of equal width that it is the weighted mean over. Empty bins have None.
+    """
+    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins, error = [], 0.0
+    for i in range(BINS):
+        inside = number == i
+        n = int(inside.sum())
+        mean, accuracy = (
+            (float(confidence[inside].mean()), float(right[inside].mean())) if n else (None, None)
+        )
+        bins.append(
+            {"low": i / BINS, "high": (i + 1) / BINS, "n": n, "confidence": mean, "accuracy": accuracy}
+        )
+        error += n * abs(mean - accuracy) if n else 0
+    return {"ece": error / len(right), "bins": bins}
+
+
+def mcnemar(right, other_right):
+    """Whether two models differ on the same pictures: the exact test of McNemar (1947).
+
+    Args:
+        right, other_right: bool [n], whether each model answered each picture right.
+    Returns:
+        {"only_first_right", "only_other_right", "p_value"}: the p value is two-sided, the
+        probability of so uneven a split of the pictures that only one got right, if both are equally good.
+    """
+    first = int(np.count_nonzero(right & ~other_right))
+    other = int(np.count_nonzero(~right & other_right))
+    ways, total = 1, 0  # whole numbers, exact for any n
+    for i in range(min(first, other) + 1):
+        total += ways
+        ways = ways * (first + other - i) // (i + 1)
+    p_value = min(1.0, 2 * total / 2 ** (first + other))
+    return {"only_first_right": first, "only_other_right": other, "p_value": p_value}
