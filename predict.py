@@ -1,49 +1,99 @@
 """Say what is on pictures.
 
-    python predict.py IMAGE [IMAGE ...] [--model models/resnet] [--top 3] [--json]
+    python predict.py IMAGE [IMAGE ...] [--model models/resnet] [--top 3] [--json | --csv] [--save DIR]
 
 IMAGE is a file, a folder, or - for file names on standard input. A picture that cannot be used is
 reported, the others are answered, and the exit status is 1.
 """
 
+import collections
+import contextlib
+import csv
+import functools
+import io
 import itertools
 import json
 import os
 import sys
 from multiprocessing.pool import ThreadPool
 
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
 import FlowIO
+import inference_graph
 import runtime
 from runtime import UserError, say, tf
+
+UNKNOWN = "unknown"  # the answer below --threshold
+SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
+# The first that is there and has the sign is drawn with; Pillow finds the system's by name.
+FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "PingFang.ttc",
+    "STHeiti Medium.ttc",
+    "msyh.ttc",
+    "simsun.ttc",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+)
+
+# A picture on its way. path: str; data: bytes of the file made small, later float32 [size, size, 3];
+# view: JPEG bytes to draw on, with --save; error: why there is no answer, or None.
+Picture = collections.namedtuple("Picture", "path data view error")
 
 
 def main():
     options = parse_options()
     paths = list_images(options.images)
-    runtime.start(options)
     model = runtime.load_model(options.model)
-    top = min(options.top, len(model.classes))
+    if options.save:
+        os.makedirs(options.save, exist_ok=True)
     failed = False
-    with tf.Graph().as_default(), ThreadPool() as pool:
-        classify = build(model)
-        pictures = pool.imap(lambda path: (path, *encode(path, model.image_size)), paths)
-        for batch in batches(pictures, options.batch_size):
-            answers = iter(classify([jpeg for _, jpeg, _ in batch if jpeg]))
-            for path, _, error in batch:
-                failed = failed or bool(error)
-                show(path, error or best(next(answers), model.classes, top), options.json)
+    with ThreadPool() as pool:
+        # Both go on while TensorFlow is imported.
+        cached = pool.apply_async(inference_graph.read_cache, [model])
+        encoded = ahead(pool, lambda path: encode(path, model, options.save), paths, options.batch_size)
+        runtime.start(options)
+        decode, classify = build(model, cached.get())
+        decoded = ahead(pool, decode, encoded, options.batch_size)
+        show = printer(options)
+        for batch in batches(decoded, options.batch_size):
+            answers = iter(classify([picture.data for picture in batch if not picture.error]))
+            for picture in batch:
+                if picture.error:
+                    failed = True
+                    show(picture.path, None, None, picture.error)
+                    continue
+                label, predictions = best(next(answers), model.classes, options.top, options.threshold)
+                show(picture.path, label, predictions, None)
+                if options.save:
+                    save(options.save, picture, "%s %s" % (label, percent(predictions[0])))
     return 1 if failed else 0
 
 
 def parse_options(arguments=None):
     parser = runtime.ArgumentParser(__doc__)
+    number = runtime.number
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
-    parser.add_argument("--top", type=runtime.number(int, 1), default=3, help="classes to name")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--top", type=number(int, 1), default=3, help="classes to name")
     parser.add_argument(
-        "--batch_size", type=runtime.number(int, 1), default=32, help="pictures computed at a time"
+        "--threshold",
+        type=number(float, 0, 1),
+        default=0,
+        metavar="P",
+        help="answer %s where the best probability is lower" % UNKNOWN,
     )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object per line")
+    form.add_argument("--csv", action="store_true", help="a table of file, label, probability and error")
+    parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
+    parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     return parser.parse_args(arguments)
 
 
@@ -63,12 +113,25 @@ def list_images(images):
     return paths
 
 
-def encode(path, image_size):
-    """(JPEG bytes, None), or (None, the reason why the file cannot be used)."""
-    try:
-        return FlowIO.encode(FlowIO.read_file(path), image_size), None
-    except FlowIO.BadPicture as error:
-        return None, str(error)
+# --- from files to answers ----------------------------------------
+
+
+def ahead(pool, function, items, count):
+    """Like map(function, items); the pool works on up to `count` items before they are asked for."""
+    items = iter(items)
+    jobs = collections.deque()
+
+    def start(number):
+        jobs.extend(pool.apply_async(function, [item]) for item in itertools.islice(items, number))
+
+    def results():
+        while jobs:
+            result = jobs.popleft().get()
+            start(1)
+            yield result
+
+    start(count)
+    return results()
 
 
 def batches(items, size):
@@ -77,30 +140,151 @@ def batches(items, size):
     return iter(lambda: list(itertools.islice(items, size)), [])
 
 
-def build(model):
-    """A function from a list of JPEG bytes to float32 probabilities [len(list), classes]."""
-    jpegs = tf.placeholder(tf.string, [None])
-    images = tf.map_fn(lambda jpeg: FlowIO.decode(jpeg, model.image_size, model.normalize), jpegs, tf.float32)
-    session, probabilities = runtime.restore(model, images)
-    return lambda batch: session.run(probabilities, {jpegs: batch}) if batch else []
+def encode(path, model, with_view):
+    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow."""
+    try:
+        data = FlowIO.read_file(path)
+        view = FlowIO.encode(data, SAVED_SIDE) if with_view else None
+        return Picture(path, FlowIO.encode(data, model.image_size), view, None)
+    except FlowIO.BadPicture as error:
+        return Picture(path, None, None, str(error))
 
 
-def best(probabilities, classes, top):
-    """[{"label", "probability"}], the most probable first."""
+def build(model, cached):
+    """The two steps from a JPEG to an answer, both of which any thread may call.
+
+    Args:
+        cached: what inference_graph.read_cache returned.
+    Returns:
+        decode: a function from what `encode` returned to a Picture of float32 pixels.
+        classify: a function from a list of pixels to float32 probabilities [len(list), classes].
+    """
+    with tf.Graph().as_default():
+        jpeg = tf.placeholder(tf.string, [])
+        pixels = FlowIO.decode(jpeg, model.image_size, model.normalize)
+        network = inference_graph.load(model, cached)
+        elements = ["images:0", "probabilities:0"]
+        images, probabilities = tf.import_graph_def(network, return_elements=elements)
+        config = runtime.session_config()
+        # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        session = tf.Session(config=config)
+    decode_jpeg = session.make_callable(pixels, [jpeg])
+    compute = session.make_callable(probabilities, [images])
+
+    def decode(picture):
+        if picture.error:
+            return picture
+        try:
+            return picture._replace(data=decode_jpeg(picture.data))
+        except tf.errors.InvalidArgumentError as error:
+            return picture._replace(error="damaged: %s" % error.message.split("\n")[0])
+
+    return decode, lambda pictures: compute(np.stack(pictures)) if pictures else []
+
+
+def best(probabilities, classes, top, threshold):
+    """The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first."""
     order = (-probabilities).argsort(kind="stable")[:top]
-    return [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
+    predictions = [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
+    label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else UNKNOWN
+    return label, predictions
 
 
-def show(path, answer, as_json):
-    """Print one result: `answer` is what `best` returned, or the reason why there is none."""
-    if as_json:
-        key = "error" if isinstance(answer, str) else "predictions"
-        print(json.dumps({"image": path, key: answer}, ensure_ascii=False), flush=True)
-    elif isinstance(answer, str):
-        say("%s: %s" % (path, answer))
-    else:
-        names = ", ".join("%s %.1f%%" % (each["label"], 100 * each["probability"]) for each in answer)
-        print("%s: %s" % (path, names), flush=True)
+def percent(prediction):
+    return "%.1f%%" % (100 * prediction["probability"])
+
+
+# --- what the user sees ----------------------------------------
+
+
+def printer(options):
+    """A function (path, label, predictions, error) that prints one result as the options ask for."""
+    table = csv.writer(sys.stdout, lineterminator="\n")
+
+    def print_json(path, label, predictions, error):
+        answer = {"error": error} if error else {"predictions": predictions}
+        if options.threshold and not error:
+            answer["label"] = label
+        print(json.dumps(dict(image=path, **answer), ensure_ascii=False), flush=True)
+
+    def print_row(path, label, predictions, error):
+        probability = "" if error else "%.6f" % predictions[0]["probability"]
+        table.writerow([path, label, probability, error])
+        sys.stdout.flush()
+
+    def print_line(path, label, predictions, error):
+        if error:
+            say("%s: %s" % (path, error))
+            return
+        names = ", ".join("%s %s" % (each["label"], percent(each)) for each in predictions)
+        unknown = label == UNKNOWN != predictions[0]["label"]
+        print("%s: %s" % (path, "%s (%s)" % (label, names) if unknown else names), flush=True)
+
+    if options.csv:
+        table.writerow(["file", "label", "probability", "error"])
+    return print_json if options.json else print_row if options.csv else print_line
+
+
+def save(folder, picture, text):
+    """Write the picture as <its name>.jpg with `text` under it; no file that exists is replaced."""
+    image = draw_caption(Image.open(io.BytesIO(picture.view)).convert("RGB"), text)
+    name = os.path.splitext(os.path.basename(picture.path))[0]
+    for number in itertools.count(1):
+        path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
+        try:
+            with open(path, "xb") as file:
+                image.save(file, "JPEG", quality=FlowIO.JPEG_QUALITY)
+            return
+        except FileExistsError:
+            pass
+
+
+def draw_caption(image, text):
+    """The PIL image with a strip below it that shows `text`, as wide as the text needs."""
+    size = max(16, min(image.size) // 256 * 16)
+    signs = spell(" ".join(text.split()), size)
+    lengths = [font.getlength(sign) for sign, font in signs]
+    width = max(image.width, int(sum(lengths)) + 2 * size)
+    canvas = Image.new("RGB", (width, image.height + 5 * size // 2), "black")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    x, baseline = size, image.height + 13 * size // 8
+    for (sign, font), length in zip(signs, lengths):
+        draw.text((x, baseline), sign, "white", font, anchor="ls")
+        x += length
+    return canvas
+
+
+def spell(text, size):
+    """[(sign, the first font that has it)]; a sign that no font has is spelt by its code, such as \\u732b."""
+    signs = []
+    for sign in text:
+        font = next((font for font in fonts(size) if has(font, sign)), None)
+        if font:
+            signs.append((sign, font))
+        else:
+            code = sign.encode("ascii", "backslashreplace").decode()
+            signs += [(each, fonts(size)[0]) for each in code]
+    return signs
+
+
+@functools.lru_cache(None)
+def fonts(size):
+    """Those of FONTS that this system has, or Pillow's own, which is small and English."""
+    found = []
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return found or [ImageFont.load_default()]
+
+
+def has(font, sign):
+    """Whether the font draws this sign, and not the box that stands for those it has not."""
+    try:
+        return bytes(font.getmask(sign)) != bytes(font.getmask("\uffff"))
+    except UnicodeEncodeError:  # half of a character, or Pillow's own font
+        return False
 
 
 if __name__ == "__main__":

@@ -1,0 +1,205 @@
+"""A trained model as a graph that only predicts, and its cache, from which predict.py starts at once.
+
+Variables become constants and batch norms become part of the convolutions before them. The cache is one
+file beside the checkpoint, `inference.cache`. Its weights are mapped into memory as they are, which saves
+the copies that reading a large GraphDef costs; it may be deleted at any time.
+"""
+
+import functools
+import hashlib
+import json
+import mmap
+import os
+import struct
+
+import numpy as np
+
+import runtime
+from runtime import say, tf
+
+CACHE = "inference.cache"
+# BLAKE2 of all that follows; the key of what is cached; where the GraphDef begins. Between this and the
+# GraphDef lie the weights.
+HEADER = struct.Struct("<32s24sQ")
+ALIGNMENT = 64  # bytes; TensorFlow uses a slice in place only if it is aligned
+SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
+
+
+# --- from a checkpoint to a graph ----------------------------------------
+
+
+def freeze(model, data_format):
+    """The model as a GraphDef of constants, batch norms folded.
+
+    `images` (float32 [n, size, size, 3], normalised) gives `probabilities` (float32 [n, classes]).
+
+    Args:
+        data_format: the layout inside, "NHWC" (runs anywhere) or "NCHW" (GPUs only).
+    Raises:
+        UserError: see runtime.restore.
+    """
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3], "images")
+        session, probabilities = runtime.restore(model, images, data_format)
+        tf.identity(probabilities, "probabilities")
+        with session:
+            graph_def = tf.graph_util.convert_variables_to_constants(
+                session, graph.as_graph_def(), ["probabilities"]
+            )
+    graph_def = tf.graph_util.remove_training_nodes(graph_def, ["probabilities"])
+    products_to_convolutions(graph_def)
+    fold_batch_norms(graph_def)
+    return tf.graph_util.extract_sub_graph(graph_def, ["probabilities"])
+
+
+def products_to_convolutions(graph_def):
+    """Make 1x1 convolutions of the matrix products that resnet.py computes them by.
+
+    A product pays when training; converters and other runtimes know what to do with a convolution.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    for node in graph_def.node:
+        product = nodes[node.input[0]] if node.op == "Reshape" else node
+        if node.op != "Reshape" or product.op != "MatMul":
+            continue
+        pixels, kernel = (nodes[name] for name in product.input)
+        node.op = "Conv2D"
+        node.input[:] = [pixels.input[0], kernel.input[0]]
+        del node.attr["Tshape"]
+        node.attr["strides"].list.i[:] = [1, 1, 1, 1]
+        node.attr["padding"].s = b"SAME"
+
+
+def fold_batch_norms(graph_def):
+    """Make each batch norm behind a convolution part of its kernel, and a bias.
+
+    The others, such as those before a convolution, stay.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    for node in graph_def.node:
+        if node.op != "FusedBatchNormV3" or nodes[node.input[0]].op != "Conv2D":
+            continue
+        kernel = nodes[nodes[node.input[0]].input[1]]
+        gamma, beta, mean, variance = (nodes[name] for name in node.input[1:])
+        scale = value(gamma).astype(float) / np.sqrt(value(variance) + node.attr["epsilon"].f)
+        set_value(kernel, value(kernel) * scale)
+        set_value(beta, value(beta) - value(mean) * scale)
+        node.op = "BiasAdd"
+        node.input[:] = [node.input[0], beta.name]
+        for name in ("U", "epsilon", "is_training"):
+            del node.attr[name]
+
+
+def value(constant):
+    """The numpy array in a Const node."""
+    return tf.make_ndarray(constant.attr["value"].tensor)
+
+
+def set_value(constant, array):
+    tensor = tf.make_tensor_proto(array.astype(np.float32))
+    constant.attr["value"].tensor.CopyFrom(tensor)
+
+
+# --- the cache ----------------------------------------
+
+
+def cache_path(model):
+    return os.path.join(os.path.dirname(model.checkpoint), CACHE)
+
+
+def cache_key(model):
+    """24 bytes that change with anything that the graph is made from.
+
+    The checkpoint's index holds a checksum of each of its tensors.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    digest = hashlib.blake2b(digest_size=24)
+    for path in (model.checkpoint + ".index", __file__, os.path.join(here, "resnet.py")):
+        with open(path, "rb") as file:
+            digest.update(file.read())
+    digest.update(json.dumps([model.network, len(model.classes), model.image_size]).encode())
+    return digest.digest()
+
+
+def read_cache(model):
+    """The bytes of the cached GraphDef; None where there is none, an outdated or a damaged one.
+
+    Needs no TensorFlow, so that it can run in a thread while that is imported.
+    """
+    try:
+        with open(cache_path(model), "rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):  # mmap refuses an empty file by a ValueError
+        return None
+    with data, memoryview(data) as view:
+        if len(data) < HEADER.size:
+            return None
+        digest, key, graph_at = HEADER.unpack_from(data)
+        if key != cache_key(model) or digest != hashlib.blake2b(view[32:], digest_size=32).digest():
+            return None
+        return data[graph_at:]
+
+
+def load(model, cached):
+    """The model's GraphDef, see `freeze`, from the cache if possible; else it is built and cached.
+
+    Args:
+        cached: what `read_cache` returned.
+    """
+    if runtime.gpus():  # mapped weights would go to the GPU anew with each batch
+        return freeze(model, "NCHW")
+    if cached is None:
+        say("preparing the model for prediction, once for each checkpoint")
+        graph_def = freeze(model, "NHWC")
+        write_cache(model, graph_def)
+        return graph_def
+    graph_def = tf.GraphDef.FromString(cached)
+    for node in graph_def.node:
+        if node.op == "ImmutableConst":
+            node.attr["memory_region_name"].s = os.fsencode(os.path.abspath(cache_path(model)))
+    return graph_def
+
+
+def write_cache(model, graph_def):
+    """Write the cache whole or not at all; a folder that cannot be written to gets none."""
+    graph_def, weights = map_weights(graph_def)
+    graph_at = HEADER.size + sum(array.nbytes for array in weights)
+    rest = [struct.pack("<24sQ", cache_key(model), graph_at), *weights, graph_def.SerializeToString()]
+    digest = hashlib.blake2b(digest_size=32)
+    for part in rest:
+        digest.update(part)
+    partial = "%s.%d.partial" % (cache_path(model), os.getpid())
+    try:
+        with open(partial, "wb") as file:
+            file.writelines([digest.digest(), *rest])
+        os.replace(partial, cache_path(model))
+    except OSError:
+        pass
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+def map_weights(graph_def):
+    """Take the large constants out of a GraphDef.
+
+    Returns:
+        A GraphDef in which they are slices of one ImmutableConst, which maps the cache's file as one
+        vector of float32; and the list of the arrays, padded, that lie in the file behind HEADER.
+    """
+    weights, places, at = [], {}, HEADER.size // 4
+    for node in graph_def.node:
+        if node.op == "Const" and value(node).dtype == np.float32 and value(node).size >= SMALLEST_MAPPED:
+            array = value(node)
+            weights.append(np.pad(array.ravel(), (0, -array.size % (ALIGNMENT // 4)), "constant"))
+            places[node.name + ":0"] = at, array.shape
+            at += weights[-1].size
+    with tf.Graph().as_default() as graph:
+        shared = functools.lru_cache(None)(lambda *numbers: tf.constant(numbers))  # fewer nodes load faster
+        file = tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[at], memory_region_name="")
+        tensors = {}
+        for name, (begin, shape) in places.items():
+            size = -(-int(np.prod(shape)) // 16) * 16
+            tensors[name] = tf.reshape(tf.slice(file, [begin], shared(size)), shared(*shape))
+        tf.import_graph_def(graph_def, tensors, name="")
+    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights
