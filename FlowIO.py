@@ -6,36 +6,32 @@ In: DATASET/<class name>/**/<picture>, or DATASET/train|val|test/<class name>/**
 have split already. Out: train-, val- and test- TFRecords, dataset.json, skipped.csv and
 near_duplicates.csv.
 
-This file is also the one way from a picture to the network's input: `encode` then `decode`. Records
-hold what `encode` gave; train.py, evaluate.py and predict.py all call the same two functions. Writing
-and reading stand together, long as that makes the file, because each must match the other to the bit.
+There is one way from a picture to the network's input: imagefile.encode, then `decode`. Records hold what
+the former gave; train.py, evaluate.py and predict.py all call the same two functions. Writing and reading
+stand together, long as that makes the file, because each must match the other to the bit.
 """
 
 import collections
 import contextlib
 import csv
-import errno
 import functools
 import hashlib
 import math
 import os
 import re
-import shutil
-import signal
 import tempfile
-import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+import atomic
 import drawing
 import imagefile
 import runtime
-from imagefile import FORMATS, MARGIN, BadPicture, encode, read_file  # noqa: F401  (for the other scripts)
+import workers
+from imagefile import FORMATS, MARGIN, BadPicture, read_file
 from runtime import UserError, say, tf
 from splits import (
     SPLITS,
@@ -49,13 +45,10 @@ from splits import (
 )
 
 RECORDS_VERSION = 1  # of dataset.json and the records beside it
-LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
-CHUNK = 4  # pictures that a worker process takes at a time
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
-PREVIOUS = ".previous"  # suffix of the old records' folder while new ones take its place
 OWN_FILES = re.compile(
     r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv|near_duplicates\.csv"
 )
@@ -68,7 +61,7 @@ def decode(jpeg, image_size, normalize_as):
     """The network's view of a picture when it is not training: the centre, undistorted.
 
     Args:
-        jpeg: string tensor, what `encode` returned.
+        jpeg: string tensor, what imagefile.encode returned.
         image_size: the centre square of this many pixels is taken; of a picture that is larger than
             `encode` makes them, the same share; a smaller picture is taken whole and enlarged.
         normalize_as: see `normalize`.
@@ -129,10 +122,15 @@ def crop_and_resize(jpeg, offset, size, image_size):
     """Decode only the window at `offset` of `size`, int32 [2] each, down and across; float32, 0..255."""
     window = tf.concat([offset, size], 0)
     pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
+    return resize(pixels, image_size)
+
+
+def resize(pixels, image_size):
+    """Pixels of any height and width to float32 [image_size, image_size, 3]."""
     pixels, target = pixels[tf.newaxis], [image_size, image_size]
     # Bilinear sampling passes over pixels from half the size on: the records were made for larger ones.
     pixels = tf.cond(
-        tf.reduce_max(size) > 2 * image_size,
+        tf.reduce_max(tf.shape(pixels)[1:3]) > 2 * image_size,
         lambda: tf.image.resize_area(pixels, target),
         lambda: tf.image.resize_bilinear(pixels, target, half_pixel_centers=True),
     )
@@ -160,7 +158,7 @@ def load_records(folder):
         UserError: there are no records, not all of them, or they have another format version.
     """
     folder = folder.rstrip("/") or "/"
-    settle(folder)
+    atomic.settle(folder)
     path = os.path.join(folder, "dataset.json")
     if not tf.gfile.Exists(path):
         raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
@@ -283,7 +281,7 @@ def main():
     options = parse_options()
     say("device: CPU, %d workers" % options.workers)
     classes, sources = list_sources(options)
-    with replacing(options.output) as folder, tempfile.TemporaryFile(dir=folder) as spool:
+    with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
         skipped += conflicts
@@ -326,14 +324,7 @@ def parse_options(arguments=None):
         help="do not reduce large pictures to a little more than --image_size: larger records, slower "
         "training",
     )
-    group.add_argument(
-        "--formats",
-        nargs="+",
-        default=[],
-        choices=imagefile.MORE_FORMATS,
-        metavar="{%s}" % ",".join(imagefile.MORE_FORMATS),
-        help="formats to open besides %s; WEBP only for pictures that you trust" % ", ".join(FORMATS),
-    )
+    imagefile.add_formats_option(group)
     group.add_argument("--follow_links", action="store_true", help="also take what links lead to")
 
     group = parser.add_argument_group("splits")
@@ -363,12 +354,6 @@ def parse_options(arguments=None):
     return options
 
 
-def natural(name):
-    """A sort key that puts 2 before 10."""
-    parts = re.split("([0-9]+)", name)
-    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
-
-
 def list_sources(options):
     """The class names, in index order, and a Source for each file of each class.
 
@@ -385,7 +370,7 @@ def list_sources(options):
         raise UserError("%s: has %s but no train folder" % (dataset, " and ".join(given)))
     parents = given or ["."]
     classes = {name for parent in parents for name in list_folders(os.path.join(dataset, parent))}
-    classes = sorted(classes, key=natural)
+    classes = sorted(classes, key=imagefile.natural)
     if len(classes) < 2:
         raise UserError(
             "%s: %s; put the pictures of each class into a folder of its own, such as %s and %s"
@@ -413,7 +398,7 @@ def list_sources(options):
                 os.path.islink(folder) or os.path.islink(os.path.dirname(folder))
             ):
                 raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
-            for path in list_files(folder, options.follow_links):
+            for path in imagefile.list_files(folder, options.follow_links):
                 filename = os.path.relpath(path, dataset)
                 sources.append(Source(parent if given else None, label, filename))
     return classes, sources
@@ -421,42 +406,15 @@ def list_sources(options):
 
 def list_folders(folder):
     """The names of the folders in it that are not hidden."""
-    return [name for name in visible(os.listdir(folder)) if os.path.isdir(os.path.join(folder, name))]
+    return [
+        name for name in imagefile.visible(os.listdir(folder)) if os.path.isdir(os.path.join(folder, name))
+    ]
 
 
 def list_loose_files(folder):
     """The names of the files in it that are not hidden, in natural order."""
-    names = sorted(visible(os.listdir(folder)), key=natural)
+    names = sorted(imagefile.visible(os.listdir(folder)), key=imagefile.natural)
     return [name for name in names if os.path.isfile(os.path.join(folder, name))]
-
-
-def visible(names):
-    """The names but for hidden ones and LITTER."""
-    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
-
-
-def list_files(folder, follow_links=False):
-    """The paths of the files below a folder, in natural order, but for hidden files and LITTER.
-
-    A folder below it that is not entered, being a link or forbidden, is listed as if it were a file:
-    so `read_file` will refuse it, and nothing is left out without a word.
-    """
-    paths, entered = [], set()
-
-    def forbidden(error):
-        paths.append(error.filename)
-
-    for parent, folders, names in os.walk(folder, onerror=forbidden, followlinks=follow_links):
-        status = os.stat(parent)
-        if (status.st_dev, status.st_ino) in entered:  # links may lead in a circle
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        if not follow_links:
-            names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        folders[:] = sorted(visible(folders), key=natural)
-        paths += [os.path.join(parent, name) for name in sorted(visible(names), key=natural)]
-    return paths
 
 
 def is_text(name):
@@ -476,7 +434,7 @@ def encode_all(sources, spool, options):
         UserError: a worker process was killed.
     """
     work = functools.partial(encode_source, options=options)
-    results = map_in_processes(work, sources, options.workers)
+    results = workers.map_in_processes(work, sources, options.workers)
     converted, skipped = [], []
     bar = tqdm(total=len(sources), desc="convert", unit="img", disable=None)
     try:
@@ -514,47 +472,6 @@ def encode_source(source, options):
         return None, str(error)
     digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
     return (digest, perceptual_hash(image), image.size, jpeg), None
-
-
-def map_in_processes(function, items, workers):
-    """Yield function(item) for each of the items in their order.
-
-    Processes, because threads wait for each other's Python code: they are as fast on large photos, but
-    take a multiple of the time for small pictures. Only a few items are computed ahead, so the memory
-    does not grow with their number.
-
-    Raises:
-        BrokenProcessPool: one was killed.
-    """
-    pending = collections.deque()
-    with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),)) as executor:
-        try:
-            for i in range(0, len(items), CHUNK):
-                pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
-                if len(pending) > 4 * workers:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def map_list(function, items):
-    return [function(item) for item in items]
-
-
-def start_worker(parent):
-    """In a worker process: leave signals to the parent, and end when it has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def leaves(link, folder):
@@ -658,57 +575,6 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
         },
     }
     runtime.write_json(os.path.join(folder, "dataset.json"), content)
-
-
-def settle(output):
-    """Bring back records that a process left aside, killed between the two renames of `replacing`."""
-    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
-        os.rename(output + PREVIOUS, output)
-
-
-@contextlib.contextmanager
-def replacing(output):
-    """A new folder to write to, which takes the place of `output` when all went well.
-
-    Raises:
-        UserError: `output` holds something that FlowIO did not write and would be lost.
-    """
-    output = os.path.abspath(output)
-    partial, previous = output + ".partial", output + PREVIOUS
-    settle(output)
-    if os.path.exists(output):
-        foreign = [name for name in os.listdir(output) if not OWN_FILES.fullmatch(name)]
-        if foreign:
-            raise UserError(
-                "%s: holds %s, which is no record of FlowIO.py's; choose another --output"
-                % (output, foreign[0])
-            )
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    try:
-        yield partial
-        for name in os.listdir(partial):  # on the disk before the old ones go, in case the power fails
-            with open(os.path.join(partial, name), "rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(previous, ignore_errors=True)
-        if os.path.exists(output):
-            os.rename(output, previous)
-        os.rename(partial, output)
-        shutil.rmtree(previous, ignore_errors=True)
-    except Exception as error:
-        if not is_full_disk(error):
-            raise
-        message = "%s: no space left to write there, which takes twice the size of the records"
-        raise UserError(message % output) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def is_full_disk(error):
-    """Whether Python or TensorFlow says with this exception that a file could not grow."""
-    if runtime.is_tensorflow_error(error):
-        return isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError))
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def print_counts(classes, counts, output):

@@ -1,57 +1,105 @@
 """Text and pictures on one sheet."""
 
+import contextlib
+import functools
+
 from PIL import Image, ImageDraw, ImageFont
 
-FONTS = ("NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc", "wqy-microhei.ttc", "msyh.ttc", "PingFang.ttc")
-FONTS += ("DejaVuSans.ttf", "Arial.ttf")
+# The first that is there and has the sign is drawn with; Pillow finds the system's by name.
+FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "PingFang.ttc",
+    "STHeiti Medium.ttc",
+    "msyh.ttc",
+    "simsun.ttc",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+)
 
 
-def contact_sheet(columns, rows, tile=96):
+def contact_sheet(columns, rows, tile=96, size=13):
     """Pictures in a table.
 
     Args:
         columns: (title, width in pictures) for each group of columns.
         rows: (label, [[PIL image, ...] for each group of columns]) for each row.
-        tile: pixels that a picture takes.
+        tile, size: pixels of a picture and of the letters.
     Returns:
         A PIL image.
     """
     gap, line = 4, 20
-    font = find_font(13)
-    left = gap + max(text_width(font, label) for label, _ in rows) + 3 * gap
+    left = 4 * gap + max(text_width(label, size) for label, _ in rows)
     starts, x = [], left
     for _, width in columns:
         starts.append(x)
         x += width * (tile + gap) + 3 * gap
     sheet = Image.new("RGB", (x, line + 2 * gap + len(rows) * (tile + gap)), "white")
-    draw = ImageDraw.Draw(sheet)
     for start, (title, _) in zip(starts, columns):
-        draw.text((start, gap), printable(font, title), "black", font)
+        draw_text(sheet, start, gap + size, title, size, "black")
     for number, (label, groups) in enumerate(rows):
         y = line + gap + number * (tile + gap)
-        draw.text((gap, y + tile // 2 - 8), printable(font, label), "black", font)
+        draw_text(sheet, gap, y + tile // 2 + size // 3, label, size, "black")
         for start, group in zip(starts, groups):
             for i, image in enumerate(group):
                 sheet.paste(image.resize((tile, tile), Image.BICUBIC), (start + i * (tile + gap), y))
     return sheet
 
 
-def find_font(size):
-    """A font of the system's, one with Chinese if there is one; else Pillow's own, Latin only."""
+def caption(image, text):
+    """The PIL image with a strip below it that shows `text`, as wide as the text needs."""
+    size = max(16, min(image.size) // 256 * 16)
+    width = max(image.width, text_width(text, size) + 2 * size)
+    canvas = Image.new("RGB", (width, image.height + 5 * size // 2), "black")
+    canvas.paste(image, ((width - image.width) // 2, 0))
+    draw_text(canvas, size, image.height + 13 * size // 8, text, size, "white")
+    return canvas
+
+
+def draw_text(image, x, baseline, text, size, colour):
+    draw = ImageDraw.Draw(image)
+    for sign, font in spell(text, size):
+        if isinstance(font, ImageFont.FreeTypeFont):
+            draw.text((x, baseline), sign, colour, font, anchor="ls")
+        else:
+            draw.text((x, baseline - 9), sign, colour, font)  # Pillow's own font knows no anchors
+        x += font.getlength(sign)
+
+
+def text_width(text, size):
+    """Pixels that `draw_text` needs, int."""
+    return int(sum(font.getlength(sign) for sign, font in spell(text, size))) + 1
+
+
+def spell(text, size):
+    """[(sign, the first font that has it)]; a sign that no font has is spelt by its code, such as \\u732b."""
+    signs = []
+    for sign in " ".join(text.split()):
+        font = next((font for font in fonts(size) if has(font, sign)), None)
+        if font:
+            signs.append((sign, font))
+        else:
+            code = sign.encode("ascii", "backslashreplace").decode()
+            signs += [(each, fonts(size)[0]) for each in code]
+    return signs
+
+
+@functools.lru_cache(None)
+def fonts(size):
+    """Those of FONTS that this system has, or Pillow's own, which is small and Latin."""
+    found = []
     for name in FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default()
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return found or [ImageFont.load_default()]
 
 
-def printable(font, text):
-    """The text as far as the font can show it."""
-    if isinstance(font, ImageFont.FreeTypeFont):
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text.encode("latin-1", "backslashreplace").decode("latin-1")
-
-
-def text_width(font, text):
-    return font.getbbox(printable(font, text))[2]
+def has(font, sign):
+    """Whether the font draws this sign, and not the box that stands for those it has not."""
+    try:
+        return bytes(font.getmask(sign)) != bytes(font.getmask("\uffff"))
+    except UnicodeEncodeError:  # half of a character, or one that Pillow's own font has not
+        return sign < "\x7f"

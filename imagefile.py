@@ -1,7 +1,7 @@
 """Any picture file to a small upright RGB JPEG.
 
-Pillow and numpy alone: nothing here waits for TensorFlow. The scripts come by FlowIO.py, which
-turns the JPEG bytes into the network's input.
+Pillow and numpy alone: nothing here waits for TensorFlow. FlowIO.decode turns the JPEG bytes into the
+network's input.
 """
 
 import io
@@ -24,6 +24,7 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
     "HEIC": (rb"....ftyp(hei|hev|mif|msf)", "HEIC, which Pillow cannot read; convert it to JPEG"),
     "AVIF": (rb"....ftypavi", "AVIF, which Pillow cannot read; convert it to JPEG"),
 }
+LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
 JPEG_QUALITY = 95
@@ -32,6 +33,17 @@ MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees
 SRGB = ImageCms.createProfile("sRGB")
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
+
+
+def add_formats_option(parser):
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        default=[],
+        choices=MORE_FORMATS,
+        metavar="{%s}" % ",".join(MORE_FORMATS),
+        help="formats to open besides %s; WEBP only for pictures that you trust" % ", ".join(FORMATS),
+    )
 
 
 class BadPicture(Exception):
@@ -153,3 +165,41 @@ def to_rgb(image, profile=None):
         except ImageCms.PyCMSError:
             pass  # an unusable profile: the colours are taken as they stand
     return image.convert("RGB")
+
+
+# --- which files ----------------------------------------
+
+
+def natural(name):
+    """A sort key that puts 2 before 10."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
+
+
+def visible(names):
+    """The names but for hidden ones and LITTER."""
+    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
+
+
+def list_files(folder, follow_links=False):
+    """The paths of the files below a folder, in natural order, but for hidden files and LITTER.
+
+    A folder below it that is not entered, being a link or forbidden, is listed as if it were a file:
+    so `read_file` will refuse it, and nothing is left out without a word.
+    """
+    paths, entered = [], set()
+
+    def forbidden(error):
+        paths.append(error.filename)
+
+    for parent, folders, names in os.walk(folder, onerror=forbidden, followlinks=follow_links):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in entered:  # links may lead in a circle
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        if not follow_links:
+            names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = sorted(visible(folders), key=natural)
+        paths += [os.path.join(parent, name) for name in sorted(visible(names), key=natural)]
+    return paths

@@ -7,9 +7,7 @@ reported, the others are answered, and the exit status is 1.
 """
 
 import collections
-import contextlib
 import csv
-import functools
 import io
 import itertools
 import json
@@ -18,29 +16,17 @@ import sys
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+import drawing
 import FlowIO
+import imagefile
 import inference_graph
 import runtime
 from runtime import UserError, say, tf
 
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
-# The first that is there and has the sign is drawn with; Pillow finds the system's by name.
-FONTS = (
-    "DejaVuSans.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "wqy-microhei.ttc",
-    "wqy-zenhei.ttc",
-    "DroidSansFallbackFull.ttf",
-    "PingFang.ttc",
-    "STHeiti Medium.ttc",
-    "msyh.ttc",
-    "simsun.ttc",
-    "Arial Unicode.ttf",
-    "arial.ttf",
-)
 
 # A picture on its way. path: str; data: bytes of the file made small, later float32 [size, size, 3];
 # view: JPEG bytes to draw on, with --save; error: why there is no answer, or None.
@@ -57,7 +43,7 @@ def main():
     with ThreadPool() as pool:
         # Both go on while TensorFlow is imported.
         cached = pool.apply_async(inference_graph.read_cache, [model])
-        encoded = ahead(pool, lambda path: encode(path, model, options.save), paths, options.batch_size)
+        encoded = ahead(pool, lambda path: encode(path, model, options), paths, options.batch_size)
         runtime.start(options)
         decode, classify = build(model, cached.get())
         decoded = ahead(pool, decode, encoded, options.batch_size)
@@ -93,6 +79,7 @@ def parse_options(arguments=None):
     form.add_argument("--json", action="store_true", help="one JSON object per line")
     form.add_argument("--csv", action="store_true", help="a table of file, label, probability and error")
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
+    imagefile.add_formats_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     return parser.parse_args(arguments)
 
@@ -104,7 +91,7 @@ def list_images(images):
         if image == "-":
             paths += [line.rstrip("\n") for line in sys.stdin if line.strip()]
         elif os.path.isdir(image):
-            inside = FlowIO.list_files(image)
+            inside = imagefile.list_files(image)
             if not inside:
                 raise UserError("%s: no files in this folder" % image)
             paths += inside
@@ -140,13 +127,15 @@ def batches(items, size):
     return iter(lambda: list(itertools.islice(items, size)), [])
 
 
-def encode(path, model, with_view):
+def encode(path, model, options):
     """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow."""
+    formats = (*imagefile.FORMATS, *options.formats)
     try:
-        data = FlowIO.read_file(path)
-        view = FlowIO.encode(data, SAVED_SIDE) if with_view else None
-        return Picture(path, FlowIO.encode(data, model.image_size), view, None)
-    except FlowIO.BadPicture as error:
+        data = imagefile.read_file(path)
+        view = imagefile.encode(data, SAVED_SIDE, formats) if options.save else None
+        jpeg = imagefile.encode(data, None if model.keep_size else model.image_size, formats)
+        return Picture(path, jpeg, view, None)
+    except imagefile.BadPicture as error:
         return Picture(path, None, None, str(error))
 
 
@@ -228,63 +217,16 @@ def printer(options):
 
 def save(folder, picture, text):
     """Write the picture as <its name>.jpg with `text` under it; no file that exists is replaced."""
-    image = draw_caption(Image.open(io.BytesIO(picture.view)).convert("RGB"), text)
+    image = drawing.caption(Image.open(io.BytesIO(picture.view)), text)
     name = os.path.splitext(os.path.basename(picture.path))[0]
     for number in itertools.count(1):
         path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
         try:
             with open(path, "xb") as file:
-                image.save(file, "JPEG", quality=FlowIO.JPEG_QUALITY)
+                image.save(file, "JPEG", quality=imagefile.JPEG_QUALITY)
             return
         except FileExistsError:
             pass
-
-
-def draw_caption(image, text):
-    """The PIL image with a strip below it that shows `text`, as wide as the text needs."""
-    size = max(16, min(image.size) // 256 * 16)
-    signs = spell(" ".join(text.split()), size)
-    lengths = [font.getlength(sign) for sign, font in signs]
-    width = max(image.width, int(sum(lengths)) + 2 * size)
-    canvas = Image.new("RGB", (width, image.height + 5 * size // 2), "black")
-    canvas.paste(image, ((width - image.width) // 2, 0))
-    draw = ImageDraw.Draw(canvas)
-    x, baseline = size, image.height + 13 * size // 8
-    for (sign, font), length in zip(signs, lengths):
-        draw.text((x, baseline), sign, "white", font, anchor="ls")
-        x += length
-    return canvas
-
-
-def spell(text, size):
-    """[(sign, the first font that has it)]; a sign that no font has is spelt by its code, such as \\u732b."""
-    signs = []
-    for sign in text:
-        font = next((font for font in fonts(size) if has(font, sign)), None)
-        if font:
-            signs.append((sign, font))
-        else:
-            code = sign.encode("ascii", "backslashreplace").decode()
-            signs += [(each, fonts(size)[0]) for each in code]
-    return signs
-
-
-@functools.lru_cache(None)
-def fonts(size):
-    """Those of FONTS that this system has, or Pillow's own, which is small and English."""
-    found = []
-    for name in FONTS:
-        with contextlib.suppress(OSError):
-            found.append(ImageFont.truetype(name, size))
-    return found or [ImageFont.load_default()]
-
-
-def has(font, sign):
-    """Whether the font draws this sign, and not the box that stands for those it has not."""
-    try:
-        return bytes(font.getmask(sign)) != bytes(font.getmask("\uffff"))
-    except UnicodeEncodeError:  # half of a character, or Pillow's own font
-        return False
 
 
 if __name__ == "__main__":

@@ -221,8 +221,9 @@ def is_tensorflow_error(error):
 # --- the model folder ----------------------------------------
 
 # folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
-# str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize.
-Model = collections.namedtuple("Model", "folder checkpoint network classes image_size normalize")
+# str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize; keep_size: whether
+# it was trained on pictures that FlowIO.py had not reduced.
+Model = collections.namedtuple("Model", "folder checkpoint network classes image_size normalize keep_size")
 
 
 def load_model(path):
@@ -248,7 +249,8 @@ def load_model(path):
     if not checkpoint:
         raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
     fields = ("network", "classes", "image_size", "normalize")
-    return Model(folder, checkpoint, *(description[field] for field in fields))
+    keep_size = description.get("keep_size", False)
+    return Model(folder, checkpoint, *(description[field] for field in fields), keep_size)
 
 
 def latest_checkpoint(folder):

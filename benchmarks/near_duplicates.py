@@ -17,7 +17,6 @@ from PIL import Image, ImageEnhance
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import FlowIO  # noqa: E402
 import imagefile  # noqa: E402
 import splits  # noqa: E402
 
@@ -72,7 +71,7 @@ def main():
 
 def load_images(folder, limit):
     images = []
-    for path in FlowIO.list_files(folder):
+    for path in imagefile.list_files(folder):
         try:
             images.append(imagefile.prepare(imagefile.read_file(path), 224)[0])
         except imagefile.BadPicture:

@@ -17,6 +17,7 @@ from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient
 from PIL import Image
 
 import FlowIO
+import imagefile
 
 # --- decode ----------------------------------------
 
@@ -27,7 +28,7 @@ def decode(jpeg, *arguments, function=FlowIO.decode):
 
 
 def test_decode_takes_the_centre_unscaled():
-    jpeg = FlowIO.encode(file_bytes(gradient((200, 120)), "PNG"), 64)
+    jpeg = imagefile.encode(file_bytes(gradient((200, 120)), "PNG"), 64)
     everything = pixels(jpeg)  # 73 x 122 pixels
     top, left = (73 - 64) // 2, (122 - 64) // 2
     expected = everything[top : top + 64, left : left + 64] / 127.5 - 1
@@ -52,7 +53,7 @@ def test_per_image_standardisation():
 def test_decode_of_a_kept_size_averages_what_it_reduces(image_size):
     rng = np.random.RandomState(0)
     noise = Image.fromarray(rng.randint(0, 256, (800, 900, 3)).astype(np.uint8))
-    jpeg = FlowIO.encode(file_bytes(noise, "PNG"), None)
+    jpeg = imagefile.encode(file_bytes(noise, "PNG"), None)
     result = (decode(jpeg, image_size, "minus1_1") + 1) * 127.5
     everything = Image.fromarray(pixels(jpeg).astype(np.uint8))
     side = 700  # 800 * 224 / 256
@@ -93,7 +94,7 @@ def test_standard_augmentation_keeps_proportions():
     """Of a picture 10 times as wide as high, squares as wide as high come out as squares."""
     stripes = np.zeros((40, 400, 3), np.uint8)
     stripes[:, np.arange(400) // 40 % 2 == 1] = 255
-    jpeg = FlowIO.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
+    jpeg = imagefile.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
         view = FlowIO.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
@@ -404,12 +405,12 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
             os.chmod(str(folder), 0o755)
     os.seteuid(65534)
     try:
-        found = FlowIO.list_files(str(dataset / "kiwi"))
+        found = imagefile.list_files(str(dataset / "kiwi"))
         reasons = {}
         for path in [*found, str(dataset / "apple" / "1.png")]:
             try:
-                FlowIO.read_file(path)
-            except FlowIO.BadPicture as error:
+                imagefile.read_file(path)
+            except imagefile.BadPicture as error:
                 reasons[os.path.basename(path)] = str(error)
     finally:
         os.seteuid(0)

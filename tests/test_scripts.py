@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, refuses, run
-from PIL import Image
 
 import evaluate
 import FlowIO
@@ -79,10 +78,11 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     names, evaluated = answers.filenames, answers.probabilities
     assert len(names) == FlowIO.count(records, "val") > 5
 
-    with tf.Graph().as_default():
-        classify = predict.build(model)
-        jpegs = [FlowIO.read_file(os.path.join(workspace.dataset, name)) for name in names]
-        predicted = classify([FlowIO.encode(jpeg, model.image_size) for jpeg in jpegs])
+    monkeypatch.undo()
+    decode, _ = predict.build(model, None)
+    options = predict.parse_options(["any"])
+    paths = [os.path.join(workspace.dataset, name) for name in names]
+    predicted = [decode(predict.encode(path, model, options)).data for path in paths]
     np.testing.assert_array_equal(predicted, evaluated)
 
     captured = []
@@ -184,58 +184,6 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     run("FlowIO.py", *other, "--image_size", 32)
     same[1] = tmp_path / "records"
     refuses("train.py", *same, "--mini", says="2: apple, watermelon", status=1)
-
-
-# --- prediction ----------------------------------------
-
-
-def test_prediction_of_new_pictures(workspace, tmp_path):
-    draw_dataset(tmp_path, 2, seed=99)
-    out, _ = run("predict.py", tmp_path, "--model", workspace.model, "--json")
-    answers = [json.loads(line) for line in out.splitlines()]
-    assert len(answers) == 6
-    right = 0
-    for answer in answers:
-        predictions = answer["predictions"]
-        assert len(predictions) == 3 and {each["label"] for each in predictions} == set(LABELS)
-        probabilities = [each["probability"] for each in predictions]
-        assert probabilities == sorted(probabilities, reverse=True)
-        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
-        right += answer["image"].split(os.sep)[-2] == predictions[0]["label"]
-    assert right >= 5
-
-
-def test_prediction_agrees_with_evaluation(workspace):
-    _, rows = workspace.results()
-    files = "\n".join(os.path.join("data", "dataset", row["filename"]) for row in rows)
-    out, _ = run("predict.py", "-", "--json", "--top", 1, cwd=workspace.folder, stdin=files)
-    for line, row in zip(out.splitlines(), rows):
-        answer = json.loads(line)
-        assert answer["image"].endswith(row["filename"])
-        assert answer["predictions"][0]["label"] == row["predicted"]
-        assert answer["predictions"][0]["probability"] == pytest.approx(float(row["probability"]), abs=1e-4)
-
-
-def test_a_bad_file_among_many(workspace, tmp_path):
-    good = str(tmp_path / "good.png")
-    Image.new("RGB", (50, 40), "red").save(good)
-    bad, missing = str(tmp_path / "bad.jpg"), str(tmp_path / "missing.jpg")
-    with open(bad, "wb") as file:
-        file.write(b"no picture")
-    arguments = [bad, good, missing, good, "--model", workspace.model]
-    out, _ = run("predict.py", *arguments, "--json", "--batch_size", 2, status=1)
-    answers = [json.loads(line) for line in out.splitlines()]
-    assert [answer["image"] for answer in answers] == [bad, good, missing, good]
-    assert ["error" in answer for answer in answers] == [True, False, True, False]
-    out, err = run("predict.py", *arguments, status=1)
-    assert len(out.splitlines()) == 2 and "bad.jpg: not a picture" in err and "No such file" in err
-
-
-def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
-    refuses("predict.py", says="IMAGE", status=2)
-    refuses("predict.py", "a.jpg", "--top", 0, says="--top", status=2)
-    refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
-    refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
 
 
 # --- all of them ----------------------------------------

@@ -1,0 +1,154 @@
+"""export.py: the same probabilities elsewhere, or nothing written."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, run
+from PIL import Image
+
+import export
+import FlowIO
+import imagefile
+import runtime
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Paths of pictures of the size that the network sees, and their pixels, float32 [n, 32, 32, 3]."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw_dataset(folder, 4, seed=7)
+    paths = imagefile.list_files(str(folder))
+    for path in paths:
+        Image.open(path).resize((32, 32)).save(path)
+    return paths, np.array([np.asarray(Image.open(path)) for path in paths], np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(workspace, pictures):
+    """The checkpoint's probabilities, by the network as it is trained."""
+    model = runtime.load_model(workspace.model)
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.float32, [None, 32, 32, 3])
+        session, probabilities = runtime.restore(model, FlowIO.normalize(images, model.normalize))
+        with session:
+            return session.run(probabilities, {images: pictures[1]})
+
+
+@pytest.mark.parametrize(
+    "format, suffix, load",
+    [
+        ("frozen_graph", ".pb", export.run_frozen_graph),
+        ("tflite", ".tflite", export.run_tflite),
+        ("onnx", ".onnx", export.run_onnx),
+    ],
+)
+def test_a_format_gives_the_checkpoints_probabilities(
+    workspace, pictures, expected, tmp_path, format, suffix, load
+):
+    out, err = run("export.py", "--model", workspace.model, "--format", format, "--output", tmp_path)
+    assert out == "%s\n" % (tmp_path / ("model" + suffix)) and "the same answer on 16 of 16" in err
+    assert (tmp_path / "labels.txt").read_text().splitlines() == LABELS
+    assert sorted(os.listdir(str(tmp_path))) == ["labels.txt", "model" + suffix]
+    path = str(tmp_path / ("model" + suffix))
+    np.testing.assert_allclose(load(path, pictures[1]), expected, atol=1e-4)
+
+
+def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_path):
+    folder = str(tmp_path / "served" / "1")
+    run("export.py", "--model", workspace.model, "--output", folder)
+    with tf.Graph().as_default(), tf.Session() as session:
+        loaded = tf.saved_model.load(session, [tf.saved_model.tag_constants.SERVING], folder)
+        signatures = loaded.signature_def
+        assert set(signatures) == {"serving_default", "pixels"}
+
+        def serve(name, key, value):
+            signature = signatures[name]
+            fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
+            return session.run(fetches, {signature.inputs[key].name: value})
+
+        answer = serve("pixels", "images", pictures[1])
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
+        assert answer["label"][0].decode() == LABELS[expected[0].argmax()]
+        assert [name.decode() for name in answer["classes"][1]] == LABELS
+        files = [imagefile.read_file(path) for path in pictures[0]]  # PNG
+        answer = serve("serving_default", "image_bytes", files)
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
+
+        # A JPEG as large as FlowIO.py stores it is seen exactly as FlowIO.decode sees it.
+        jpeg = imagefile.encode(file_bytes(gradient((90, 70)), "PNG"), 32)
+        model = runtime.load_model(workspace.model)
+        answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
+    with tf.Graph().as_default():
+        images = FlowIO.decode(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
+        session, probabilities = runtime.restore(model, images)
+        with session:
+            np.testing.assert_allclose(answer, session.run(probabilities), atol=1e-4)
+
+
+def test_a_large_picture_is_reduced_in_the_graph():
+    image = gradient((900, 600))
+    with tf.Graph().as_default(), tf.Session() as session:
+        data = tf.placeholder(tf.string, [])
+        inside = export.decode_file(data, 64)
+        usual = FlowIO.decode(data, 64, "minus1_1")
+        found = session.run(inside, {data: file_bytes(image, "JPEG", quality=95)})
+        small = imagefile.encode(file_bytes(image, "JPEG", quality=95), 64)
+        as_predicted = (session.run(usual, {data: small}) + 1) * 127.5
+    assert np.abs(found - as_predicted).max() < 6
+
+
+def test_quantised_weights_take_a_quarter(workspace, pictures, expected, tmp_path):
+    sizes = []
+    for options in ([], ["--quantize"]):
+        path = tmp_path / ("model%d.tflite" % len(options))
+        run("export.py", "--model", workspace.model, "--format", "tflite", "--output", path, *options)
+        sizes.append(os.path.getsize(str(path)))
+    assert sizes[1] < 0.3 * sizes[0]
+    found = export.run_tflite(str(path), pictures[1])
+    assert (found.argmax(1) == expected.argmax(1)).mean() > 0.8
+
+
+def test_a_wrong_export_is_not_left(tmp_path):
+    with pytest.raises(runtime.UserError, match="differs from the checkpoint"):
+        export.compare(np.array([[0.5, 0.5]]), np.array([[0.6, 0.4]]))
+    with pytest.raises(runtime.UserError, match="differs from the checkpoint"):
+        export.compare(np.array([[np.nan, 0.5]]), np.array([[0.5, 0.5]]))
+    export.compare(np.array([[0.5, 0.5]]), np.array([[0.6, 0.4]]), quantized=True)
+    export.compare(np.array([[0.50005, 0.49995]]), np.array([[0.5, 0.5]]))
+
+
+def test_a_failed_export_leaves_the_old_one(workspace, tmp_path):
+    path = tmp_path / "model.pb"
+    path.write_bytes(b"old")
+    program = "import export, runtime; export.TOLERANCE = -1; runtime.run(export.main)"
+    command = [sys.executable, "-c", program, "--model", workspace.model, "--format", "frozen_graph"]
+    done = subprocess.run([*command, "--output", str(path)], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and "nothing was written" in done.stderr
+    assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == ["model.pb"]
+
+
+def test_export_refuses_what_does_not_fit(workspace, tmp_path):
+    refuses("export.py", "--quantize", says="--format tflite", status=2)
+    refuses("export.py", "--format", "coreml", says="--format", status=2)
+    refuses("export.py", "--model", tmp_path, says="not a model folder", status=1)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    refuses("export.py", "--model", workspace.model, "--output", tmp_path, says="thesis.txt", status=1)
+    (tmp_path / "tf2onnx.py").write_text("raise ImportError('no', name='tf2onnx')")
+    command = [
+        sys.executable,
+        os.path.join(ROOT, "export.py"),
+        "--model",
+        workspace.model,
+        "--format",
+        "onnx",
+    ]
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2
+    assert "needs tf2onnx; pip install -r requirements-export.txt" in done.stderr
+    assert io.StringIO(done.stderr).readlines()[0].startswith("export.py: error:")
