@@ -208,7 +208,15 @@ def decode_file(data, image_size):
 
     As FlowIO.decode, but reduced in one step. A graph cannot see EXIF orientation or colour profiles.
     """
-    pixels = tf.image.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")  # PNG too
+
+    def jpeg():
+        return tf.cast(tf.image.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32)
+
+    def png():
+        colours, opacity = tf.split(tf.cast(tf.image.decode_png(data, channels=4), tf.float32), [3, 1], 2)
+        return 255 + (colours - 255) * (opacity / 255)  # laid on white, as imagefile.to_rgb does
+
+    pixels = tf.cond(tf.image.is_jpeg(data), jpeg, png)
     shape = tf.shape(pixels)[:2]
     side = FlowIO.crop_side(shape, image_size)
     top, left = tf.unstack((shape - side) // 2)

@@ -102,6 +102,17 @@ def test_a_large_picture_is_reduced_in_the_graph():
     assert np.abs(found - as_predicted).max() < 6
 
 
+def test_transparency_is_laid_on_white_in_the_graph():
+    image = gradient((64, 64)).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    png = file_bytes(image, "PNG")
+    with tf.Graph().as_default(), tf.Session() as session:
+        found = session.run(export.decode_file(tf.constant(png), 64))
+    # 64 pixels are less than the network sees and its margin: the whole picture is taken.
+    expected = np.asarray(imagefile.to_rgb(Image.open(io.BytesIO(png)))).astype(int)
+    assert np.abs(found - expected).max() <= 1
+
+
 def test_quantised_weights_take_a_quarter(workspace, pictures, expected, tmp_path):
     sizes = []
     for options in ([], ["--quantize"]):
