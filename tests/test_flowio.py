@@ -197,6 +197,15 @@ def test_the_users_split_folders(tmp_path):
     }
 
 
+def test_the_users_split_may_lack_a_class(tmp_path):
+    draw_dataset(tmp_path / "dataset" / "train", 3, ["kiwi", "apple"])
+    draw_dataset(tmp_path / "dataset" / "test", 2, ["kiwi", "banana"], seed=1)
+    _, err = run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", tmp_path / "out")
+    assert "warning: the train split has no picture of banana" in err
+    counts = FlowIO.load_records(str(tmp_path / "out")).counts
+    assert counts["test"] == {"apple": 0, "banana": 2, "kiwi": 2} and counts["train"]["banana"] == 0
+
+
 def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     dataset, output = tmp_path / "dataset", tmp_path / "out"
     arguments = ["--dataset", dataset, "--output", output]
@@ -388,6 +397,8 @@ def test_links_are_followed_only_when_asked(tmp_path):
     counts = FlowIO.load_records(str(tmp_path / "out")).counts
     assert sum(split["apple"] for split in counts.values()) == 2 + 1
     assert sum(split["kiwi"] for split in counts.values()) == 2 + 3
+    os.symlink(str(dataset), str(tmp_path / "link"))  # the data set itself may be one
+    run("FlowIO.py", "--dataset", tmp_path / "link", *arguments[2:], "--output", tmp_path / "out", status=1)
     os.symlink(str(tmp_path / "elsewhere" / "apple"), str(dataset / "pear"))
     says = "pear is a link; --follow_links"
     refuses("FlowIO.py", *arguments, "--output", tmp_path / "out", says=says, status=1)
