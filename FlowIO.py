@@ -147,8 +147,9 @@ def normalize(pixels, normalize_as):
 # --- from TFRecords to batches ----------------------------------------
 
 # folder: str; classes: list of str in index order; image_size: int; keep_size: whether the pictures
-# were kept as large as they were; counts: {split: {class: n}}; shards: {file name: bytes}.
-Records = collections.namedtuple("Records", "folder classes image_size keep_size counts shards")
+# were kept as large as they were; counts: {split: {class: n}}; shards: {file name: bytes}; digest: str, of
+# all pictures and their labels.
+Records = collections.namedtuple("Records", "folder classes image_size keep_size counts shards digest")
 
 
 def load_records(folder):
@@ -170,6 +171,7 @@ def load_records(folder):
         content["options"].get("keep_size", False),
         content["counts"],
         content.get("shards", {}),
+        content.get("digest"),
     )
     for split in SPLITS:
         for name in shard_names(split, count(records, split)):
@@ -218,7 +220,7 @@ def shard_names(split, pictures):
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
 
 
-def read(records, split, batch_size, normalize_as, augment=None, seed=None):
+def read(records, split, batch_size, normalize_as, augment=None, seed=None, part=(0, 1)):
     """A tf.data.Dataset of batches {"image", "label", "filename"}.
 
     Args:
@@ -227,6 +229,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
         augment: None to see each picture once, in order, as `decode` gives it, the last batch being
             smaller; else see `decode_augmented`: endless, shuffled, all batches full.
         seed: of the shuffling and the augmentation; the same seed gives the same batches.
+        part: (i, n): only each n-th picture, from the i-th on, where n machines share the work.
     Returns:
         image: float32 [batch, image_size, image_size, 3]; label: int64 [batch]; filename: string
         [batch], relative to the data set's folder.
@@ -261,6 +264,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None):
             cycle_length=4,
             num_parallel_calls=tf.data.experimental.AUTOTUNE,
         )
+        examples = examples.shard(part[1], part[0])
         if sum(records.shards.get(name, CACHE_BYTES) for name in names) < CACHE_BYTES:
             check_records(records, split)  # a cache before a shuffle would wait for ever on a damaged one
             examples = examples.cache()

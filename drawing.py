@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -57,6 +58,32 @@ def caption(image, text):
     canvas.paste(image, ((width - image.width) // 2, 0))
     draw_text(canvas, size, image.height + 13 * size // 8, text, size, "white")
     return canvas
+
+
+def confusion_matrix(matrix, classes, cell=36, size=13):
+    """The matrix (int [true, predicted]) as PNG bytes; the darker a cell, the larger its share of the row."""
+    cell = max(4, min(cell, 1200 // len(classes)))
+    legible = cell >= 2 * size
+    left = max(text_width(name, size) for name in classes) + 12 if legible else 4
+    image = Image.new("RGB", (left + cell * len(classes) + 4, cell * len(classes) + 8 + size), "white")
+    draw = ImageDraw.Draw(image)
+    for row, counts in enumerate(matrix):
+        y = 4 + row * cell
+        if legible:
+            draw_text(image, 4, y + cell // 2 + size // 3, classes[row], size, "black")
+        for column, n in enumerate(counts):
+            share = n / max(1, sum(counts))
+            light = int(255 * (1 - share))
+            fill = (light, 255 - (255 - light) // 3, light) if row == column else (255, light, light)
+            x = left + column * cell
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill)
+            if legible and n:
+                text = str(n)
+                draw_text(image, x + (cell - text_width(text, 11)) // 2, y + cell // 2 + 4, text, 11, "black")
+    draw_text(image, left, image.height - 4, "true class down, predicted across", size - 2, "black")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def draw_text(image, x, baseline, text, size, colour):

@@ -17,8 +17,7 @@ def measure(labels, probabilities, classes):
         (no picture of the class, or none predicted) is 0.
     """
     predicted = probabilities.argmax(1)
-    matrix = np.zeros([len(classes), len(classes)], int)  # rows: true, columns: predicted
-    np.add.at(matrix, (labels, predicted), 1)
+    matrix = confusion_matrix(labels, predicted, classes)
     right = int(matrix.trace())
     k = min(TOP_K, len(classes))
     in_top_k = (np.argsort(-probabilities, 1, kind="stable")[:, :k] == labels[:, None]).any(1)
@@ -39,6 +38,13 @@ def measure(labels, probabilities, classes):
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
     }
+
+
+def confusion_matrix(labels, predicted, classes):
+    """How often each class (row) was taken for each (column): int64 [classes, classes]."""
+    matrix = np.zeros([len(classes), len(classes)], int)
+    np.add.at(matrix, (labels, predicted), 1)
+    return matrix
 
 
 def measure_classes(matrix, classes):

@@ -44,18 +44,23 @@ ResNet_mini_demo = {
 
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
 
+# Up to this height, a 3x3 convolution trains faster as one matrix product, see conv2d_same.
+SMALL = 8
 
-def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format="NHWC"):
+
+def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format="NHWC", scale=1):
     """Batch normalisation over all but the channels (Ioffe and Szegedy 2015).
 
     `is_train` is a Python bool: True normalises with the batch's statistics and adds the updates
     of the moving ones to `tf.GraphKeys.UPDATE_OPS`; False normalises with the moving ones.
+    `scale` is what the learned factor (gamma) starts from.
     """
     return tf.layers.batch_normalization(
         input_tensor,
         axis=_channel_axis(data_format),
         momentum=momentum,
         epsilon=epsilon,
+        gamma_initializer=tf.constant_initializer(scale),
         training=is_train,
         fused=True,
         name="batch_norm",
@@ -112,12 +117,11 @@ def conv2d_same(
         padding = "VALID"
     depth = _channels(input_tensor, data_format)
     kernel = tf.get_variable("kernel", [kernel_size, kernel_size, depth, num_outputs])
-    if kernel_size == 1 and stride == 1 and data_format == "NHWC":
-        # One matrix product over the whole batch: TensorFlow 1.15's CPU kernels for the backward
-        # pass of a convolution go picture by picture, which is slow where pictures are small.
-        pixels = tf.reshape(input_tensor, [-1, depth])
-        data = tf.matmul(pixels, tf.reshape(kernel, [depth, num_outputs]))
-        data = tf.reshape(data, [-1] + input_tensor.shape.as_list()[1:3] + [num_outputs])
+    # TensorFlow 1.15's CPU kernels for the backward pass of a convolution go picture by picture,
+    # which is slow where pictures are small; one matrix product over the whole batch does not.
+    small = is_train and kernel_size == 3 and input_tensor.shape[1] <= SMALL
+    if data_format == "NHWC" and (kernel_size == 1 and stride == 1 or small):
+        data = _convolve_by_product(input_tensor, kernel, stride, padding)
     else:
         strides = _spatial(stride, data_format)
         data = tf.nn.conv2d(input_tensor, kernel, strides, padding, data_format=data_format)
@@ -136,6 +140,7 @@ def bottleneck(
     is_train,
     shortcut="zero_pad",
     preactivation=False,
+    zero_init_residual=False,
     normalizer_fn=batch_norm,
     data_format="NHWC",
 ):
@@ -149,6 +154,8 @@ def bottleneck(
         preactivation: False, the article's: batch norm inside the residual and after a projection,
             ReLU after the sum. True (He et al. 2016, as in TF-Slim's resnet_v2): batch norm and
             ReLU before the residual and before a projection, which carries a bias instead.
+        zero_init_residual: also batch norm after the third convolution, as in He et al. 2015, with
+            a scale that starts from zero: the block begins as its shortcut (Goyal et al. 2017).
     """
     convolve = functools.partial(conv2d_same, is_train=is_train, data_format=data_format)
     data = identity = input_tensor
@@ -172,7 +179,8 @@ def bottleneck(
     with tf.variable_scope("conv_2"):
         data = convolve(data, output_depth // 4, 3, stride, normalizer_fn=normalizer_fn)
     with tf.variable_scope("conv_3"):
-        data = convolve(data, output_depth, 1, 1, activation_fn=None, normalizer_fn=None)
+        normalizer = functools.partial(normalizer_fn, scale=0) if zero_init_residual else None
+        data = convolve(data, output_depth, 1, 1, activation_fn=None, normalizer_fn=normalizer)
     data = data + identity
     return data if preactivation else tf.nn.relu(data)
 
@@ -184,6 +192,8 @@ def inference(
     is_train,
     shortcut="zero_pad",
     preactivation=False,
+    zero_init_residual=False,
+    dropout=0,
     bn_momentum=0.97,
     data_format="NHWC",
 ):
@@ -198,8 +208,9 @@ def inference(
         num_output: number of classes.
         is_train: a Python bool, see `batch_norm`; the updates of its moving statistics are in
             `tf.GraphKeys.UPDATE_OPS` and must be run with each training step.
-        shortcut, preactivation: see `bottleneck`.
-        bn_momentum: how much of the moving statistics each training step keeps.
+        shortcut, preactivation, zero_init_residual: see `bottleneck`.
+        dropout: above 0 the head is `cnn_to_fc`, which drops this share of the features.
+        bn_momentum: how much of the moving statistics each training step keeps; a float or a tensor.
     Returns:
         float32 logits, [batch, num_output].
     Raises:
@@ -230,6 +241,7 @@ def inference(
                         is_train,
                         shortcut,
                         preactivation,
+                        zero_init_residual,
                         normalizer_fn,
                         data_format,
                     )
@@ -237,15 +249,19 @@ def inference(
         data = tf.nn.relu(normalizer_fn(data, is_train))
         data = tf.reduce_mean(data, _spatial_axes(data_format), keepdims=True, name="features")
     with tf.variable_scope("logits"):
-        data = conv2d_same(data, num_output, 1, 1, is_train, None, None, data_format)
+        if dropout:
+            data = cnn_to_fc(data, num_output, is_train, rate=dropout)
+        else:
+            data = conv2d_same(data, num_output, 1, 1, is_train, None, None, data_format)
     return tf.reshape(data, [-1, num_output], "logits_out")
 
 
-def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None):
+def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None, rate=0.5):
     """Flatten and classify by one dense layer: the article's other head, for [batch, h, w, c].
 
     Args:
-        train: drop half of the features; the article drops logits, which only adds noise to them.
+        train: drop the share `rate` of the features; the article drops logits, which only adds noise
+            to them.
         regularizer: function of the weights whose result joins the collection "losses"; or None.
     Returns:
         float32 logits, [batch, num_output].
@@ -260,8 +276,28 @@ def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None):
     if regularizer:
         tf.add_to_collection("losses", regularizer(weights))
     if train:
-        features = tf.nn.dropout(features, rate=0.5)
+        features = tf.nn.dropout(features, rate=rate)
     return tf.matmul(features, weights) + biases
+
+
+def _convolve_by_product(input_tensor, kernel, stride, padding):
+    """tf.nn.conv2d in NHWC, as one matrix product over all positions of all pictures."""
+    size, _, depth, num_outputs = kernel.shape.as_list()
+    if padding == "SAME":
+        input_tensor = tf.pad(input_tensor, [[0, 0]] + [[size // 2, size // 2]] * 2 + [[0, 0]])
+    height, width = [(n - size) // stride + 1 for n in input_tensor.shape.as_list()[1:3]]
+    if size > 1:  # beside each position, those around it that the kernel covers
+        shifted = [
+            input_tensor[
+                :, y : y + (height - 1) * stride + 1 : stride, x : x + (width - 1) * stride + 1 : stride
+            ]
+            for y in range(size)
+            for x in range(size)
+        ]
+        input_tensor = tf.concat(shifted, 3)
+    rows = tf.reshape(input_tensor, [-1, size * size * depth])
+    product = tf.matmul(rows, tf.reshape(kernel, [-1, num_outputs]))
+    return tf.reshape(product, [-1, height, width, num_outputs])
 
 
 def _channel_axis(data_format):

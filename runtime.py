@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 
@@ -103,9 +104,13 @@ def data_format():
     return "NCHW" if gpus() else "NHWC"
 
 
-def session_config():
-    """GPU memory grows as needed instead of being taken whole."""
-    return tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True))
+def session_config(workers=0):
+    """GPU memory grows as needed instead of being taken whole; `workers` CPU threads, 0: as many as cores."""
+    return tf.ConfigProto(
+        gpu_options=tf.GPUOptions(allow_growth=True),
+        intra_op_parallelism_threads=workers,
+        inter_op_parallelism_threads=workers,
+    )
 
 
 # --- the command line ----------------------------------------
@@ -171,9 +176,26 @@ def number(kind, low, high=float("inf")):
     return parse
 
 
+_live = False  # whether the terminal's last line is one that say_live wrote
+
+
+def is_terminal():
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def say(line):
     """What is not a result goes to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    global _live
+    print(("\r\033[K" if _live else "") + line, file=sys.stderr, flush=True)
+    _live = False
+
+
+def say_live(line):
+    """Show on the terminal a line that the next one takes the place of."""
+    global _live
+    width = shutil.get_terminal_size().columns - 1
+    print("\r\033[K" + line[:width], end="", file=sys.stderr, flush=True)
+    _live = True
 
 
 def run(main):
@@ -295,6 +317,8 @@ def logits(images, network, classes, is_train, layout=None, **options):
         is_train,
         network["shortcut"],
         network["preactivation"],
+        network.get("zero_init_residual", False),
+        network.get("dropout", 0),
         data_format=layout,
         **options,
     )
@@ -310,12 +334,30 @@ def restore(model, images, layout=None):
     """
     probabilities = tf.nn.softmax(logits(images, model.network, model.classes, False, layout))
     session = tf.Session(config=session_config())
+    load_weights(session, model.checkpoint)
+    return session, probabilities
+
+
+AVERAGED = "/ExponentialMovingAverage"  # suffix of the averages that train.py --ema keeps
+
+
+def load_weights(session, checkpoint):
+    """Give the default graph's variables their values in a checkpoint, or the averages of them that it holds.
+
+    Raises:
+        UserError: the checkpoint is damaged or does not fit the graph.
+    """
     try:
-        tf.train.Saver(tf.global_variables()).restore(session, model.checkpoint)
+        reader = tf.train.load_checkpoint(checkpoint)
+        values = {}
+        for variable in tf.global_variables():
+            name = variable.op.name
+            name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
+            values[variable.initializer.inputs[1]] = reader.get_tensor(name)
+        session.run([variable.initializer for variable in tf.global_variables()], values)
     except (tf.errors.OpError, ValueError) as error:
         reason = str(error).split("\n")[0]
-        raise UserError("%s: cannot be restored: %s" % (model.checkpoint, reason)) from error
-    return session, probabilities
+        raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error
 
 
 # --- JSON files with a version ----------------------------------------

@@ -2,395 +2,248 @@
 
     python train.py [--data data/tfrecords] [--output models/resnet] [--layers 50] [--step 2000]
 
-Writes a model folder: a checkpoint every --save_num steps, each validated, the best of them in
-best/, model.json, and curves for TensorBoard. Running the same command again resumes; Ctrl-C saves
-and stops.
+Writes a model folder: a checkpoint every --save_num steps, each validated, the best of them in best/,
+model.json, log.csv, and curves for TensorBoard. Running the same command again resumes; Ctrl-C saves and
+stops. settings.py has the options, recipes.py what a recipe is.
 """
 
-import math
 import os
-import platform
 import shutil
-import signal
-import time
+import tempfile
 
+import cluster
+import estimate
 import FlowIO
+import monitor
+import recipes
 import runtime
+import settings
+import validation
+import warmstart
 from runtime import UsageError, UserError, say, tf
 
-DECAY = 0.05  # the learning rate falls exponentially to this share of --lr at the last step
-KEEP = 5  # checkpoints
+PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
 
 def main():
-    options = parse_options()
+    options = settings.parse_options()
+    machines = cluster.read_environment()
     records = FlowIO.load_records(options.data)
     if not FlowIO.count(records, "train"):
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
     runtime.start(options)
-    steps = total_steps(options, records)
-    description = describe(options, records, steps)
-    started_at = check_output(options.output, description)
-    if started_at >= steps:
-        say("%s is at step %d already; a larger --step trains on" % (options.output, started_at))
+    existing = settings.read_existing(options.output)
+    source = warmstart.open_source(options.model) if options.model and not existing else None
+    settings.complete(options, records, existing, source)
+    description = settings.describe(options, records)
+    if existing:
+        settings.check_existing(existing, description)
+    announce(description, records, existing)
+    if options.dry_run:
+        estimate.report(description, records, training_step)
         return
-    os.makedirs(options.output, exist_ok=True)
-    runtime.write_json(os.path.join(options.output, "model.json"), description)
-    announce(description, records, steps, started_at)
-    with FlowIO.naming_damage(records):
-        fit(description, records, steps, started_at)
-    say("trained to step %d; next: python evaluate.py --model %s" % (steps, options.output))
+    if existing and reached(options.output) >= options.step:
+        say("%s is at step %d already; a larger --step trains on" % (options.output, reached(options.output)))
+        return
+
+    if machines.index == 0:
+        os.makedirs(options.output, exist_ok=True)
+        runtime.write_json(os.path.join(options.output, "model.json"), description)
+        if source:
+            write_start(source, description)
+    elif source:
+        cluster.wait_for_start(options.output)
+    if options.step:
+        with FlowIO.naming_damage(records):
+            fit(description, records, machines)
+    if machines.index == 0:
+        conclude(options)
+    if len(machines.addresses) > 1:
+        cluster.leave()
 
 
-def parse_options(arguments=None):
-    parser = runtime.ArgumentParser(__doc__)
-    number = runtime.number
-    parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
-    parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
-
-    group = parser.add_argument_group("network")
-    group.add_argument("--layers", type=int, choices=(50, 101, 152), default=50, help="depth")
-    group.add_argument("--mini", action="store_true", help="half the channels, for small pictures")
-    group.add_argument(
-        "--shortcut",
-        choices=("zero_pad", "projection", "projection_all"),
-        default="zero_pad",
-        help="options A, B and C of He et al. 2015; the article takes A",
-    )
-    group.add_argument("--preactivation", action="store_true", help="as in He et al. 2016")
-    group.add_argument(
-        "--normalize",
-        choices=("per_image", "minus1_1"),
-        help="scale each picture to mean 0 and deviation 1, or 0..255 to -1..1 (default: per_image, "
-        "with --preactivation minus1_1)",
-    )
-
-    group = parser.add_argument_group("training")
-    length = group.add_mutually_exclusive_group()
-    length.add_argument(
-        "--step", type=number(int, 1), default=2000, help="steps in all, counted over resumes"
-    )
-    length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
-    group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step")
-    group.add_argument("--lr", type=number(float, 0), default=0.001, help="learning rate at the start")
-    group.add_argument(
-        "--weight_decay",
-        type=number(float, 0),
-        default=1e-4,
-        help="L2 penalty on convolution kernels",
-    )
-    group.add_argument(
-        "--augment",
-        choices=("none", "flip", "standard"),
-        default="flip",
-        help="flip: shifted and mirrored; standard: also resized and with other colours; none for "
-        "pictures whose mirror image means something else",
-    )
-    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
-    group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
-    options = parser.parse_args(arguments)
-    if not options.normalize:
-        options.normalize = "minus1_1" if options.preactivation else "per_image"
-    return options
-
-
-def total_steps(options, records):
-    if options.epochs is None:
-        return options.step
-    return max(1, math.ceil(options.epochs * FlowIO.count(records, "train") / options.batch_size))
-
-
-def describe(options, records, steps):
-    """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
-    import numpy
-    import PIL
-
-    return {
-        "format_version": runtime.MODEL_VERSION,
-        "network": {
-            "layers": options.layers,
-            "mini": options.mini,
-            "shortcut": options.shortcut,
-            "preactivation": options.preactivation,
-        },
-        "classes": records.classes,
-        "image_size": records.image_size,
-        "keep_size": records.keep_size,
-        "normalize": options.normalize,
-        "options": dict(vars(options), step=steps),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "numpy": numpy.__version__,
-            "pillow": PIL.__version__,
-        },
-    }
-
-
-def check_output(output, description):
-    """The step that a model folder has reached: 0 where there is no model yet.
-
-    Raises:
-        UsageError, UserError: the folder holds another network than the one described.
-    """
+def reached(output):
+    """The step of the latest checkpoint in a model folder, 0 where there is none."""
     checkpoint = runtime.latest_checkpoint(output)
-    path = os.path.join(output, "model.json")
-    if not checkpoint:
-        return 0
-    if not os.path.exists(path):
-        raise UserError("%s: checkpoints without a model.json; choose another --output" % output)
-    existing = runtime.read_json(path, runtime.MODEL_VERSION, "train.py")
-    there = dict(existing["network"], normalize=existing["normalize"])
-    asked = dict(description["network"], normalize=description["normalize"])
-    for name in asked:
-        if there[name] != asked[name]:
-            raise UsageError(
-                "--%s %s: %s was trained with %s; use that or another --output"
-                % (name, asked[name], output, there[name])
-            )
-    for name in ("classes", "image_size"):
-        if existing[name] != description[name]:
-            raise UserError(
-                "%s was trained on records of other %s (%s, now %s); choose another --output"
-                % (output, name, show(existing[name]), show(description[name]))
-            )
-    return runtime.checkpoint_step(checkpoint)
+    return runtime.checkpoint_step(checkpoint) if checkpoint else 0
 
 
-def show(value):
-    """A value for a message; of a long list only the start."""
-    if isinstance(value, list):
-        return "%d: %s" % (len(value), ", ".join(value[:5]) + (", ..." if len(value) > 5 else ""))
-    return str(value)
-
-
-def announce(description, records, steps, started_at):
-    network, batch_size = description["network"], description["options"]["batch_size"]
+def announce(description, records, existing):
+    network, options = description["network"], description["options"]
     pictures = FlowIO.count(records, "train")
-    say(
-        "network: layer_%d%s, %s%s"
-        % (
-            network["layers"],
-            " mini" if network["mini"] else "",
-            network["shortcut"],
-            ", preactivation" if network["preactivation"] else "",
-        )
-    )
+    switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
+    parts = ["layer_%d%s" % (network["layers"], " mini" if network["mini"] else ""), network["shortcut"]]
+    say("network: %s" % ", ".join(parts + switches))
     say(
         "pictures: %d to train and %d to validate on, %d classes, %d pixels"
         % (pictures, FlowIO.count(records, "val"), len(records.classes), records.image_size)
     )
-    say("steps: %d of %d pictures, %.1f epochs" % (steps, batch_size, steps * batch_size / pictures))
-    if started_at:
-        say("resuming at step %d" % started_at)
+    epochs = options["step"] * options["batch_size"] / pictures
+    say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
+    names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
+    say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
+    if existing:
+        say("resuming at step %d" % reached(options["output"]))
 
 
-def fit(description, records, steps, started_at):
-    """Train from `started_at` to `steps`, and validate each checkpoint where there is a val split.
+def conclude(options):
+    """Say what came out, and what to do with it."""
+    best = validation.read_best(options.output)
+    if best and best["accuracy"] is not None:
+        say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
+    say("trained to step %d; next: python evaluate.py --model %s" % (reached(options.output), options.output))
+
+
+def write_start(source, description):
+    """Write model.ckpt-0 with the weights of another checkpoint, as if we had stopped there."""
+    size, options = description["image_size"], description["options"]
+    with tf.Graph().as_default():
+        tf.set_random_seed(options["seed"])
+        tf.train.create_global_step()
+        features = {"image": tf.zeros([2, size, size, 3]), "label": tf.zeros([2], tf.int64)}
+        training_step(features, description)
+        warmstart.write(source, description["classes"], os.path.join(options["output"], "model.ckpt"))
+
+
+def fit(description, records, machines):
+    """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
     Raises:
         runtime.Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: the loss is not a number any more.
     """
-    options = description["options"]
-    stop_signals = catch_stop_signals()
+    options, started_at = description["options"], reached(description["options"]["output"])
+    is_first = machines.index == 0
+    stop_signals = monitor.catch_stop_signals()
+    log_path = os.path.join(options["output"], "log.csv") if is_first else None
+    log = monitor.Log(log_path, started_at, FlowIO.count(records, "train") / options["batch_size"])
+    listeners = []
+    if is_first and FlowIO.count(records, "val"):
+        listeners.append(validation.Validation(description, records, log, stop_signals))
+    elif is_first:
+        say("no validation pictures: the latest checkpoint counts as the best")
+        shutil.rmtree(os.path.join(options["output"], validation.BEST), ignore_errors=True)
+    strategy = cluster.strategy(machines)
+    replicas = strategy.num_replicas_in_sync if strategy else 1
+    if options["batch_size"] % replicas:
+        raise UsageError(
+            "--batch_size %d: must be a multiple of the %d devices" % (options["batch_size"], replicas)
+        )
+    progress = monitor.progress_hook(options, log, stop_signals)
 
     def train_input():
-        seed = options["seed"] + started_at  # a resumed run sees the pictures in another order
         return FlowIO.read(
             records,
             "train",
-            options["batch_size"],
-            options["normalize"],
+            options["batch_size"] // replicas,
+            description["normalize"],
             options["augment"],
-            seed,
+            options["seed"] + started_at,  # a resumed run sees the pictures in another order
+            (machines.index, len(machines.addresses)),
         )
 
-    def val_input():
-        if stop_signals:  # the state is saved by now, and nobody waits for a validation
-            raise runtime.Stopped(stop_signals[0])
-        return FlowIO.read(records, "val", options["batch_size"], options["normalize"])
-
-    estimator = tf.estimator.Estimator(
-        model_fn,
-        options["output"],
-        tf.estimator.RunConfig(
-            tf_random_seed=options["seed"],
-            save_checkpoints_steps=options["save_num"],
-            save_summary_steps=options["log_num"],
-            log_step_count_steps=options["log_num"],
-            keep_checkpoint_max=KEEP,
-            session_config=runtime.session_config(),
-        ),
-        description,
-    )
-    progress = progress_hook(options, steps, FlowIO.count(records, "train"), stop_signals)
     try:
-        if FlowIO.count(records, "val"):
-            tf.estimator.train_and_evaluate(
-                estimator,
-                tf.estimator.TrainSpec(train_input, max_steps=steps, hooks=[progress]),
-                tf.estimator.EvalSpec(
-                    val_input,
-                    steps=None,
-                    exporters=best_checkpoint(options["output"]),
-                    start_delay_secs=0,
-                    throttle_secs=0,
-                ),
-            )
-        else:
-            say("no validation pictures: the latest checkpoint counts as the best")
-            estimator.train(train_input, max_steps=steps, hooks=[progress])
+        with cluster.watching(machines, options):
+            for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
+                if reached(options["output"]) < last_step and not stop_signals:
+                    estimator = tf.estimator.Estimator(
+                        model_fn(description, frozen, listeners, machines.index),
+                        options["output"],
+                        run_config(options, strategy),
+                    )
+                    cluster.train(estimator, train_input, last_step, progress)
     except tf.train.NanLossDuringTrainingError as error:
         raise UserError(
-            "the loss is not a number any more; run again with an --lr below %g and another --output"
-            % options["lr"]
+            "the loss is not a number any more, after step %d; run again with an --lr below %g and another "
+            "--output, or from %s"
+            % (progress.step - 1, options["lr"], runtime.latest_checkpoint(options["output"]))
         ) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
+    if is_first:
+        validation.recalibrate(description, records, reached(options["output"]), listeners)
 
 
-def model_fn(features, mode, params):
-    """What tf.estimator trains: loss, metrics and the training step.
+def model_fn(*arguments):
+    """training_step as tf.estimator calls it; a closure, because its `params` would be copied."""
+    return lambda features: training_step(features, *arguments)
+
+
+def run_config(options, strategy):
+    """How tf.estimator runs; checkpoints are saved by a hook of training_step's."""
+    config = runtime.session_config(options["workers"])
+    if options["xla"]:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+    return tf.estimator.RunConfig(
+        tf_random_seed=options["seed"],
+        save_checkpoints_steps=None,
+        save_checkpoints_secs=None,
+        save_summary_steps=options["log_num"],
+        log_step_count_steps=options["log_num"],
+        keep_checkpoint_max=options["keep"],
+        session_config=config,
+        train_distribute=strategy,
+    )
+
+
+def training_step(features, description, frozen=False, listeners=(), machine=0):
+    """What tf.estimator runs at each step: the loss, the optimizer, and what is saved and shown of them.
 
     Args:
         features: {"image": float32 [batch, size, size, 3], "label": int64 [batch]}.
-        params: the content of model.json.
+        description: the content of model.json.
+        frozen: train the classifier only; the rest of the network stays as it is.
+        listeners: of tf.train.CheckpointSaverHook.
+        machine: number of this one; only what the first one saves is kept.
     """
-    options, labels = params["options"], features["label"]
-    is_train = mode == tf.estimator.ModeKeys.TRAIN
-    logits = runtime.logits(features["image"], params["network"], params["classes"], is_train)
-    cross_entropy = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    kernels = [v for v in tf.trainable_variables() if v.op.name.endswith("kernel")]
-    loss = cross_entropy + options["weight_decay"] * tf.add_n([tf.nn.l2_loss(v) for v in kernels])
-    predicted = tf.argmax(logits, 1)
-    if not is_train:
-        metrics = {"accuracy": tf.metrics.accuracy(labels, predicted)}
-        return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
+    options, network, classes = (description[name] for name in ("options", "network", "classes"))
+    images, targets = features["image"], tf.one_hot(features["label"], len(classes))
+    if options["mixup"]:
+        images, targets = recipes.mix(images, targets, options["mixup"])
+    layout = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
+    logits = runtime.logits(images, network, classes, not frozen, layout, bn_momentum=options["bn_momentum"])
+    weights = 1.0
+    if options["class_weight"] == "balanced":
+        counts = description["dataset"]["counts"]["train"]
+        weights = tf.linalg.matvec(targets, recipes.class_weights([counts[name] for name in classes]))
+    cross_entropy = tf.losses.softmax_cross_entropy(
+        targets, logits, weights, label_smoothing=options["label_smoothing"]
+    )
+    variables = [v for v in tf.trainable_variables() if not frozen or v.op.name.startswith("logits/")]
+    loss = cross_entropy + options["weight_decay"] * recipes.weight_penalty(variables)
 
     step = tf.train.get_global_step()
-    rate = tf.train.exponential_decay(options["lr"], step, options["step"], DECAY)
-    minimize = tf.train.AdamOptimizer(rate).minimize(loss, step)
+    rate = recipes.learning_rate(options, step)
+    optimizer = recipes.optimizer(options, rate)
+    gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
+    if options["clip_norm"]:
+        gradients, _ = tf.clip_by_global_norm(gradients, options["clip_norm"])
+    # Frozen weights get zeros, which change nothing, so that they have slots when they thaw.
+    still = [(tf.zeros_like(v), v) for v in tf.trainable_variables() if v not in variables]
+    train_op = optimizer.apply_gradients(list(zip(gradients, variables)) + still, step)
+    if options["ema"]:
+        averages = tf.train.ExponentialMovingAverage(options["ema"], step)
+        with tf.control_dependencies([train_op]):
+            train_op = averages.apply(tf.trainable_variables())
     # Without these the moving statistics of batch norm stay as they began, and a network that
     # trains well evaluates like a coin.
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-    accuracy = tf.reduce_mean(tf.cast(tf.equal(labels, predicted), tf.float32))
-    tf.summary.scalar("accuracy", accuracy)
-    tf.summary.scalar("cross_entropy", cross_entropy)
-    tf.identity(
-        accuracy, "shown_accuracy"
-    )  # for progress_hook; other names, or the curves would get a suffix
-    tf.identity(cross_entropy, "shown_cross_entropy")
-    tf.summary.scalar("learning_rate", rate)
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=tf.group(minimize, *updates))
 
-
-def catch_stop_signals():
-    """A list that the first SIGINT or SIGTERM is appended to; the second one stops at once."""
-    received = []
-
-    def handle(signal_number, frame):
-        if received:
-            raise runtime.Stopped(signal_number)
-        received.append(signal_number)
-        say("stopping after this step; a second signal stops at once, without saving")
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return received
-
-
-def progress_hook(options, steps, pictures, stop_signals):
-    """A hook that prints a line every --log_num steps, and ends the training when asked to."""
-
-    class Progress(tf.train.SessionRunHook):
-        def begin(self):
-            sizes = [v.shape.num_elements() for v in tf.trainable_variables()]
-            say(f"parameters: {sum(sizes):,}")
-
-        def after_create_session(self, session, coord):
-            self.step = session.run(tf.train.get_global_step())
-            self.busy = self.timed = 0  # seconds and steps since the last line
-            self.warm = False
-
-        def before_run(self, context):
-            self.step += 1
-            self.logs = self.step % options["log_num"] == 0 or self.step == steps
-            self.began = time.time()
-            # Fetching costs time, so only for the steps that are shown.
-            fetches = ["shown_cross_entropy:0", "shown_accuracy:0"] if self.logs else []
-            return tf.train.SessionRunArgs(fetches)
-
-        def after_run(self, context, values):
-            # Not of interest: the first step, which allocates memory and chooses kernels, and
-            # those that saved and validated before this hook had its turn.
-            if self.warm and self.step % options["save_num"]:
-                self.busy += time.time() - self.began
-                self.timed += 1
-            self.warm = True
-            if self.logs:
-                self.line(*values.results)
-            if stop_signals:
-                context.request_stop()
-
-        def line(self, loss, accuracy):
-            speed = ""
-            if self.timed:
-                seconds = self.busy / self.timed
-                left = round(seconds * (steps - self.step))
-                speed = "  %.1f images/s  %d:%02d:%02d left" % (
-                    options["batch_size"] / seconds,
-                    left // 3600,
-                    left // 60 % 60,
-                    left % 60,
-                )
-            epoch = self.step * options["batch_size"] / pictures
-            say(
-                "step %d/%d  epoch %.1f  loss %.4f  accuracy %.3f%s"
-                % (self.step, steps, epoch, loss, accuracy, speed)
-            )
-            self.busy = self.timed = 0
-
-    return Progress()
-
-
-def best_checkpoint(output):
-    """An exporter that keeps the checkpoint with the highest validation accuracy in best/.
-
-    Of two equal ones the one with the lower loss is better.
-    New files are there before the pointer `checkpoint` names them, and old ones go after that, so
-    that best/ is whole at any moment.
-    """
-    folder = os.path.join(output, "best")
-    path = os.path.join(folder, "best.json")
-
-    class BestCheckpoint(tf.estimator.Exporter):
-        name = "best"
-
-        def export(self, estimator, export_path, checkpoint_path, eval_result, is_the_final_export):
-            accuracy, loss = float(eval_result["accuracy"]), float(eval_result["loss"])
-            step = int(eval_result["global_step"])
-            better = True
-            if os.path.exists(path):
-                best = runtime.read_json(path, runtime.MODEL_VERSION, "train.py")
-                better = (accuracy, -loss) > (best["accuracy"], -best["loss"])
-            say("step %d: validation accuracy %.4f%s" % (step, accuracy, ", the best" if better else ""))
-            if not better:
-                return
-            os.makedirs(folder, exist_ok=True)
-            parent, prefix = os.path.split(checkpoint_path)
-            for name in os.listdir(parent):
-                if name.startswith(prefix + "."):
-                    shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
-            tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-            content = {"step": step, "accuracy": accuracy, "loss": loss}
-            runtime.write_json(path, dict(format_version=runtime.MODEL_VERSION, **content))
-            for name in os.listdir(folder):
-                if name.startswith("model.ckpt-") and not name.startswith(prefix + "."):
-                    os.remove(os.path.join(folder, name))
-
-    return BestCheckpoint()
+    right = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
+    accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
+    for name, value in (("accuracy", accuracy), ("cross_entropy", cross_entropy), ("learning_rate", rate)):
+        tf.summary.scalar(name, value)
+        tf.identity(value, "shown_" + name)  # for monitor.py; with the same name the curve gets a suffix
+    pictures = tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
+    output, save_num = options["output"], options["save_num"]
+    folder = output if machine == 0 else tempfile.mkdtemp()  # reading the statistics takes all machines
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.TRAIN,
+        loss=loss,
+        train_op=tf.group(train_op, *updates),
+        training_hooks=[tf.train.CheckpointSaverHook(folder, save_steps=save_num, listeners=listeners)],
+        training_chief_hooks=[tf.train.SummarySaverHook(save_num, output_dir=output, summary_op=pictures)],
+    )
 
 
 if __name__ == "__main__":

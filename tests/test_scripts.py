@@ -16,7 +16,8 @@ import evaluate
 import FlowIO
 import predict
 import runtime
-import train
+import settings
+import validation
 
 # --- the whole workflow ----------------------------------------
 
@@ -48,8 +49,12 @@ def test_the_model_folder_is_complete(workspace):
         "mini": True,
         "shortcut": "zero_pad",
         "preactivation": False,
+        "zero_init_residual": False,
+        "dropout": 0,
     }
     assert description["options"]["batch_size"] == 32 and description["versions"]["tensorflow"]
+    with open(os.path.join(workspace.records, "dataset.json"), encoding="utf-8") as file:
+        assert description["dataset"]["digest"] == json.load(file)["digest"]
 
 
 def test_best_is_the_best_by_validation(workspace):
@@ -60,8 +65,10 @@ def test_best_is_the_best_by_validation(workspace):
             said[int(line.split()[1].rstrip(":"))] = float(line.split()[4].rstrip(","))
     with open(os.path.join(workspace.model, "best", "best.json")) as file:
         best = json.load(file)
-    assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
-    assert runtime.load_model(workspace.model).checkpoint.endswith("best/model.ckpt-%d" % best["step"])
+    # New statistics of batch norm may have made it better.
+    assert said[best["step"]] == max(said.values()) <= best["accuracy"] + 1e-4
+    assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
+    assert runtime.load_model(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
 
 
 # --- one preprocessing ----------------------------------------
@@ -86,21 +93,17 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     np.testing.assert_array_equal(predicted, evaluated)
 
     captured = []
+    # In place of the network: three numbers for each picture, as if they were logits.
     monkeypatch.setattr(
-        tf.estimator, "train_and_evaluate", lambda estimator, training, spec: captured.append(spec)
+        runtime, "logits", lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2])
     )
-    arguments = ["--mini", "--data", workspace.records, "--output", workspace.model]
-    options = train.parse_options(arguments)
-    train.fit(train.describe(options, records, 1), records, 1, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as it was before fit
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.data.make_one_shot_iterator(captured[0].input_fn()).get_next()
-        validated = []
-        while len(validated) < len(names):
-            got, images = session.run([batch["filename"], batch["image"]])
-            assert [name.decode() for name in got] == names[len(validated) : len(validated) + len(got)]
-            validated += list(images)
+    options = settings.parse_options(["--mini", "--output", workspace.model])
+    settings.complete(options, records, None, None)
+    listener = validation.Validation(settings.describe(options, records), records, None, [])
+    listener.session.run(listener.rewind)
+    validated = []
+    while len(validated) < len(names):
+        validated += list(listener.session.run(captured[0]))
     np.testing.assert_array_equal(validated, evaluated)
 
 
@@ -173,8 +176,8 @@ def test_a_signal_saves_and_stops(workspace, copy, number, status):
 
 def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     same = ["--data", workspace.records, "--output", copy, "--step", 200]
-    refuses("train.py", *same, says="--mini False", status=2)
-    refuses("train.py", *same, "--mini", "--layers", 101, says="--layers 101", status=2)
+    refuses("train.py", *same, "--layers", 101, says="--layers 101", status=2)
+    refuses("train.py", *same, "--optimizer", "momentum", says="was trained with adam", status=2)
     refuses("train.py", "--layers", 34, says="choose from 50, 101, 152", status=2)
     refuses("train.py", "--step", 5, "--epochs", 1, says="not allowed with", status=2)
     refuses("train.py", "--device", "gpu:99", *same, says="sees no such GPU", status=2)
@@ -211,7 +214,8 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     out, _ = run(script, "--help", cwd=str(tmp_path))
     assert "default: " in out and "--device" in out
     code = "import sys, {0}; {0}.parse_options({1}); sys.exit('tensorflow' in sys.modules)"
-    code = code.format(script[:-3], ["a.jpg"] if script == "predict.py" else [])
+    module = "settings" if script == "train.py" else script[:-3]
+    code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

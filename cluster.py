@@ -1,0 +1,147 @@
+"""Training on several GPUs or machines: who takes part, and what happens when one of them dies.
+
+On several machines train.py runs once on each, with the same options and a TF_CONFIG in the environment
+that says who is who, as TensorFlow's own documentation has it:
+
+    {"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}
+"""
+
+import collections
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+import runtime
+from runtime import UsageError, say, tf
+
+EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
+)
+JOBS = ("chief", "worker")  # in this order
+
+PING_EVERY = 3  # seconds
+PINGS = 5  # that fail one after the other, and the machine counts as dead
+TIMEOUT = 5  # seconds for each
+
+# addresses: list of "host:port"; index: this machine's; the first one saves, validates and logs.
+Cluster = collections.namedtuple("Cluster", "addresses index")
+
+ALONE = Cluster(["localhost:0"], 0)
+
+
+def read_environment():
+    """The Cluster that TF_CONFIG describes, ALONE if there is none.
+
+    Raises:
+        UsageError: TF_CONFIG is not what it must be.
+    """
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return ALONE
+    try:
+        config = json.loads(text)
+        jobs, task = config.get("cluster", {}), config.get("task", {})
+        addresses = [(job, i, address) for job in JOBS for i, address in enumerate(jobs.get(job, []))]
+        if not jobs:
+            return ALONE
+        unknown = [job for job in jobs if job not in JOBS]
+        if unknown:
+            raise UsageError(
+                "TF_CONFIG: job %r is neither chief nor worker, such as %s" % (unknown[0], EXAMPLE)
+            )
+        for _, _, address in addresses:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit():
+                raise UsageError("TF_CONFIG: %r is not host:port" % address)
+        places = [(job, i) for job, i, _ in addresses]
+        me = task.get("type"), task.get("index")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError("TF_CONFIG: not what TensorFlow expects, such as %s" % EXAMPLE) from error
+    if me not in places:
+        raise UsageError("TF_CONFIG: task %s %s is not in its cluster, such as %s" % (me + (EXAMPLE,)))
+    if len(addresses) == 1:
+        del os.environ["TF_CONFIG"]  # tf.estimator wants at least two
+        return ALONE
+    return Cluster([address for _, _, address in addresses], places.index(me))
+
+
+def strategy(cluster):
+    """How tf.estimator distributes the training, or None for one device."""
+    if len(cluster.addresses) > 1:
+        return tf.distribute.experimental.MultiWorkerMirroredStrategy()
+    return tf.distribute.MirroredStrategy() if len(runtime.gpus()) > 1 else None
+
+
+def train(estimator, input_fn, last_step, hook):
+    """estimator.train; on several machines tf.estimator knows it by another name."""
+    if estimator.config.cluster_spec:
+        specs = tf.estimator.TrainSpec(input_fn, last_step, [hook]), tf.estimator.EvalSpec(input_fn)
+        tf.estimator.train_and_evaluate(estimator, *specs)
+    else:
+        estimator.train(input_fn, [hook], max_steps=last_step)
+
+
+def wait_for_start(output):
+    """Wait until the first machine has written a checkpoint to start from."""
+    while not runtime.latest_checkpoint(output):
+        time.sleep(1)
+
+
+def leave():
+    """End the process without Python's clean-up, in which TensorFlow's server would fail with a traceback."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
+# --- machines that die ----------------------------------------
+
+
+@contextlib.contextmanager
+def watching(cluster, options):
+    """End this process, within a minute, if another machine's does not answer any more.
+
+    What is left would wait for the other's gradients for ever. Nothing is lost but the steps since the
+    last checkpoint.
+    """
+    done = threading.Event()
+    for index, address in enumerate(cluster.addresses):
+        if index != cluster.index:
+            threading.Thread(target=watch, args=(index, address, options, done), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def watch(index, address, options, done):
+    """Ping one machine until `done` is set. Before it has answered for the first time it may be starting."""
+    failed, known = 0, False
+    while not done.wait(PING_EVERY):
+        if answers(address):
+            failed, known = 0, True
+        elif known:
+            failed += 1
+        if failed == PINGS:
+            checkpoint = runtime.latest_checkpoint(options["output"])
+            step = runtime.checkpoint_step(checkpoint) if checkpoint else 0
+            if step >= options["step"]:  # it has ended as it should
+                return
+            say(
+                "train.py: error: machine %d (%s) does not answer any more; stopped. The same command on "
+                "each machine goes on from step %d" % (index, address, step)
+            )
+            os._exit(1)  # the main thread waits inside TensorFlow and cannot be interrupted
+
+
+def answers(address):
+    """Whether something listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), TIMEOUT).close()
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,118 @@
+"""What a training would take, from its graph alone: train.py --dry_run."""
+
+import FlowIO
+import runtime
+from runtime import tf
+
+BASE = 350e6  # bytes that Python and TensorFlow take by themselves
+# Operations whose result is their input's memory: always, or where nothing else needs that any more.
+VIEWS = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
+IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad", "RealDiv"}
+VARIABLES = {"VariableV2", "VarHandleOp"}
+
+
+def report(description, records, training_step):
+    """Print parameters, multiply-adds, memory and data.
+
+    Args:
+        training_step: train.training_step.
+    """
+    options, size = description["options"], description["image_size"]
+    with tf.Graph().as_default() as graph:
+        images = tf.zeros([1, size, size, 3])
+        runtime.logits(images, description["network"], records.classes, False)
+        parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
+        print(f"parameters: {parameters:,}")
+        print(f"multiply-adds: {multiply_adds(graph):,} per picture")
+    with tf.Graph().as_default():
+        tf.train.create_global_step()
+        batch = options["batch_size"]
+        features = {
+            "image": tf.placeholder(tf.float32, [batch, size, size, 3]),
+            "label": tf.placeholder(tf.int64, [batch]),
+        }
+        train_op = training_step(features, description).train_op
+        needed = BASE + variable_bytes() + peak_bytes(train_op)
+    print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, batch))
+    files = [
+        name for split in FlowIO.SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))
+    ]
+    taken = sum(records.shards.get(name, 0) for name in files)
+    print("records: %d files, %.1f MB" % (len(files), taken / 1e6))
+    for name in records.classes:
+        numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in FlowIO.SPLITS]
+        print("  %s: %s" % (name, ", ".join(numbers)))
+
+
+def multiply_adds(graph):
+    """Those of all convolutions and matrix products in the graph, which must know its shapes."""
+    total = 0
+    for operation in graph.get_operations():
+        if operation.type == "Conv2D":
+            kernel = operation.inputs[1].shape.as_list()
+            total += operation.outputs[0].shape.num_elements() * kernel[0] * kernel[1] * kernel[2]
+        elif operation.type == "MatMul":
+            total += operation.outputs[0].shape.num_elements() * operation.inputs[0].shape.as_list()[1]
+    return total
+
+
+def variable_bytes():
+    return sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables())
+
+
+def peak_bytes(fetch):
+    """The most that tensors take at once while `fetch` is computed, besides the variables.
+
+    Goes through the operations in the order of their making, gives each result its bytes, and takes
+    them back after the last operation that reads it.
+    """
+    operations = needed_by(fetch)
+    owner = {}  # of a tensor: the one whose memory it is
+    last_read = {}
+    for at, operation in enumerate(operations):
+        for tensor in operation.outputs:
+            viewed = operation.type in VIEWS and operation.inputs
+            owner[tensor] = owner.get(operation.inputs[0], operation.inputs[0]) if viewed else tensor
+        for tensor in operation.inputs:
+            last_read[owner.get(tensor, tensor)] = at
+
+    live = peak = 0
+    held = {}  # bytes of each tensor that is alive
+    for at, operation in enumerate(operations):
+        if operation.type not in VARIABLES and operation.type not in VIEWS:
+            for tensor in operation.outputs:
+                size = bytes_of(tensor)
+                if operation.type in IN_PLACE:
+                    for read in operation.inputs:
+                        read = owner.get(read, read)
+                        if last_read[read] == at and held.get(read) == size:
+                            live -= held.pop(read)
+                            break
+                held[tensor] = size
+                live += size
+        peak = max(peak, live)
+        for read in {owner.get(tensor, tensor) for tensor in operation.inputs}:
+            if last_read[read] == at:
+                live -= held.pop(read, 0)
+        for tensor in operation.outputs:
+            if tensor not in last_read:
+                live -= held.pop(tensor, 0)
+    return peak
+
+
+def needed_by(fetch):
+    """The operations that `fetch` depends on, in the order of their making."""
+    found, waiting = set(), [fetch]
+    while waiting:
+        operation = waiting.pop()
+        if operation not in found:
+            found.add(operation)
+            waiting += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return [operation for operation in fetch.graph.get_operations() if operation in found]
+
+
+def bytes_of(tensor):
+    """0 for what refers to a variable's memory, or has no known shape."""
+    if tensor.dtype._is_ref_dtype or not tensor.shape.is_fully_defined() or not tensor.dtype.size:
+        return 0
+    return tensor.shape.num_elements() * tensor.dtype.size

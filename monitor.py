@@ -1,0 +1,157 @@
+"""What train.py says while it trains: a live line, plain lines, log.csv; and how it is stopped."""
+
+import csv
+import os
+import signal
+import time
+
+import atomic
+import runtime
+from runtime import say, tf
+
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "accuracy",
+    "learning_rate",
+    "images_per_second",
+    "val_loss",
+    "val_accuracy",
+)
+# Of a batch, by name in the graph and in log.csv. The loss is the cross entropy, without the penalty on
+# the weights, so that it can be compared with that of the validation.
+SHOWN = {
+    "shown_cross_entropy:0": "loss",
+    "shown_accuracy:0": "accuracy",
+    "shown_learning_rate:0": "learning_rate",
+}
+REFRESH = 0.5  # seconds between two states of the live line
+
+
+class Log:
+    """log.csv in the model folder: a row for each --log_num steps, and one for each validation.
+
+    Rows of steps after `started_at`, which a killed run left and which are trained again, go.
+
+    Args:
+        path: of the file; None for a log that is not kept, as on all machines but the first.
+        epoch_steps: float, steps in which each picture is seen once.
+    """
+
+    def __init__(self, path, started_at, epoch_steps):
+        self.path, self.epoch_steps, self.rows = path, epoch_steps, []
+        if not path:
+            return
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if is_whole(row)]
+            self.rows = [row for row in rows if int(row["step"]) <= started_at]
+        with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def add(self, step, **values):
+        row = dict.fromkeys(COLUMNS, "")
+        row.update({name: "%.6g" % value for name, value in values.items()})
+        row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
+        self.rows.append(row)
+        if self.path:
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+
+    def validated(self):
+        """The steps whose checkpoints were validated."""
+        return [int(row["step"]) for row in self.rows if row["val_accuracy"]]
+
+
+def is_whole(row):
+    """Whether a row of log.csv was written to its end."""
+    return row["step"].isdigit() and None not in row and None not in row.values()
+
+
+def catch_stop_signals():
+    """A list that the first SIGINT or SIGTERM is appended to; the second one stops at once."""
+    received = []
+
+    def handle(signal_number, frame):
+        if received:
+            raise runtime.Stopped(signal_number)
+        received.append(signal_number)
+        say("stopping after this step; a second signal stops at once, without saving")
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return received
+
+
+def progress_hook(options, log, stop_signals):
+    """A hook that shows how far the training is, and ends it when asked to.
+
+    On a terminal there is one line that changes; elsewhere a plain one every --log_num steps.
+    """
+    steps, log_num, save_num = options["step"], options["log_num"], options["save_num"]
+
+    class Progress(tf.train.SessionRunHook):
+        def after_create_session(self, session, coord):
+            self.step = session.run(tf.train.get_global_step())
+            self.busy = self.timed = 0  # seconds and steps since the last row of the log
+            self.shown_at = 0
+            self.speed = None
+            self.warm = False
+
+        def before_run(self, context):
+            self.step += 1
+            self.began = time.time()
+            self.logs = self.step % log_num == 0 or self.step == steps
+            self.refreshes = runtime.is_terminal() and self.began - self.shown_at > REFRESH
+            # Fetching costs time, so only for the steps that are shown.
+            return tf.train.SessionRunArgs(list(SHOWN) if self.logs or self.refreshes else [])
+
+        def after_run(self, context, values):
+            # Not of interest: the first step, which allocates memory and chooses kernels, and
+            # those that saved and validated before this hook had its turn.
+            if self.warm and self.step % save_num:
+                self.busy += time.time() - self.began
+                self.timed += 1
+                self.speed = options["batch_size"] * self.timed / self.busy
+            self.warm = True
+            if values.results:
+                self.show(dict(zip(SHOWN.values(), values.results)))
+            if stop_signals:
+                context.request_stop()
+
+        def show(self, measured):
+            speed = {"images_per_second": self.speed} if self.speed else {}
+            line = progress_line(self.step, steps, self.step / log.epoch_steps, **measured, **speed)
+            if self.speed:
+                line += "  %s left" % duration((steps - self.step) * options["batch_size"] / self.speed)
+            if runtime.is_terminal():
+                runtime.say_live(line)
+                self.shown_at = time.time()
+            elif self.logs:
+                say(line)
+            if self.logs:
+                log.add(self.step, **measured, **speed)
+                self.busy = self.timed = 0
+
+    return Progress()
+
+
+def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None):
+    line = "step %d/%d  epoch %.1f  loss %.4f  accuracy %.3f  lr %.2g" % (
+        step,
+        steps,
+        epoch,
+        loss,
+        accuracy,
+        learning_rate,
+    )
+    return line + ("  %.1f images/s" % images_per_second if images_per_second else "")
+
+
+def duration(seconds):
+    """h:mm:ss"""
+    minutes, seconds = divmod(round(seconds), 60)
+    return "%d:%02d:%02d" % (minutes // 60, minutes % 60, seconds)

@@ -1,0 +1,117 @@
+"""How to train: two named recipes as tables of settings, and what the settings mean in TensorFlow.
+
+Each setting is also an option of train.py and overrides the recipe. benchmarks/accuracy.md has what
+each recipe reaches, and what each setting of the modern one adds.
+"""
+
+from runtime import tf
+
+RECIPES = {
+    # The article's network, with the optimizer that suits it best; the article itself names none.
+    "article": {
+        "zero_init_residual": False,
+        "dropout": 0,
+        "optimizer": "adam",
+        "schedule": "exponential",
+        "warmup": 0,
+        "weight_decay": 1e-4,
+        "label_smoothing": 0,
+        "mixup": 0,
+        "clip_norm": 0,
+        "ema": 0,
+        "augment": "flip",
+        "class_weight": "none",
+    },
+    "modern": {
+        "zero_init_residual": True,
+        "dropout": 0,
+        "optimizer": "momentum",
+        "schedule": "cosine",
+        "warmup": 0.05,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.1,
+        "mixup": 0,
+        "clip_norm": 0,
+        "ema": 0,
+        "augment": "flip",
+        "class_weight": "none",
+    },
+}
+
+# Of the settings, those that are off where they are 0 or "none".
+SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
+
+LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
+MOMENTUM = 0.9
+
+EXPONENTIAL_END = 0.05  # the share of --lr that the exponential schedule ends at
+STEPS_AT = (0.5, 0.75)  # where in the training the rate falls to a tenth, as in He et al. 2015
+
+
+def complete(options):
+    """Fill in what was not given, from the recipe or from the number of steps."""
+    for name, value in RECIPES[options.recipe].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.lr is None:
+        options.lr = LEARNING_RATES[options.optimizer]
+        if options.optimizer == "momentum":  # in proportion to the batch (Goyal et al. 2017)
+            options.lr *= options.batch_size / 32
+    if options.warmup < 1:
+        options.warmup = options.warmup * options.step
+    options.warmup = round(options.warmup)
+    if options.bn_momentum is None:
+        options.bn_momentum = bn_momentum(options.step)
+
+
+def bn_momentum(steps):
+    """The moving statistics span a fiftieth of the training: 0.9 for 500 steps, 0.995 for 10,000."""
+    return min(0.997, 1 - 1 / max(10, steps / 50))
+
+
+def learning_rate(options, step):
+    """The rate at a step, a float32 tensor.
+
+    Args:
+        options: {"lr", "schedule", "warmup" and "step" (both in steps)}.
+        step: integer tensor, from 0.
+    """
+    lr, steps = options["lr"], options["step"]
+    if options["schedule"] == "cosine":
+        rate = tf.train.cosine_decay(lr, step, steps)
+    elif options["schedule"] == "exponential":
+        rate = tf.train.exponential_decay(lr, step, steps, EXPONENTIAL_END)
+    elif options["schedule"] == "steps":
+        boundaries = [int(share * steps) for share in STEPS_AT]
+        rate = tf.train.piecewise_constant(step, boundaries, [lr, lr / 10, lr / 100])
+    else:
+        rate = tf.constant(lr)
+    if options["warmup"]:
+        rate *= tf.minimum(1.0, tf.cast(step + 1, tf.float32) / options["warmup"])
+    return rate
+
+
+def optimizer(options, rate):
+    if options["optimizer"] == "adam":
+        chosen = tf.train.AdamOptimizer(rate)
+    else:
+        chosen = tf.train.MomentumOptimizer(rate, MOMENTUM, use_nesterov=True)
+    if options["mixed_precision"]:
+        chosen = tf.train.experimental.enable_mixed_precision_graph_rewrite(chosen)
+    return chosen
+
+
+def mix(images, targets, alpha):
+    """mixup (Zhang et al. 2017): blend the batch, and its targets, with itself in reverse order."""
+    share = tf.distributions.Beta(alpha, alpha).sample()
+    return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
+
+
+def class_weights(counts):
+    """Weights that make each class count alike, on average 1: n / (classes * n of the class)."""
+    return [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
+
+
+def weight_penalty(variables):
+    """Half the sum of squares of the weights, but for biases and batch norms' scales and offsets."""
+    return tf.add_n([tf.nn.l2_loss(v) for v in variables if v.op.name.endswith(("kernel", "weight"))])

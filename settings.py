@@ -1,0 +1,274 @@
+"""The options of train.py, what they are when they are not given, and model.json, which keeps them."""
+
+import argparse
+import math
+import os
+import platform
+
+import FlowIO
+import recipes
+import runtime
+from runtime import UsageError, UserError, tf
+
+# What describes the network. A model folder that is resumed answers it, or --model does, else these.
+NETWORK = {
+    "layers": 50,
+    "mini": False,
+    "shortcut": "zero_pad",
+    "preactivation": False,
+    "zero_init_residual": None,  # the recipe's
+    "dropout": None,  # the recipe's
+}
+
+RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
+
+
+def parse_options(arguments=None):
+    parser = runtime.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
+    number = runtime.number
+    parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
+    parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be trained, and stop")
+    add_network(parser.add_argument_group("network"))
+
+    group = parser.add_argument_group("training")
+    length = group.add_mutually_exclusive_group()
+    length.add_argument(
+        "--step", type=number(int, 0), default=2000, help="steps in all, counted over resumes"
+    )
+    length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
+    group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
+    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
+    group.add_argument("--keep", type=number(int, 1), default=5, help="checkpoints kept, besides the best")
+    group.add_argument(
+        "--patience",
+        type=number(int, 0),
+        default=0,
+        help="stop when so many checkpoints in turn validate no better than the best; 0: never",
+    )
+    group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
+    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+
+    group = parser.add_argument_group("fine-tuning")
+    group.add_argument(
+        "--model",
+        help="start from these weights: a model folder or checkpoint of ours, with any classes, or a "
+        "checkpoint of TF-Slim's resnet_v2; with --step 0 they are only written as a model folder",
+    )
+    group.add_argument(
+        "--freeze", type=number(int, 0), default=0, help="steps at first that train the classifier only"
+    )
+    add_recipe(parser.add_argument_group("recipe, and what overrides it"))
+
+    group = parser.add_argument_group("hardware")
+    group.add_argument("--mixed_precision", action="store_true", help="float16 where it is safe, on GPUs")
+    group.add_argument("--xla", action="store_true", help="let XLA compile the network, on GPUs")
+    group.add_argument(
+        "--workers",
+        type=number(int, 0),
+        default=0,
+        help="CPU threads, 0: all cores; with 1 the same --seed gives the same weights, bit for bit",
+    )
+    options = parser.parse_args(arguments)
+    if options.freeze and not options.model:
+        parser.error("argument --freeze: needs the weights of a --model")
+    if options.step == 0 and not options.model:
+        parser.error("argument --step: 0 only writes the weights of a --model; name one")
+    return options
+
+
+def add_network(group):
+    group.add_argument("--layers", type=int, choices=(50, 101, 152), help="depth (default: 50)")
+    group.add_argument(
+        "--mini", action="store_const", const=True, help="half the channels, for small pictures"
+    )
+    group.add_argument(
+        "--shortcut",
+        choices=("zero_pad", "projection", "projection_all"),
+        help="options A, B and C of He et al. 2015; the article takes A (default: zero_pad)",
+    )
+    group.add_argument("--preactivation", action="store_const", const=True, help="as in He et al. 2016")
+    group.add_argument(
+        "--normalize",
+        choices=("per_image", "minus1_1"),
+        help="scale each picture to mean 0 and deviation 1, or 0..255 to -1..1 (default: per_image, "
+        "with --preactivation minus1_1)",
+    )
+
+
+def add_recipe(group):
+    """The options that override a recipe; None where the recipe decides."""
+    number = runtime.number
+    group.add_argument(
+        "--recipe", choices=tuple(recipes.RECIPES), default="article", help="table of settings"
+    )
+
+    def add(name, help, **options):
+        tables = recipes.RECIPES.items()
+        values = ["%s %s" % (recipe, shown(table[name])) for recipe, table in tables if name in table]
+        group.add_argument(
+            "--" + name, help=help + (" (%s)" % ", ".join(values) if values else ""), **options
+        )
+
+    add("optimizer", "momentum is Nesterov's", choices=tuple(recipes.LEARNING_RATES))
+    rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
+    add(
+        "lr",
+        "the highest learning rate (%s for 32 pictures per step, in proportion)" % rates,
+        type=number(float, 0),
+    )
+    add(
+        "schedule",
+        "how the learning rate falls",
+        choices=("constant", "exponential", "cosine", "steps"),
+    )
+    add("warmup", "steps in which it rises from 0; below 1 a share of all", type=number(float, 0))
+    add("weight_decay", "L2 penalty on weights, not on biases or batch norm", type=number(float, 0))
+    add("label_smoothing", "share of each label that all classes get", type=number(float, 0, 1))
+    add("mixup", "alpha of the blending of pictures; 0: none", type=number(float, 0))
+    add("clip_norm", "largest norm of the gradient; 0: any", type=number(float, 0))
+    add("ema", "decay of averaged weights, which evaluate; 0: none", type=number(float, 0, 1))
+    add(
+        "dropout",
+        "share of the features dropped before the classifier cnn_to_fc; 0: the 1x1 convolution",
+        type=number(float, 0, 0.95),
+    )
+    add(
+        "zero_init_residual",
+        "batch norm also after the third convolution of a block, its scale starting at 0",
+        type=yes_or_no,
+        nargs="?",
+        const=True,
+        metavar="yes|no",
+    )
+    add(
+        "augment",
+        "flip: shifted and mirrored; standard: also resized and with other colours; none for "
+        "pictures whose mirror image means something else",
+        choices=("none", "flip", "standard"),
+    )
+    add(
+        "class_weight",
+        "balanced: pictures of rare classes weigh more, so that all classes count alike",
+        choices=("none", "balanced"),
+    )
+    add(
+        "bn_momentum",
+        "share of batch norm's moving averages that stays at each step (by the number of steps)",
+        type=number(float, 0, 1),
+    )
+    add(
+        "bn_batches",
+        "batches over which batch norm's statistics are made anew after training; 0: the moving averages "
+        "stay (default: a twentieth of the steps, 10 to 100, and 0 beyond %d steps)" % RECALIBRATED,
+        type=number(int, 0),
+    )
+
+
+def yes_or_no(text):
+    """An argparse type."""
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError("%r is neither yes nor no" % text)
+    return text == "yes"
+
+
+def shown(value):
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+def complete(options, records, existing, source):
+    """Fill in what was not given.
+
+    Args:
+        existing: the content of model.json in --output, or None.
+        source: a warmstart.Source, or None.
+    """
+    known = existing["network"] if existing else source.network if source else {}
+    for name, value in NETWORK.items():
+        if getattr(options, name) is None:
+            setattr(options, name, known.get(name, value))
+    if not options.normalize and known:
+        options.normalize = existing["normalize"] if existing else source.normalize
+    if not options.normalize:
+        options.normalize = "minus1_1" if options.preactivation else "per_image"
+    if options.epochs is not None:
+        pictures = FlowIO.count(records, "train")
+        options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
+    recipes.complete(options)
+    if options.bn_batches is None:
+        few = options.step <= RECALIBRATED
+        options.bn_batches = min(100, max(10, options.step // 20)) if few else 0
+
+
+def describe(options, records):
+    """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
+    import numpy
+    import PIL
+
+    return {
+        "format_version": runtime.MODEL_VERSION,
+        "network": {name: getattr(options, name) for name in NETWORK},
+        "classes": records.classes,
+        "image_size": records.image_size,
+        "keep_size": records.keep_size,
+        "normalize": options.normalize,
+        "options": vars(options),
+        "dataset": {"digest": records.digest, "counts": records.counts},
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "numpy": numpy.__version__,
+            "pillow": PIL.__version__,
+        },
+    }
+
+
+def read_existing(output):
+    """The content of model.json where `output` holds a model already, else None.
+
+    Raises:
+        UserError: there are checkpoints and no model.json.
+    """
+    path = os.path.join(output, "model.json")
+    if not runtime.latest_checkpoint(output):
+        return None
+    if not os.path.exists(path):
+        raise UserError("%s: checkpoints without a model.json; choose another --output" % output)
+    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py")
+
+
+def check_existing(existing, description):
+    """Compare the model in --output with the one that is asked for.
+
+    Raises:
+        UsageError, UserError: it is another network, or has other classes.
+    """
+    output = description["options"]["output"]
+    there, asked = (
+        dict(
+            each["network"],
+            normalize=each["normalize"],
+            optimizer=each["options"].get("optimizer", "adam"),  # because of what it keeps for each weight
+            ema=each["options"].get("ema", 0),
+        )
+        for each in (existing, description)
+    )
+    for name in asked:
+        if there.get(name, False) != asked[name]:  # False: a model.json of before there was this option
+            raise UsageError(
+                "--%s %s: %s was trained with %s; use that or another --output"
+                % (name, asked[name], output, there.get(name, False))
+            )
+    for name in ("classes", "image_size"):
+        if existing[name] != description[name]:
+            raise UserError(
+                "%s was trained on records of other %s (%s, now %s); choose another --output"
+                % (output, name, summary(existing[name]), summary(description[name]))
+            )
+
+
+def summary(value):
+    """A value for a message; of a long list only the start."""
+    if isinstance(value, list):
+        return "%d: %s" % (len(value), ", ".join(value[:5]) + (", ..." if len(value) > 5 else ""))
+    return str(value)

@@ -1,0 +1,182 @@
+"""Validation while train.py trains: each checkpoint is measured, the best is kept in best/, and the
+statistics of batch norm are made anew when all steps are done.
+"""
+
+import os
+import shutil
+
+import numpy as np
+
+import drawing
+import FlowIO
+import metrics
+import runtime
+from runtime import say, tf
+
+BEST = "best"  # folder in the model folder
+
+
+class Validation:
+    """A listener of tf.train.CheckpointSaverHook that validates what it saves.
+
+    The graph and its session are built once and stay from one checkpoint to the next.
+
+    Args:
+        description: the content of model.json.
+        records: see FlowIO.load_records; with pictures to validate on.
+        log: a monitor.Log.
+        stop_signals: a list, not empty as soon as nobody waits for a validation any more.
+    """
+
+    def __init__(self, description, records, log, stop_signals):
+        self.options, self.classes = description["options"], description["classes"]
+        self.output, self.pictures = self.options["output"], FlowIO.count(records, "val")
+        self.log, self.stop_signals = log, stop_signals
+        with tf.Graph().as_default() as self.graph:
+            dataset = FlowIO.read(records, "val", self.options["batch_size"], description["normalize"])
+            iterator = tf.data.make_initializable_iterator(dataset)
+            batch = iterator.get_next()
+            logits = runtime.logits(batch["image"], description["network"], self.classes, False)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
+            self.rewind = iterator.initializer
+            self.fetches = batch["label"], tf.argmax(logits, 1), losses
+            self.session = tf.Session(config=runtime.session_config(self.options["workers"]))
+        self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
+
+    def begin(self):
+        pass
+
+    def before_save(self, session, step):
+        pass
+
+    def end(self, session, step):
+        pass
+
+    def after_save(self, session, step):
+        """True, which ends the training, when --patience is over."""
+        if step == 0 or self.stop_signals or step in self.log.validated():
+            return False
+        step, checkpoint = int(step), os.path.join(self.output, "model.ckpt-%d" % step)
+        accuracy, loss = self.measure(checkpoint, step)
+        self.log.add(step, val_loss=loss, val_accuracy=accuracy)
+        better = is_better(self.output, accuracy, loss)
+        say("step %d: validation accuracy %.4f%s" % (step, accuracy, ", the best" if better else ""))
+        if better:
+            keep_best(self.output, checkpoint, step, accuracy, loss)
+        best, patience = read_best(self.output)["step"], self.options["patience"]
+        over = 0 < patience <= len([at for at in self.log.validated() if at > best])
+        if over:
+            say("stopped early: %d checkpoints in turn validated no better than step %d" % (patience, best))
+        return over
+
+    def measure(self, checkpoint, step):
+        """The accuracy and the mean cross entropy of a checkpoint, which also go to TensorBoard."""
+        columns = []
+        with self.graph.as_default():
+            runtime.load_weights(self.session, checkpoint)
+            self.session.run(self.rewind)
+            while sum(len(labels) for labels, _, _ in columns) < self.pictures:
+                columns.append(self.session.run(self.fetches))
+        labels, predicted, losses = (np.concatenate(column) for column in zip(*columns))
+        accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
+        matrix = drawing.confusion_matrix(
+            metrics.confusion_matrix(labels, predicted, self.classes), self.classes
+        )
+        values = [
+            tf.Summary.Value(tag="accuracy", simple_value=accuracy),
+            tf.Summary.Value(tag="loss", simple_value=loss),
+            tf.Summary.Value(tag="confusion_matrix", image=tf.Summary.Image(encoded_image_string=matrix)),
+        ]
+        self.curves.add_summary(tf.Summary(value=values), step)
+        self.curves.flush()
+        return accuracy, loss
+
+
+# --- the best checkpoint ----------------------------------------
+
+
+def read_best(output):
+    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None."""
+    path = os.path.join(output, BEST, "best.json")
+    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py") if os.path.exists(path) else None
+
+
+def is_better(output, accuracy, loss):
+    """Whether a checkpoint is better than that in best/; of equal accuracies the lower loss is."""
+    best = read_best(output)
+    return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
+
+
+def keep_best(output, checkpoint, step, accuracy, loss):
+    """Let best/ hold this checkpoint alone.
+
+    New files are there before the pointer `checkpoint` names them, and old ones go after that, so
+    that best/ is whole at any moment.
+    """
+    folder = os.path.join(output, BEST)
+    os.makedirs(folder, exist_ok=True)
+    parent, prefix = os.path.split(checkpoint)
+    for name in os.listdir(parent):
+        if name.startswith(prefix + ".") and parent != folder:
+            shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
+    tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
+    content = {"step": step, "accuracy": accuracy, "loss": loss}
+    runtime.write_json(
+        os.path.join(folder, "best.json"), dict(format_version=runtime.MODEL_VERSION, **content)
+    )
+    for name in os.listdir(folder):
+        if ".ckpt-" in name and not name.startswith(prefix + "."):
+            os.remove(os.path.join(folder, name))
+
+
+# --- batch norm ----------------------------------------
+
+
+def recalibrate(description, records, step, listeners):
+    """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
+
+    While training, the moving averages follow weights that change; He et al. 2015 computed the
+    statistics anew after training, as this does. Without validation pictures the last checkpoint
+    counts as the best; with them, the new statistics are kept if they validate no worse.
+    """
+    output, batches = description["options"]["output"], description["options"]["bn_batches"]
+    best = read_best(output)
+    step = best["step"] if best else step
+    old = runtime.load_model(output).checkpoint
+    new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
+    if not batches or old == new:
+        return
+    os.makedirs(os.path.dirname(new), exist_ok=True)
+    write_recalibrated(description, records, old, batches, new)
+    if not best:
+        keep_best(output, new, step, None, None)
+        say("batch norm: statistics made anew over %d batches" % batches)
+        return
+    accuracy, loss = listeners[0].measure(new, step)
+    change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
+    if is_better(output, accuracy, loss):
+        keep_best(output, new, step, accuracy, loss)
+        say("batch norm: statistics made anew over %d batches, %s" % (batches, change))
+    else:
+        keep_best(output, old, step, best["accuracy"], best["loss"])  # which removes the new one
+        say("batch norm: the moving averages stay; made anew over %d batches, %s" % (batches, change))
+
+
+def write_recalibrated(description, records, checkpoint, batches, target):
+    """Write the checkpoint's weights with the mean of the batches' statistics as those of batch norm."""
+    options = description["options"]
+    with tf.Graph().as_default():
+        momentum = tf.placeholder(tf.float32, [])
+        dataset = FlowIO.read(
+            records, "train", options["batch_size"], description["normalize"], "none", options["seed"]
+        )
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        network, classes = description["network"], description["classes"]
+        runtime.logits(batch["image"], network, classes, True, bn_momentum=momentum)
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+        with tf.Session(config=runtime.session_config(options["workers"])) as session:
+            runtime.load_weights(session, checkpoint)
+            for number in range(batches):
+                session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same
+            saver = tf.train.Saver(tf.global_variables())
+            saver.save(session, target, write_meta_graph=False, write_state=False)
