@@ -114,4 +114,5 @@ def class_weights(counts):
 
 def weight_penalty(variables):
     """Half the sum of squares of the weights, but for biases and batch norms' scales and offsets."""
-    return tf.add_n([tf.nn.l2_loss(v) for v in variables if v.op.name.endswith(("kernel", "weight"))])
+    # Not v.op.name: on the second GPU that ends with "replica_1".
+    return tf.add_n([tf.nn.l2_loss(v) for v in variables if v.name.endswith(("kernel:0", "weight:0"))])

@@ -198,14 +198,19 @@ def say_live(line):
     _live = True
 
 
-def run(main):
-    """End the process with the exit status of `main()`, or of the exception that it ended with."""
+def stop_at_once():
+    """Let SIGINT and SIGTERM raise Stopped, wherever the process is."""
 
     def stop(signal_number, frame):
         raise Stopped(signal_number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def run(main):
+    """End the process with the exit status of `main()`, or of the exception that it ended with."""
+    stop_at_once()
     # A file name need not be text.
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if stream:  # a service may start us with either closed

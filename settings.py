@@ -70,6 +70,8 @@ def parse_options(arguments=None):
         help="CPU threads, 0: all cores; with 1 the same --seed gives the same weights, bit for bit",
     )
     options = parser.parse_args(arguments)
+    if options.patience and os.environ.get("TF_CONFIG"):
+        parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
     if options.freeze and not options.model:
         parser.error("argument --freeze: needs the weights of a --model")
     if options.step == 0 and not options.model:

@@ -129,6 +129,8 @@ def fit(description, records, machines):
         raise UsageError(
             "--batch_size %d: must be a multiple of the %d devices" % (options["batch_size"], replicas)
         )
+    if strategy and options["ema"]:  # TensorFlow 1.15 makes no averages of mirrored variables
+        raise UsageError("--ema: works on one device only; leave it out, or choose one by --device gpu:0")
     progress = monitor.progress_hook(options, log, stop_signals)
 
     def train_input():
@@ -160,6 +162,7 @@ def fit(description, records, machines):
         ) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
+    runtime.stop_at_once()
     if is_first:
         validation.recalibrate(description, records, reached(options["output"]), listeners)
 
@@ -209,7 +212,7 @@ def training_step(features, description, frozen=False, listeners=(), machine=0):
     cross_entropy = tf.losses.softmax_cross_entropy(
         targets, logits, weights, label_smoothing=options["label_smoothing"]
     )
-    variables = [v for v in tf.trainable_variables() if not frozen or v.op.name.startswith("logits/")]
+    variables = [v for v in tf.trainable_variables() if not frozen or v.name.startswith("logits/")]
     loss = cross_entropy + options["weight_decay"] * recipes.weight_penalty(variables)
 
     step = tf.train.get_global_step()
