@@ -135,7 +135,7 @@ def test_two_models_are_compared_on_the_same_pictures(workspace):
 
 def test_classes_are_matched_by_name(capsys):
     model = runtime.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
-    records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None)
+    records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(evaluate.match_classes(model, records)) == [2, 0]
     assert "no pictures of bee" in capsys.readouterr().err
     with pytest.raises(runtime.UserError, match="class dog"):
@@ -178,7 +178,7 @@ def make_records(folder, labels, classes):
         image.save(file, "JPEG")
         jpegs.append(file.getvalue())
     counts = {"train": {}, "val": {}, "test": dict(collections.Counter(classes[i] for i in labels))}
-    records = FlowIO.Records(str(folder), classes, 32, False, counts, {})
+    records = FlowIO.Records(str(folder), classes, 32, False, counts, {}, None)
     names = FlowIO.shard_names("test", len(labels))
     sizes = [FlowIO.PICTURES_PER_SHARD] * len(names)
     for name, start in zip(names, np.cumsum([0, *sizes])):
@@ -229,7 +229,7 @@ def test_the_report_escapes_names(tmp_path):
 
 def test_the_report_holds_the_pictures_of_the_records(tmp_path):
     path, answers = make_report(tmp_path, 30, ["a", "b"])
-    records = FlowIO.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {})
+    records = FlowIO.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {}, None)
     thumbnails = report.make_thumbnails(records, "test", [3, 23])
     assert list(thumbnails) == [3, 23] and thumbnails[3] == thumbnails[23]  # each 20th picture is the same
     assert thumbnails[3] != report.make_thumbnails(records, "test", [4])[4]
