@@ -1,9 +1,7 @@
 """Training on several GPUs or machines: who takes part, and what happens when one of them dies.
 
 On several machines train.py runs once on each, with the same options and a TF_CONFIG in the environment
-that says who is who, as TensorFlow's own documentation has it:
-
-    {"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}
+that says who is who, as TensorFlow's own documentation has it; see EXAMPLE.
 """
 
 import collections
@@ -45,35 +43,50 @@ def read_environment():
     try:
         config = json.loads(text)
         jobs, task = config.get("cluster", {}), config.get("task", {})
-        addresses = [(job, i, address) for job in JOBS for i, address in enumerate(jobs.get(job, []))]
         if not jobs:
             return ALONE
+        places = {(job, i): address for job in JOBS for i, address in enumerate(jobs.get(job, []))}
         unknown = [job for job in jobs if job not in JOBS]
         if unknown:
             raise UsageError(
                 "TF_CONFIG: job %r is neither chief nor worker, such as %s" % (unknown[0], EXAMPLE)
             )
-        for _, _, address in addresses:
+        for address in places.values():
             host, _, port = address.rpartition(":")
             if not host or not port.isdigit():
                 raise UsageError("TF_CONFIG: %r is not host:port" % address)
-        places = [(job, i) for job, i, _ in addresses]
         me = task.get("type"), task.get("index")
+        belongs = me in places
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError("TF_CONFIG: not what TensorFlow expects, such as %s" % EXAMPLE) from error
-    if me not in places:
+    if not belongs:
         raise UsageError("TF_CONFIG: task %s %s is not in its cluster, such as %s" % (me + (EXAMPLE,)))
-    if len(addresses) == 1:
+    if len(places) == 1:
         del os.environ["TF_CONFIG"]  # tf.estimator wants at least two
         return ALONE
-    return Cluster([address for _, _, address in addresses], places.index(me))
+    return Cluster(list(places.values()), list(places).index(me))
 
 
-def strategy(cluster):
-    """How tf.estimator distributes the training, or None for one device."""
+def choose_strategy(cluster, options):
+    """How tf.estimator distributes the training, or None for one device.
+
+    Raises:
+        UsageError: the options do not go with several devices.
+    """
     if len(cluster.addresses) > 1:
-        return tf.distribute.experimental.MultiWorkerMirroredStrategy()
-    return tf.distribute.MirroredStrategy() if len(runtime.gpus()) > 1 else None
+        strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
+    elif len(runtime.gpus()) > 1:
+        strategy = tf.distribute.MirroredStrategy()
+    else:
+        return None
+    if options.batch_size % strategy.num_replicas_in_sync:
+        raise UsageError(
+            "--batch_size %d: must be a multiple of the %d devices"
+            % (options.batch_size, strategy.num_replicas_in_sync)
+        )
+    if options.ema:  # TensorFlow 1.15 makes no averages of mirrored variables
+        raise UsageError("--ema: works on one device only; leave it out, or choose one by --device gpu:0")
+    return strategy
 
 
 def train(estimator, input_fn, last_step, hook):
@@ -126,8 +139,7 @@ def watch(index, address, options, done):
         elif known:
             failed += 1
         if failed == PINGS:
-            checkpoint = runtime.latest_checkpoint(options["output"])
-            step = runtime.checkpoint_step(checkpoint) if checkpoint else 0
+            step = runtime.latest_step(options["output"])
             if step >= options["step"]:  # it has ended as it should
                 return
             say(

@@ -72,31 +72,26 @@ def peak_bytes(fetch):
     for at, operation in enumerate(operations):
         for tensor in operation.outputs:
             viewed = operation.type in VIEWS and operation.inputs
-            owner[tensor] = owner.get(operation.inputs[0], operation.inputs[0]) if viewed else tensor
+            owner[tensor] = owner[operation.inputs[0]] if viewed else tensor
         for tensor in operation.inputs:
-            last_read[owner.get(tensor, tensor)] = at
+            last_read[owner[tensor]] = at
 
     live = peak = 0
     held = {}  # bytes of each tensor that is alive
     for at, operation in enumerate(operations):
-        if operation.type not in VARIABLES and operation.type not in VIEWS:
+        reads = dict.fromkeys(owner[tensor] for tensor in operation.inputs)
+        ending = [tensor for tensor in reads if last_read[tensor] == at]
+        if operation.type not in VARIABLES | VIEWS:
             for tensor in operation.outputs:
                 size = bytes_of(tensor)
                 if operation.type in IN_PLACE:
-                    for read in operation.inputs:
-                        read = owner.get(read, read)
-                        if last_read[read] == at and held.get(read) == size:
-                            live -= held.pop(read)
-                            break
+                    taken = next((each for each in ending if held.get(each) == size), None)
+                    live -= held.pop(taken, 0)
                 held[tensor] = size
                 live += size
         peak = max(peak, live)
-        for read in {owner.get(tensor, tensor) for tensor in operation.inputs}:
-            if last_read[read] == at:
-                live -= held.pop(read, 0)
-        for tensor in operation.outputs:
-            if tensor not in last_read:
-                live -= held.pop(tensor, 0)
+        for tensor in ending + [tensor for tensor in operation.outputs if tensor not in last_read]:
+            live -= held.pop(tensor, 0)
     return peak
 
 

@@ -40,30 +40,28 @@ class Log:
     """
 
     def __init__(self, path, started_at, epoch_steps):
-        self.path, self.epoch_steps, self.rows = path, epoch_steps, []
+        self.path, self.epoch_steps, rows = path, epoch_steps, []
+        self.validated = []  # the steps whose checkpoints were
         if not path:
             return
         if os.path.exists(path):
             with open(path, encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if is_whole(row)]
-            self.rows = [row for row in rows if int(row["step"]) <= started_at]
+            rows = [row for row in rows if int(row["step"]) <= started_at]
+            self.validated = [int(row["step"]) for row in rows if row["val_accuracy"]]
         with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(self.rows)
+            writer.writerows(rows)
 
     def add(self, step, **values):
-        row = dict.fromkeys(COLUMNS, "")
-        row.update({name: "%.6g" % value for name, value in values.items()})
+        row = {name: "%.6g" % value for name, value in values.items()}
         row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
-        self.rows.append(row)
+        if "val_accuracy" in row:
+            self.validated.append(step)
         if self.path:
             with open(self.path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, COLUMNS).writerow(row)
-
-    def validated(self):
-        """The steps whose checkpoints were validated."""
-        return [int(row["step"]) for row in self.rows if row["val_accuracy"]]
 
 
 def is_whole(row):
@@ -91,7 +89,7 @@ def progress_hook(options, log, stop_signals):
 
     On a terminal there is one line that changes; elsewhere a plain one every --log_num steps.
     """
-    steps, log_num, save_num = options["step"], options["log_num"], options["save_num"]
+    steps, log_num = options["step"], options["log_num"]
 
     class Progress(tf.train.SessionRunHook):
         def after_create_session(self, session, coord):
@@ -110,9 +108,7 @@ def progress_hook(options, log, stop_signals):
             return tf.train.SessionRunArgs(list(SHOWN) if self.logs or self.refreshes else [])
 
         def after_run(self, context, values):
-            # Not of interest: the first step, which allocates memory and chooses kernels, and
-            # those that saved and validated before this hook had its turn.
-            if self.warm and self.step % save_num:
+            if self.warm:  # not the first step, which allocates memory and chooses kernels
                 self.busy += time.time() - self.began
                 self.timed += 1
                 self.speed = options["batch_size"] * self.timed / self.busy

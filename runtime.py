@@ -300,6 +300,12 @@ def checkpoint_step(checkpoint):
     return int(checkpoint.rpartition("-")[2])
 
 
+def latest_step(folder):
+    """The step of the folder's latest checkpoint, 0 where there is none."""
+    checkpoint = latest_checkpoint(folder)
+    return checkpoint_step(checkpoint) if checkpoint else 0
+
+
 def logits(images, network, classes, is_train, layout=None, **options):
     """The network that model.json describes, over normalised pictures.
 

@@ -5,6 +5,9 @@ import math
 import os
 import platform
 
+import numpy
+import PIL
+
 import FlowIO
 import recipes
 import runtime
@@ -204,9 +207,6 @@ def complete(options, records, existing, source):
 
 def describe(options, records):
     """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
-    import numpy
-    import PIL
-
     return {
         "format_version": runtime.MODEL_VERSION,
         "network": {name: getattr(options, name) for name in NETWORK},

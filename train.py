@@ -20,7 +20,7 @@ import runtime
 import settings
 import validation
 import warmstart
-from runtime import UsageError, UserError, say, tf
+from runtime import UserError, say, tf
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
@@ -38,12 +38,16 @@ def main():
     description = settings.describe(options, records)
     if existing:
         settings.check_existing(existing, description)
+    strategy = cluster.choose_strategy(machines, options)
     announce(description, records, existing)
     if options.dry_run:
         estimate.report(description, records, training_step)
         return
-    if existing and reached(options.output) >= options.step:
-        say("%s is at step %d already; a larger --step trains on" % (options.output, reached(options.output)))
+    if existing and runtime.latest_step(options.output) >= options.step:
+        say(
+            "%s is at step %d already; a larger --step trains on"
+            % (options.output, runtime.latest_step(options.output))
+        )
         return
 
     if machines.index == 0:
@@ -55,17 +59,11 @@ def main():
         cluster.wait_for_start(options.output)
     if options.step:
         with FlowIO.naming_damage(records):
-            fit(description, records, machines)
+            fit(description, records, machines, strategy)
     if machines.index == 0:
         conclude(options)
     if len(machines.addresses) > 1:
         cluster.leave()
-
-
-def reached(output):
-    """The step of the latest checkpoint in a model folder, 0 where there is none."""
-    checkpoint = runtime.latest_checkpoint(output)
-    return runtime.checkpoint_step(checkpoint) if checkpoint else 0
 
 
 def announce(description, records, existing):
@@ -83,7 +81,7 @@ def announce(description, records, existing):
     names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
     say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
     if existing:
-        say("resuming at step %d" % reached(options["output"]))
+        say("resuming at step %d" % runtime.latest_step(options["output"]))
 
 
 def conclude(options):
@@ -91,7 +89,10 @@ def conclude(options):
     best = validation.read_best(options.output)
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
-    say("trained to step %d; next: python evaluate.py --model %s" % (reached(options.output), options.output))
+    say(
+        "trained to step %d; next: python evaluate.py --model %s"
+        % (runtime.latest_step(options.output), options.output)
+    )
 
 
 def write_start(source, description):
@@ -105,32 +106,28 @@ def write_start(source, description):
         warmstart.write(source, description["classes"], os.path.join(options["output"], "model.ckpt"))
 
 
-def fit(description, records, machines):
+def fit(description, records, machines, strategy):
     """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
+    Args:
+        machines: a cluster.Cluster.
+        strategy: how the devices share the work, a tf.distribute.Strategy; or None.
     Raises:
         runtime.Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: the loss is not a number any more.
     """
-    options, started_at = description["options"], reached(description["options"]["output"])
+    options, started_at = description["options"], runtime.latest_step(description["options"]["output"])
     is_first = machines.index == 0
     stop_signals = monitor.catch_stop_signals()
     log_path = os.path.join(options["output"], "log.csv") if is_first else None
     log = monitor.Log(log_path, started_at, FlowIO.count(records, "train") / options["batch_size"])
-    listeners = []
+    listener = None
     if is_first and FlowIO.count(records, "val"):
-        listeners.append(validation.Validation(description, records, log, stop_signals))
+        listener = validation.Validation(description, records, log, stop_signals)
     elif is_first:
         say("no validation pictures: the latest checkpoint counts as the best")
         shutil.rmtree(os.path.join(options["output"], validation.BEST), ignore_errors=True)
-    strategy = cluster.strategy(machines)
     replicas = strategy.num_replicas_in_sync if strategy else 1
-    if options["batch_size"] % replicas:
-        raise UsageError(
-            "--batch_size %d: must be a multiple of the %d devices" % (options["batch_size"], replicas)
-        )
-    if strategy and options["ema"]:  # TensorFlow 1.15 makes no averages of mirrored variables
-        raise UsageError("--ema: works on one device only; leave it out, or choose one by --device gpu:0")
     progress = monitor.progress_hook(options, log, stop_signals)
 
     def train_input():
@@ -145,11 +142,13 @@ def fit(description, records, machines):
         )
 
     try:
-        with cluster.watching(machines, options):
+        with cluster.watching(machines, options), tempfile.TemporaryDirectory() as spare:
+            # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
+            folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
-                if reached(options["output"]) < last_step and not stop_signals:
+                if runtime.latest_step(options["output"]) < last_step and not stop_signals:
                     estimator = tf.estimator.Estimator(
-                        model_fn(description, frozen, listeners, machines.index),
+                        model_fn(description, frozen, folder, [listener] if listener else []),
                         options["output"],
                         run_config(options, strategy),
                     )
@@ -164,7 +163,7 @@ def fit(description, records, machines):
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
     if is_first:
-        validation.recalibrate(description, records, reached(options["output"]), listeners)
+        validation.recalibrate(description, records, runtime.latest_step(options["output"]), listener)
 
 
 def model_fn(*arguments):
@@ -189,15 +188,15 @@ def run_config(options, strategy):
     )
 
 
-def training_step(features, description, frozen=False, listeners=(), machine=0):
+def training_step(features, description, frozen=False, folder=None, listeners=()):
     """What tf.estimator runs at each step: the loss, the optimizer, and what is saved and shown of them.
 
     Args:
         features: {"image": float32 [batch, size, size, 3], "label": int64 [batch]}.
         description: the content of model.json.
         frozen: train the classifier only; the rest of the network stays as it is.
+        folder: for the checkpoints; by default the model folder.
         listeners: of tf.train.CheckpointSaverHook.
-        machine: number of this one; only what the first one saves is kept.
     """
     options, network, classes = (description[name] for name in ("options", "network", "classes"))
     images, targets = features["image"], tf.one_hot(features["label"], len(classes))
@@ -239,12 +238,13 @@ def training_step(features, description, frozen=False, listeners=(), machine=0):
         tf.identity(value, "shown_" + name)  # for monitor.py; with the same name the curve gets a suffix
     pictures = tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
     output, save_num = options["output"], options["save_num"]
-    folder = output if machine == 0 else tempfile.mkdtemp()  # reading the statistics takes all machines
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=tf.group(train_op, *updates),
-        training_hooks=[tf.train.CheckpointSaverHook(folder, save_steps=save_num, listeners=listeners)],
+        training_hooks=[
+            tf.train.CheckpointSaverHook(folder or output, save_steps=save_num, listeners=listeners)
+        ],
         training_chief_hooks=[tf.train.SummarySaverHook(save_num, output_dir=output, summary_op=pictures)],
     )
 

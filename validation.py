@@ -2,6 +2,7 @@
 statistics of batch norm are made anew when all steps are done.
 """
 
+import math
 import os
 import shutil
 
@@ -30,7 +31,8 @@ class Validation:
 
     def __init__(self, description, records, log, stop_signals):
         self.options, self.classes = description["options"], description["classes"]
-        self.output, self.pictures = self.options["output"], FlowIO.count(records, "val")
+        self.output = self.options["output"]
+        self.batches = math.ceil(FlowIO.count(records, "val") / self.options["batch_size"])
         self.log, self.stop_signals = log, stop_signals
         with tf.Graph().as_default() as self.graph:
             dataset = FlowIO.read(records, "val", self.options["batch_size"], description["normalize"])
@@ -54,30 +56,33 @@ class Validation:
 
     def after_save(self, session, step):
         """True, which ends the training, when --patience is over."""
-        if step == 0 or self.stop_signals or step in self.log.validated():
+        step = int(step)
+        if step == 0 or self.stop_signals or step in self.log.validated:
             return False
-        step, checkpoint = int(step), os.path.join(self.output, "model.ckpt-%d" % step)
+        checkpoint = os.path.join(self.output, "model.ckpt-%d" % step)
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
-        better = is_better(self.output, accuracy, loss)
-        say("step %d: validation accuracy %.4f%s" % (step, accuracy, ", the best" if better else ""))
-        if better:
+        best, patience = read_best(self.output), self.options["patience"]
+        if is_better(best, accuracy, loss):
+            say("step %d: validation accuracy %.4f, the best" % (step, accuracy))
             keep_best(self.output, checkpoint, step, accuracy, loss)
-        best, patience = read_best(self.output)["step"], self.options["patience"]
-        over = 0 < patience <= len([at for at in self.log.validated() if at > best])
+            return False
+        say("step %d: validation accuracy %.4f" % (step, accuracy))
+        over = 0 < patience <= len([at for at in self.log.validated if at > best["step"]])
         if over:
-            say("stopped early: %d checkpoints in turn validated no better than step %d" % (patience, best))
+            say(
+                "stopped early: %d checkpoints in turn validated no better than step %d"
+                % (patience, best["step"])
+            )
         return over
 
     def measure(self, checkpoint, step):
         """The accuracy and the mean cross entropy of a checkpoint, which also go to TensorBoard."""
-        columns = []
         with self.graph.as_default():
             runtime.load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
-            while sum(len(labels) for labels, _, _ in columns) < self.pictures:
-                columns.append(self.session.run(self.fetches))
-        labels, predicted, losses = (np.concatenate(column) for column in zip(*columns))
+            batches = [self.session.run(self.fetches) for _ in range(self.batches)]
+        labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
         accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
         matrix = drawing.confusion_matrix(
             metrics.confusion_matrix(labels, predicted, self.classes), self.classes
@@ -101,9 +106,8 @@ def read_best(output):
     return runtime.read_json(path, runtime.MODEL_VERSION, "train.py") if os.path.exists(path) else None
 
 
-def is_better(output, accuracy, loss):
-    """Whether a checkpoint is better than that in best/; of equal accuracies the lower loss is."""
-    best = read_best(output)
+def is_better(best, accuracy, loss):
+    """Whether a checkpoint is better than the one that `read_best` told of; the loss decides ties."""
     return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
 
 
@@ -116,9 +120,10 @@ def keep_best(output, checkpoint, step, accuracy, loss):
     folder = os.path.join(output, BEST)
     os.makedirs(folder, exist_ok=True)
     parent, prefix = os.path.split(checkpoint)
-    for name in os.listdir(parent):
-        if name.startswith(prefix + ".") and parent != folder:
-            shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
+    if parent != folder:
+        for name in os.listdir(parent):
+            if name.startswith(prefix + "."):
+                shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
     tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
     content = {"step": step, "accuracy": accuracy, "loss": loss}
     runtime.write_json(
@@ -132,7 +137,7 @@ def keep_best(output, checkpoint, step, accuracy, loss):
 # --- batch norm ----------------------------------------
 
 
-def recalibrate(description, records, step, listeners):
+def recalibrate(description, records, step, listener):
     """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
 
     While training, the moving averages follow weights that change; He et al. 2015 computed the
@@ -152,9 +157,9 @@ def recalibrate(description, records, step, listeners):
         keep_best(output, new, step, None, None)
         say("batch norm: statistics made anew over %d batches" % batches)
         return
-    accuracy, loss = listeners[0].measure(new, step)
+    accuracy, loss = listener.measure(new, step)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
-    if is_better(output, accuracy, loss):
+    if is_better(best, accuracy, loss):
         keep_best(output, new, step, accuracy, loss)
         say("batch norm: statistics made anew over %d batches, %s" % (batches, change))
     else:

@@ -111,7 +111,7 @@ def write(source, classes, target):
     with tf.Session(config=runtime.session_config()) as session:
         session.run(tf.global_variables_initializer(), values)
         tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
-    report(source, classes, names, fresh, shapes)
+    report(source, classes, names, fresh)
 
 
 def reorder(value, theirs, ours):
@@ -121,7 +121,7 @@ def reorder(value, theirs, ours):
     return np.take(value, [theirs.index(name) for name in ours], -1)
 
 
-def report(source, classes, names, fresh, shapes):
+def report(source, classes, names, fresh):
     say("weights of %s: %d of %d taken" % (source.checkpoint, len(names) - len(fresh), len(names)))
     if fresh:
         say("start fresh: %s" % some(fresh))

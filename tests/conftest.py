@@ -5,25 +5,30 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from PIL import Image
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "data"))
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
 
 import draw_demo  # noqa: E402  (lies in data/)
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+import FlowIO  # noqa: E402
+import settings  # noqa: E402
 
 # The same examples in every run: a red test means a change of the code.
-settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+hypothesis.settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-settings.load_profile("suite")
+hypothesis.settings.load_profile("suite")
 
 RED = (220, 30, 40)
 LABELS = ["banana", "grapes", "kiwi"]
@@ -103,3 +108,40 @@ class Workspace:
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
     return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture
+def copy(workspace, tmp_path):
+    """A copy of the trained model's folder."""
+    folder = str(tmp_path / "model")
+    shutil.copytree(workspace.model, folder)
+    return folder
+
+
+@pytest.fixture
+def graph():
+    """A TensorFlow graph of the test's own."""
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def described(workspace, *arguments):
+    """What model.json would hold for these options."""
+    records = FlowIO.load_records(workspace.records)
+    options = settings.parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
+    settings.complete(options, records, None, None)
+    return settings.describe(options, records), records
+
+
+def read_log(folder):
+    with open(os.path.join(folder, "log.csv"), encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def differing(one, other):
+    """The names of the weights and statistics that differ between two checkpoints."""
+    names = [
+        name for name, _ in tf.train.list_variables(one) if "Adam" not in name and "Momentum" not in name
+    ]
+    load = tf.train.load_variable
+    return {n for n in names if n != "global_step" and not np.array_equal(load(one, n), load(other, n))}

@@ -121,9 +121,9 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
 # --- the graph ----------------------------------------
 
 
-def make_model(folder, layers=50, mini=True, shortcut="zero_pad", preactivation=False):
+def make_model(folder, **switches):
     """A model folder whose weights are all random, those of the batch norms too."""
-    network = {"layers": layers, "mini": mini, "shortcut": shortcut, "preactivation": preactivation}
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False, **switches}
     classes = ["a", "b", "c"]
     rng = np.random.RandomState(0)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -165,6 +165,8 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
         {"shortcut": "projection_all"},
         {"preactivation": True},
         {"preactivation": True, "shortcut": "projection", "mini": False},
+        {"zero_init_residual": True},
+        {"dropout": 0.5},
     ],
     ids=str,
 )

@@ -6,13 +6,9 @@ import tensorflow.compat.v1 as tf
 
 import resnet
 
+pytestmark = pytest.mark.usefixtures("graph")
+
 COUNTS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-
-
-@pytest.fixture(autouse=True)
-def graph():
-    with tf.Graph().as_default() as graph:
-        yield graph
 
 
 def build(layers=50, mini=True, size=33, classes=10, is_train=False, **options):
@@ -150,6 +146,32 @@ def test_conv2d_same_against_numpy(kernel_size, stride, size):
             window = padded[:, top : top + kernel_size, left : left + kernel_size]
             expected[:, y, x] = np.tensordot(window, kernel, 3)
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride, size", [(1, 5), (2, 5), (2, 6), (1, 1)])
+def test_a_small_convolution_and_its_gradient_are_those_of_conv2d(graph, monkeypatch, stride, size):
+    values = np.random.RandomState(0).randn(2, size, size, 3).astype("f")
+    results = []
+    for small in (0, resnet.SMALL):
+        monkeypatch.setattr(resnet, "SMALL", small)
+        images = tf.constant(values)
+        with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+            data = resnet.conv2d_same(images, 4, 3, stride, True, tf.nn.tanh, None)
+        results.append([data, *tf.gradients(data, [images, tf.trainable_variables()[0]])])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        plain, product = session.run(results)
+    for one, other in zip(plain, product):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert {"Conv2D", "MatMul"} <= {operation.type for operation in graph.get_operations()}
+
+
+def test_zero_init_residual_begins_as_the_shortcut(graph):
+    values = np.random.RandomState(0).rand(2, 7, 7, 16).astype("f")
+    data = resnet.bottleneck(tf.constant(values), 16, 1, True, zero_init_residual=True)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        np.testing.assert_array_equal(session.run(data), values)
 
 
 def test_a_normalised_convolution_has_no_bias():

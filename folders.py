@@ -1,0 +1,85 @@
+"""A data set as the user made it: a folder per class, in folders for train, val and test or not."""
+
+import os
+
+import imagefile
+from runtime import UserError, say
+from splits import SPLITS, Source
+
+
+def list_sources(dataset, follow_links):
+    """The class names, in index order, and a Source for each file of each class.
+
+    Raises:
+        UserError: see `list_classes`; or a class folder is a link, without --follow_links.
+    """
+    classes, given = list_classes(dataset)
+    sources = []
+    for split in given or [None]:
+        parent = os.path.join(dataset, split) if split else dataset
+        loose = [name for name in visible_names(parent) if os.path.isfile(os.path.join(parent, name))]
+        if loose:
+            say(
+                "warning: %d files in %s lie beside the class folders and belong to no class, the first: %s"
+                % (len(loose), parent, loose[0])
+            )
+        for label, name in enumerate(classes):
+            folder = os.path.join(parent, name)
+            if not os.path.isdir(folder):  # the user has none of this class in this split
+                continue
+            if not follow_links and (os.path.islink(folder) or split and os.path.islink(parent)):
+                raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
+            for path in imagefile.list_files(folder, follow_links):
+                sources.append(Source(split, label, os.path.relpath(path, dataset)))
+    return classes, sources
+
+
+def list_classes(dataset):
+    """The class names, in index order; and the splits that the user has made folders for, if any.
+
+    Raises:
+        UserError: no such folder, fewer than two class folders, or names that are not text.
+    """
+    if not os.path.isdir(dataset):
+        raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
+    tops = list_folders(dataset)
+    given = [split for split in SPLITS if split in tops] if set(tops) <= set(SPLITS) else []
+    if given and "train" not in given:
+        raise UserError("%s: has %s but no train folder" % (dataset, " and ".join(given)))
+    if given:
+        tops = {name for split in given for name in list_folders(os.path.join(dataset, split))}
+    classes = sorted(tops, key=imagefile.natural)
+    if len(classes) < 2:
+        found = "only one class, %s" % classes[0] if classes else "no class folders in it"
+        examples = os.path.join(dataset, "cat"), os.path.join(dataset, "dog")
+        raise UserError(
+            "%s: %s; put the pictures of each class into a folder of its own, such as %s and %s"
+            % (dataset, found, *examples)
+        )
+    for name in classes:
+        if not is_text(name):
+            raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
+    return classes, given
+
+
+def list_folders(folder):
+    """The names of the folders in it that are not hidden."""
+    return [name for name in visible_names(folder) if os.path.isdir(os.path.join(folder, name))]
+
+
+def visible_names(folder):
+    """The names in it, in natural order, but for hidden ones."""
+    return sorted(imagefile.visible(os.listdir(folder)), key=imagefile.natural)
+
+
+def is_text(name):
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def leaves(link, folder):
+    """Whether a link leads out of the folder."""
+    return not os.path.realpath(link).startswith(os.path.join(os.path.realpath(folder), ""))

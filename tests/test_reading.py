@@ -1,0 +1,172 @@
+"""From records to the network's input: decoding, augmentation, order, and files that are damaged."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import LABELS, draw_dataset, file_bytes, gradient, pixels, run
+from PIL import Image
+
+import FlowIO
+import imagefile
+
+# --- decode ----------------------------------------
+
+
+def decode(jpeg, *arguments, function=FlowIO.decode):
+    with tf.Graph().as_default(), tf.Session() as session:
+        return session.run(function(tf.constant(jpeg), *arguments))
+
+
+def test_decode_takes_the_centre_unscaled():
+    jpeg = imagefile.encode(file_bytes(gradient((200, 120)), "PNG"), 64)
+    everything = pixels(jpeg)  # 73 x 122 pixels
+    top, left = (73 - 64) // 2, (122 - 64) // 2
+    expected = everything[top : top + 64, left : left + 64] / 127.5 - 1
+    np.testing.assert_allclose(decode(jpeg, 64, "minus1_1"), expected, atol=1e-6)
+
+
+def test_decode_takes_a_small_picture_whole():
+    jpeg = file_bytes(gradient((20, 20)), "JPEG", quality=95)
+    result = (decode(jpeg, 32, "minus1_1") + 1) * 127.5
+    expected = np.asarray(Image.fromarray(pixels(jpeg).astype(np.uint8)).resize((32, 32), Image.BILINEAR))
+    assert np.abs(result - expected).max() <= 1
+
+
+def test_per_image_standardisation():
+    jpeg = file_bytes(gradient((36, 36)), "JPEG", quality=95)
+    raw = (decode(jpeg, 32, "minus1_1") + 1) * 127.5
+    result = decode(jpeg, 32, "per_image")
+    np.testing.assert_allclose(result, (raw - raw.mean()) / raw.std(), atol=1e-3)
+
+
+@pytest.mark.parametrize("image_size", [32, 100])
+def test_decode_of_a_kept_size_averages_what_it_reduces(image_size):
+    rng = np.random.RandomState(0)
+    noise = Image.fromarray(rng.randint(0, 256, (800, 900, 3)).astype(np.uint8))
+    jpeg = imagefile.encode(file_bytes(noise, "PNG"), None)
+    result = (decode(jpeg, image_size, "minus1_1") + 1) * 127.5
+    everything = Image.fromarray(pixels(jpeg).astype(np.uint8))
+    side = 700  # 800 * 224 / 256
+    centre = everything.crop((100, 50, 100 + side, 50 + side))
+    expected = np.asarray(centre.resize((image_size, image_size), Image.BOX)).astype(int)
+    assert np.abs(result - expected).max() <= 3  # both round along the way
+
+
+@pytest.mark.parametrize("augment", ["none", "flip", "standard"])
+def test_augmentation_varies_only_when_asked(augment):
+    jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment, seed)
+        views = np.stack([session.run(view, {seed: [0, i]}) for i in range(20)])
+        np.testing.assert_array_equal(session.run(view, {seed: [0, 7]}), views[7])
+    assert views.shape == (20, 32, 32, 3) and views.min() >= -1 and views.max() <= 1
+    different = len({each.tobytes() for each in views})
+    assert different == 1 if augment == "none" else different > 5
+    if augment != "none":
+        red = views[..., 0]  # grows from left to right, and the other way when mirrored
+        mirrored = (red[:, :, 0] > red[:, :, -1]).all(1).sum()
+        assert 3 <= mirrored <= 17
+
+
+@pytest.mark.parametrize("size", [(300, 20), (20, 300), (33, 33), (1, 1), (2, 90)])
+@pytest.mark.parametrize("augment", ["flip", "standard"])
+def test_augmentation_of_any_shape_stays_inside(size, augment):
+    jpeg = file_bytes(gradient(size), "JPEG", quality=95)
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "per_image", augment, seed)
+        for i in range(30):
+            assert np.isfinite(session.run(view, {seed: [i, i]})).all()
+
+
+def test_standard_augmentation_keeps_proportions():
+    """Of a picture 10 times as wide as high, squares as wide as high come out as squares."""
+    stripes = np.zeros((40, 400, 3), np.uint8)
+    stripes[:, np.arange(400) // 40 % 2 == 1] = 255
+    jpeg = imagefile.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = FlowIO.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
+        for i in range(30):
+            row = session.run(view, {seed: [0, i]}).mean((0, 2)) > 0
+            # The window is at most 4/3 times as wide as high: two edges at most.
+            assert np.count_nonzero(np.diff(row.astype(int))) <= 2
+
+
+# --- records ----------------------------------------
+
+
+def test_records_that_cannot_be_read(tmp_path):
+    draw_dataset(tmp_path / "dataset", 4)
+    run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32)
+    description = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    for content, says in [
+        ("{", "damaged"),
+        (json.dumps(dict(description, format_version=99)), "format version 99"),
+    ]:
+        (tmp_path / "out" / "dataset.json").write_text(content)
+        with pytest.raises(FlowIO.UserError, match=says):
+            FlowIO.load_records(str(tmp_path / "out"))
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(description))
+    # Killed between the two renames: the old records come back.
+    os.rename(str(tmp_path / "out"), str(tmp_path / "out.previous"))
+    assert FlowIO.load_records(str(tmp_path / "out")).classes == LABELS
+    os.remove(str(tmp_path / "out" / "train-00000-of-00001.tfrecord"))
+    with pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord is missing"):
+        FlowIO.load_records(str(tmp_path / "out"))
+    with pytest.raises(FlowIO.UserError, match="no records there"):
+        FlowIO.load_records(str(tmp_path))
+
+
+def small_records(folder, *options, count=12, labels=("apple", "kiwi")):
+    draw_dataset(folder / "dataset", count, labels)
+    run(
+        "FlowIO.py", "--dataset", folder / "dataset", "--output", folder / "out", "--image_size", 32, *options
+    )
+    return FlowIO.load_records(str(folder / "out"))
+
+
+def first_batches(records, seed, augment="standard", count=5):
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = FlowIO.read(records, "train", 4, "per_image", augment, seed)
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        return [session.run(batch) for _ in range(count)]
+
+
+def test_the_same_seed_gives_the_same_batches(tmp_path):
+    records = small_records(tmp_path)
+    one, same, other = (first_batches(records, seed) for seed in (1, 1, 2))
+    for a, b in zip(one, same):
+        np.testing.assert_array_equal(a["image"], b["image"])
+        assert list(a["filename"]) == list(b["filename"])
+    assert [list(a["filename"]) for a in one] != [list(a["filename"]) for a in other]
+    passes = [name for batch in one for name in batch["filename"]]
+    pictures = FlowIO.count(records, "train")
+    assert len(set(passes[:pictures])) == pictures  # each once before any comes again
+
+
+def test_records_are_read_through_tensorflows_file_systems(tmp_path):
+    records = small_records(tmp_path)
+    remote = FlowIO.load_records("file://%s/" % (tmp_path / "out"))
+    assert remote.classes == records.classes
+    for a, b in zip(first_batches(records, 1), first_batches(remote, 1)):
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 30])
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(FlowIO, "CACHE_BYTES", cache)
+    records = small_records(tmp_path)
+    path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:500] + b"?" + whole[501:])
+    damaged = pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord: damaged")
+    with damaged, FlowIO.naming_damage(records):
+        first_batches(records, 1)
+    path.write_bytes(whole[:-20])
+    with pytest.raises(FlowIO.UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
+        FlowIO.load_records(str(tmp_path / "out"))

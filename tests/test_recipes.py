@@ -1,0 +1,132 @@
+"""The settings of a training, and one step of it, against hand arithmetic, numpy and scikit-learn."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import described
+from sklearn.utils.class_weight import compute_class_weight
+
+import recipes
+import resnet
+import runtime
+import train
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",  # at steps 0, 100, 500, 750 and 1000 of 1000
+    [
+        ("constant", (1, 1, 1, 1, 1)),
+        ("exponential", (1, 0.05**0.1, 0.05**0.5, 0.05**0.75, 0.05)),
+        ("cosine", (1, (1 + np.cos(0.1 * np.pi)) / 2, 0.5, (1 + np.cos(0.75 * np.pi)) / 2, 0)),
+        ("steps", (1, 1, 1, 0.1, 0.01)),
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 200])
+def test_schedules(graph, schedule, expected, warmup):
+    options = {"lr": 2.0, "schedule": schedule, "warmup": warmup, "step": 1000}
+    step = tf.placeholder(tf.int64, [])
+    rate = recipes.learning_rate(options, step)
+    with tf.Session() as session:
+        found = [session.run(rate, {step: at}) for at in (0, 100, 500, 750, 1000)]
+    rising = [1 / 200, 101 / 200, 1, 1, 1] if warmup else [1] * 5
+    np.testing.assert_allclose(found, 2 * np.array(expected) * rising, rtol=1e-5, atol=1e-7)
+
+
+def test_a_recipe_fills_in_what_is_not_given(workspace):
+    description, _ = described(workspace, "--recipe", "modern", "--label_smoothing", "0", "--step", "1000")
+    options = description["options"]
+    modern = recipes.RECIPES["modern"]
+    assert options["optimizer"] == modern["optimizer"] and options["label_smoothing"] == 0
+    assert options["warmup"] == 50 and options["bn_momentum"] == pytest.approx(0.95)
+    assert description["network"]["zero_init_residual"] is True
+    description, _ = described(
+        workspace, "--recipe", "modern", "--zero_init_residual", "no", "--batch_size", 64
+    )
+    assert description["network"]["zero_init_residual"] is False
+    assert description["options"]["lr"] == pytest.approx(2 * recipes.LEARNING_RATES["momentum"])
+    assert described(workspace)[0]["options"]["lr"] == recipes.LEARNING_RATES["adam"]
+
+
+def test_class_weights_against_scikit_learn():
+    labels = [0] * 10 + [1] * 3 + [2] * 7
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(recipes.class_weights([10, 3, 7]), expected)
+
+
+def test_mixup_blends_pictures_and_targets_alike(graph):
+    targets = tf.one_hot([0, 1, 2, 2], 3)
+    images = tf.reshape(tf.range(4.0), [4, 1, 1, 1]) * tf.ones([4, 2, 2, 3])
+    mixed = recipes.mix(images, targets, 0.5)
+    shares = []
+    with tf.Session() as session:
+        for _ in range(200):
+            pictures, labels = session.run(mixed)
+            share = labels[0, 0]
+            shares.append(share)
+            np.testing.assert_allclose(
+                labels, share * np.eye(3)[[0, 1, 2, 2]] + (1 - share) * np.eye(3)[[2, 2, 1, 0]]
+            )
+            expected = share * np.arange(4) + (1 - share) * np.arange(4)[::-1]
+            np.testing.assert_allclose(pictures[:, 1, 1, 2], expected, rtol=1e-5, atol=1e-5)
+    assert 0 <= min(shares) < 0.2 and 0.8 < max(shares) <= 1  # Beta(0.5, 0.5) loves the ends
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+def test_weight_decay_spares_biases_and_batch_norm(graph):
+    with tf.variable_scope("net"):
+        resnet.conv2d_same(tf.zeros([1, 4, 4, 3]), 4, 3, 1, True)
+        resnet.cnn_to_fc(tf.zeros([1, 2]), 5)
+    penalty = recipes.weight_penalty(tf.trainable_variables())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        session.run([v.assign(tf.ones_like(v)) for v in tf.trainable_variables()])
+        assert session.run(penalty) == (3 * 3 * 3 * 4 + 2 * 5) / 2
+
+
+def one_step(description, monkeypatch, logits, labels):
+    """Train a network that is one vector of logits; its values afterwards, and the loss before."""
+    monkeypatch.setattr(
+        runtime,
+        "logits",
+        lambda images, *_, **__: tf.tile(
+            tf.get_variable("logits/kernel", initializer=tf.constant([logits])), [tf.shape(images)[0], 1]
+        ),
+    )
+    features = {"image": tf.zeros([len(labels), 4, 4, 3]), "label": tf.constant(labels, tf.int64)}
+    tf.train.create_global_step()
+    spec = train.training_step(features, description)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        loss = session.run(spec.loss)
+        session.run(spec.train_op)
+        return {v.op.name: session.run(v) for v in tf.global_variables()}, loss
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum()
+
+
+def test_a_step_by_hand(graph, workspace, monkeypatch):
+    """Label smoothing, class weights, weight decay, clipping, Nesterov's momentum and averages, in numpy."""
+    description, _ = described(
+        workspace,
+        *("--optimizer", "momentum", "--lr", 0.5, "--schedule", "constant", "--label_smoothing", 0.3),
+        *("--weight_decay", 0.1, "--clip_norm", 0.05, "--ema", 0.9, "--class_weight", "balanced"),
+    )
+    counts = {"banana": 10, "grapes": 20, "kiwi": 30}
+    description["dataset"] = {"counts": {"train": counts}}
+    start, labels = np.array([0.5, -0.2, 0.1]), [0, 0, 2, 1]
+    found, found_loss = one_step(description, monkeypatch, start.astype("f").tolist(), labels)
+
+    targets = 0.7 * np.eye(3)[labels] + 0.1
+    weights = np.array([60 / 30, 60 / 60, 60 / 90])[labels]
+    logs = np.log(softmax(start))
+    loss = np.mean(weights * -(targets * logs).sum(1)) + 0.1 * (start**2).sum() / 2
+    assert found_loss == pytest.approx(loss, rel=1e-5)
+    gradient = np.mean(weights[:, None] * (softmax(start) - targets), 0) + 0.1 * start
+    gradient *= 0.05 / np.linalg.norm(gradient)
+    end = start - 0.5 * (gradient + 0.9 * gradient)
+    np.testing.assert_allclose(found["logits/kernel"][0], end, rtol=1e-4)
+    decay = 2 / 11  # (1 + step) / (10 + step), as long as that is below 0.9
+    average = decay * start + (1 - decay) * end
+    np.testing.assert_allclose(found["logits/kernel" + runtime.AVERAGED][0], average, rtol=1e-4)
