@@ -47,27 +47,8 @@ def freeze(model, data_format):
                 session, graph.as_graph_def(), ["probabilities"]
             )
     graph_def = tf.graph_util.remove_training_nodes(graph_def, ["probabilities"])
-    products_to_convolutions(graph_def)
     fold_batch_norms(graph_def)
     return tf.graph_util.extract_sub_graph(graph_def, ["probabilities"])
-
-
-def products_to_convolutions(graph_def):
-    """Make 1x1 convolutions of the matrix products that resnet.py computes them by.
-
-    A product pays when training; converters and other runtimes know what to do with a convolution.
-    """
-    nodes = {node.name: node for node in graph_def.node}
-    for node in graph_def.node:
-        product = nodes[node.input[0]] if node.op == "Reshape" else node
-        if node.op != "Reshape" or product.op != "MatMul":
-            continue
-        pixels, kernel = (nodes[name] for name in product.input)
-        node.op = "Conv2D"
-        node.input[:] = [pixels.input[0], kernel.input[0]]
-        del node.attr["Tshape"]
-        node.attr["strides"].list.i[:] = [1, 1, 1, 1]
-        node.attr["padding"].s = b"SAME"
 
 
 def fold_batch_norms(graph_def):

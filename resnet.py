@@ -44,9 +44,6 @@ ResNet_mini_demo = {
 
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
 
-# Up to this height, a 3x3 convolution trains faster as one matrix product, see conv2d_same.
-SMALL = 8
-
 
 def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format="NHWC", scale=1):
     """Batch normalisation over all but the channels (Ioffe and Szegedy 2015).
@@ -117,14 +114,8 @@ def conv2d_same(
         padding = "VALID"
     depth = _channels(input_tensor, data_format)
     kernel = tf.get_variable("kernel", [kernel_size, kernel_size, depth, num_outputs])
-    # TensorFlow 1.15's CPU kernels for the backward pass of a convolution go picture by picture,
-    # which is slow where pictures are small; one matrix product over the whole batch does not.
-    small = is_train and kernel_size == 3 and input_tensor.shape[1] <= SMALL
-    if data_format == "NHWC" and (kernel_size == 1 and stride == 1 or small):
-        data = _convolve_by_product(input_tensor, kernel, stride, padding)
-    else:
-        strides = _spatial(stride, data_format)
-        data = tf.nn.conv2d(input_tensor, kernel, strides, padding, data_format=data_format)
+    strides = _spatial(stride, data_format)
+    data = tf.nn.conv2d(input_tensor, kernel, strides, padding, data_format=data_format)
     if normalizer_fn:
         data = normalizer_fn(data, is_train)
     else:
@@ -278,26 +269,6 @@ def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None, rate=0.5)
     if train:
         features = tf.nn.dropout(features, rate=rate)
     return tf.matmul(features, weights) + biases
-
-
-def _convolve_by_product(input_tensor, kernel, stride, padding):
-    """tf.nn.conv2d in NHWC, as one matrix product over all positions of all pictures."""
-    size, _, depth, num_outputs = kernel.shape.as_list()
-    if padding == "SAME":
-        input_tensor = tf.pad(input_tensor, [[0, 0]] + [[size // 2, size // 2]] * 2 + [[0, 0]])
-    height, width = [(n - size) // stride + 1 for n in input_tensor.shape.as_list()[1:3]]
-    if size > 1:  # beside each position, those around it that the kernel covers
-        shifted = [
-            input_tensor[
-                :, y : y + (height - 1) * stride + 1 : stride, x : x + (width - 1) * stride + 1 : stride
-            ]
-            for y in range(size)
-            for x in range(size)
-        ]
-        input_tensor = tf.concat(shifted, 3)
-    rows = tf.reshape(input_tensor, [-1, size * size * depth])
-    product = tf.matmul(rows, tf.reshape(kernel, [-1, num_outputs]))
-    return tf.reshape(product, [-1, height, width, num_outputs])
 
 
 def _channel_axis(data_format):

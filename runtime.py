@@ -8,6 +8,7 @@ the network and the classes, so that nobody has to type it again.
 import argparse
 import ast
 import collections
+import contextlib
 import importlib
 import json
 import os
@@ -97,6 +98,13 @@ def visible_devices(device, already):
 def gpus():
     """The GPUs that TensorFlow sees."""
     return tf.config.experimental.list_physical_devices("GPU")
+
+
+def is_intel():
+    """Whether this is Intel's build of TensorFlow, whose convolutions are oneDNN's."""
+    from tensorflow.python import pywrap_tensorflow
+
+    return pywrap_tensorflow.IsMklEnabled()
 
 
 def data_format():
@@ -312,7 +320,8 @@ def logits(images, network, classes, is_train, layout=None, **options):
     Args:
         images: float32 [batch, size, size, 3].
         network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}.
-        layout: "NHWC" or "NCHW" inside; by default the faster one on this machine.
+        layout: "NHWC" or "NCHW" inside; by default the faster one on this machine, which for training
+            on the CPU also gets other gradients, see cpu_gradients.py.
         options: more options of resnet.inference.
     """
     import resnet  # here, because TensorFlow comes with it
@@ -321,18 +330,23 @@ def logits(images, network, classes, is_train, layout=None, **options):
     layout = layout or data_format()
     if layout == "NCHW":
         images = tf.transpose(images, [0, 3, 1, 2])
-    return resnet.inference(
-        images,
-        demos["layer_%d" % network["layers"]],
-        len(classes),
-        is_train,
-        network["shortcut"],
-        network["preactivation"],
-        network.get("zero_init_residual", False),
-        network.get("dropout", 0),
-        data_format=layout,
-        **options,
-    )
+    with contextlib.ExitStack() as stack:
+        if is_train and layout == "NHWC" and not gpus() and not is_intel():
+            import cpu_gradients  # likewise
+
+            stack.enter_context(cpu_gradients.instead())
+        return resnet.inference(
+            images,
+            demos["layer_%d" % network["layers"]],
+            len(classes),
+            is_train,
+            network["shortcut"],
+            network["preactivation"],
+            network.get("zero_init_residual", False),
+            network.get("dropout", 0),
+            data_format=layout,
+            **options,
+        )
 
 
 def restore(model, images, layout=None):

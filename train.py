@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 
+import checkpoints
 import cluster
 import estimate
 import FlowIO
@@ -86,7 +87,7 @@ def announce(description, records, existing):
 
 def conclude(options):
     """Say what came out, and what to do with it."""
-    best = validation.read_best(options.output)
+    best = checkpoints.read_best(options.output)
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
     say(
@@ -121,12 +122,14 @@ def fit(description, records, machines, strategy):
     stop_signals = monitor.catch_stop_signals()
     log_path = os.path.join(options["output"], "log.csv") if is_first else None
     log = monitor.Log(log_path, started_at, FlowIO.count(records, "train") / options["batch_size"])
-    listener = None
+    validator = None
     if is_first and FlowIO.count(records, "val"):
-        listener = validation.Validation(description, records, log, stop_signals)
+        validator = validation.Validation(description, records, log, stop_signals)
+        if started_at:  # a run that was killed may have saved it and not validated it
+            validator.validate(runtime.latest_checkpoint(options["output"]))
     elif is_first:
         say("no validation pictures: the latest checkpoint counts as the best")
-        shutil.rmtree(os.path.join(options["output"], validation.BEST), ignore_errors=True)
+        shutil.rmtree(os.path.join(options["output"], checkpoints.BEST), ignore_errors=True)
     replicas = strategy.num_replicas_in_sync if strategy else 1
     progress = monitor.progress_hook(options, log, stop_signals)
 
@@ -148,7 +151,7 @@ def fit(description, records, machines, strategy):
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
                 if runtime.latest_step(options["output"]) < last_step and not stop_signals:
                     estimator = tf.estimator.Estimator(
-                        model_fn(description, frozen, folder, [listener] if listener else []),
+                        model_fn(description, frozen, folder, validator.validate if validator else None),
                         options["output"],
                         run_config(options, strategy),
                     )
@@ -163,7 +166,7 @@ def fit(description, records, machines, strategy):
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
     if is_first:
-        validation.recalibrate(description, records, runtime.latest_step(options["output"]), listener)
+        validation.recalibrate(description, records, runtime.latest_step(options["output"]), validator)
 
 
 def model_fn(*arguments):
@@ -172,7 +175,7 @@ def model_fn(*arguments):
 
 
 def run_config(options, strategy):
-    """How tf.estimator runs; checkpoints are saved by a hook of training_step's."""
+    """How tf.estimator runs; checkpoints.py saves."""
     config = runtime.session_config(options["workers"])
     if options["xla"]:
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
@@ -188,7 +191,7 @@ def run_config(options, strategy):
     )
 
 
-def training_step(features, description, frozen=False, folder=None, listeners=()):
+def training_step(features, description, frozen=False, folder=None, validate=None):
     """What tf.estimator runs at each step: the loss, the optimizer, and what is saved and shown of them.
 
     Args:
@@ -196,7 +199,7 @@ def training_step(features, description, frozen=False, folder=None, listeners=()
         description: the content of model.json.
         frozen: train the classifier only; the rest of the network stays as it is.
         folder: for the checkpoints; by default the model folder.
-        listeners: of tf.train.CheckpointSaverHook.
+        validate: see checkpoints.saving_hook.
     """
     options, network, classes = (description[name] for name in ("options", "network", "classes"))
     images, targets = features["image"], tf.one_hot(features["label"], len(classes))
@@ -242,9 +245,7 @@ def training_step(features, description, frozen=False, folder=None, listeners=()
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=tf.group(train_op, *updates),
-        training_hooks=[
-            tf.train.CheckpointSaverHook(folder or output, save_steps=save_num, listeners=listeners)
-        ],
+        training_hooks=[checkpoints.saving_hook(folder or output, save_num, validate)],
         training_chief_hooks=[tf.train.SummarySaverHook(save_num, output_dir=output, summary_op=pictures)],
     )
 

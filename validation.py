@@ -4,7 +4,6 @@ statistics of batch norm are made anew when all steps are done.
 
 import math
 import os
-import shutil
 
 import numpy as np
 
@@ -12,15 +11,12 @@ import drawing
 import FlowIO
 import metrics
 import runtime
+from checkpoints import BEST, is_better, keep_best, read_best
 from runtime import say, tf
-
-BEST = "best"  # folder in the model folder
 
 
 class Validation:
-    """A listener of tf.train.CheckpointSaverHook that validates what it saves.
-
-    The graph and its session are built once and stay from one checkpoint to the next.
+    """Validates checkpoints. The graph is built for the first, and stays with its session for the others.
 
     Args:
         description: the content of model.json.
@@ -30,36 +26,30 @@ class Validation:
     """
 
     def __init__(self, description, records, log, stop_signals):
+        self.description, self.records = description, records
         self.options, self.classes = description["options"], description["classes"]
         self.output = self.options["output"]
-        self.batches = math.ceil(FlowIO.count(records, "val") / self.options["batch_size"])
         self.log, self.stop_signals = log, stop_signals
-        with tf.Graph().as_default() as self.graph:
-            dataset = FlowIO.read(records, "val", self.options["batch_size"], description["normalize"])
+        self.session = None
+
+    def build(self):
+        with tf.Graph().as_default():
+            normalize, network = self.description["normalize"], self.description["network"]
+            dataset = FlowIO.read(self.records, "val", self.options["batch_size"], normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
-            logits = runtime.logits(batch["image"], description["network"], self.classes, False)
+            logits = runtime.logits(batch["image"], network, self.classes, False)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
             self.session = tf.Session(config=runtime.session_config(self.options["workers"]))
         self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
 
-    def begin(self):
-        pass
-
-    def before_save(self, session, step):
-        pass
-
-    def end(self, session, step):
-        pass
-
-    def after_save(self, session, step):
-        """True, which ends the training, when --patience is over."""
-        step = int(step)
-        if step == 0 or self.stop_signals or step in self.log.validated:
+    def validate(self, checkpoint):
+        """Measure a checkpoint, log it, and keep it if it is the best. True when --patience is over."""
+        step = runtime.checkpoint_step(checkpoint)
+        if self.stop_signals or step in self.log.validated:
             return False
-        checkpoint = os.path.join(self.output, "model.ckpt-%d" % step)
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
         best, patience = read_best(self.output), self.options["patience"]
@@ -78,10 +68,13 @@ class Validation:
 
     def measure(self, checkpoint, step):
         """The accuracy and the mean cross entropy of a checkpoint, which also go to TensorBoard."""
-        with self.graph.as_default():
+        if not self.session:
+            self.build()
+        count = math.ceil(FlowIO.count(self.records, "val") / self.options["batch_size"])
+        with self.session.graph.as_default():
             runtime.load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
-            batches = [self.session.run(self.fetches) for _ in range(self.batches)]
+            batches = [self.session.run(self.fetches) for _ in range(count)]
         labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
         accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
         matrix = drawing.confusion_matrix(
@@ -97,47 +90,10 @@ class Validation:
         return accuracy, loss
 
 
-# --- the best checkpoint ----------------------------------------
-
-
-def read_best(output):
-    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None."""
-    path = os.path.join(output, BEST, "best.json")
-    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py") if os.path.exists(path) else None
-
-
-def is_better(best, accuracy, loss):
-    """Whether a checkpoint is better than the one that `read_best` told of; the loss decides ties."""
-    return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
-
-
-def keep_best(output, checkpoint, step, accuracy, loss):
-    """Let best/ hold this checkpoint alone.
-
-    New files are there before the pointer `checkpoint` names them, and old ones go after that, so
-    that best/ is whole at any moment.
-    """
-    folder = os.path.join(output, BEST)
-    os.makedirs(folder, exist_ok=True)
-    parent, prefix = os.path.split(checkpoint)
-    if parent != folder:
-        for name in os.listdir(parent):
-            if name.startswith(prefix + "."):
-                shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
-    tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-    content = {"step": step, "accuracy": accuracy, "loss": loss}
-    runtime.write_json(
-        os.path.join(folder, "best.json"), dict(format_version=runtime.MODEL_VERSION, **content)
-    )
-    for name in os.listdir(folder):
-        if ".ckpt-" in name and not name.startswith(prefix + "."):
-            os.remove(os.path.join(folder, name))
-
-
 # --- batch norm ----------------------------------------
 
 
-def recalibrate(description, records, step, listener):
+def recalibrate(description, records, step, validator):
     """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
 
     While training, the moving averages follow weights that change; He et al. 2015 computed the
@@ -157,7 +113,7 @@ def recalibrate(description, records, step, listener):
         keep_best(output, new, step, None, None)
         say("batch norm: statistics made anew over %d batches" % batches)
         return
-    accuracy, loss = listener.measure(new, step)
+    accuracy, loss = validator.measure(new, step)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
     if is_better(best, accuracy, loss):
         keep_best(output, new, step, accuracy, loss)

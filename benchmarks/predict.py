@@ -13,7 +13,6 @@ mate-backgrounds brings.
 
 import argparse
 import glob
-import json
 import os
 import statistics
 import subprocess
@@ -28,11 +27,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
+import random_model  # noqa: E402
+
 import inference_graph  # noqa: E402
 import runtime  # noqa: E402
 from runtime import tf  # noqa: E402
 
-CLASSES = ["class %d" % i for i in range(1000)]
+CLASSES = 1000
 FEW, MANY = 32, 160  # pictures in two folders; the difference of their times is free of the start
 BATCH = 32
 
@@ -55,15 +56,7 @@ def main():
 def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
-    os.makedirs(folder)
-    with tf.Graph().as_default(), tf.Session() as session:
-        runtime.logits(tf.placeholder(tf.float32, [None, 224, 224, 3]), network, CLASSES, is_train=False)
-        session.run(tf.global_variables_initializer())
-        tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=1)
-    description = {"format_version": runtime.MODEL_VERSION, "network": network, "classes": CLASSES}
-    description.update(image_size=224, normalize="per_image")
-    with open(os.path.join(folder, "model.json"), "w") as file:
-        json.dump(description, file)
+    random_model.make(folder, network, CLASSES, 224)
     inference_graph.load(runtime.load_model(folder), None)
     return folder
 

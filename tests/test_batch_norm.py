@@ -56,7 +56,7 @@ def test_new_statistics_close_the_gap(workspace, copy):
         tf.train.Saver().save(session, spoilt, write_state=False)
     renewed = os.path.join(copy, "renewed.ckpt-100")
     validation.write_recalibrated(description, records, spoilt, 8, renewed)
-    listener = validation.Validation(description, records, monitor.Log(None, 0, 1), [])
-    before, after = listener.measure(spoilt, 1)[0], listener.measure(renewed, 2)[0]
+    validator = validation.Validation(description, records, monitor.Log(None, 0, 1), [])
+    before, after = validator.measure(spoilt, 1)[0], validator.measure(renewed, 2)[0]
     training = accuracy(workspace, spoilt, True)
     assert training > 0.85 and before < training - 0.2 and abs(after - training) < 0.1

@@ -100,11 +100,12 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     )
     options = settings.parse_options(["--mini", "--output", workspace.model])
     settings.complete(options, records, None, None)
-    listener = validation.Validation(settings.describe(options, records), records, None, [])
-    listener.session.run(listener.rewind)
+    validator = validation.Validation(settings.describe(options, records), records, None, [])
+    validator.build()
+    validator.session.run(validator.rewind)
     validated = []
     while len(validated) < len(names):
-        validated += list(listener.session.run(captured[0]))
+        validated += list(validator.session.run(captured[0]))
     np.testing.assert_array_equal(validated, evaluated)
 
 

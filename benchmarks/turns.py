@@ -1,0 +1,89 @@
+"""Contenders that are timed in turns: each is a process that waits until it may take some steps.
+
+The machine's speed drifts and differs from one minute to the next; what runs in turns drifts alike.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+
+def serve(facts, step):
+    """Be a contender: say `facts`, then for each number read take as many steps and say their seconds."""
+    step()  # the first one allocates memory and chooses kernels
+    print(json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            began = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - began)
+        print(json.dumps(seconds), flush=True)
+
+
+class Contender:
+    """A process that calls `serve`; `facts` is what it said."""
+
+    def __init__(self, name, command):
+        self.name, self.rounds = name, []
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
+
+    def wait(self):
+        self.facts = self._read()
+
+    def take(self, steps):
+        """Take so many steps; adds their seconds, a list, to `rounds`."""
+        self.process.stdin.write("%d\n" % steps)
+        self.process.stdin.flush()
+        self.rounds.append(self._read())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _read(self):
+        for line in self.process.stdout:
+            try:
+                return json.loads(line)
+            except ValueError:  # a library says something
+                pass
+        sys.exit("%s ended: %s" % (self.name, self.process.stderr.read()[-2000:]))
+
+
+def take_turns(commands, seconds, rounds):
+    """Run the contenders in turns.
+
+    Args:
+        commands: {name: command}.
+        seconds: that a turn should take.
+    Returns:
+        The Contenders, ended.
+    """
+    contenders = [Contender(*item) for item in commands.items()]
+    for contender in contenders:
+        contender.wait()
+    for contender in contenders:
+        contender.take(2)
+        contender.steps = max(1, round(seconds / min(contender.rounds[0])))
+        contender.rounds.clear()
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.take(contender.steps)
+    for contender in contenders:
+        contender.close()
+    return contenders
+
+
+def summary(values):
+    """(mean, standard error of the mean, jitter: 1.4826 times the median absolute deviation)."""
+    middle = statistics.median(values)
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return statistics.mean(values), error, 1.4826 * statistics.median(abs(v - middle) for v in values)

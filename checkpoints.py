@@ -1,0 +1,83 @@
+"""The checkpoints that train.py writes: one every --save_num steps, and the best of them in best/."""
+
+import os
+import shutil
+
+import runtime
+from runtime import tf
+
+BEST = "best"  # folder in the model folder
+
+
+def saving_hook(folder, every, validate):
+    """A hook that saves at each multiple of `every` steps and at the end.
+
+    tf.train.CheckpointSaverHook does so too, but also before the first step, and each time with the whole
+    graph, which takes seconds and nobody reads. TensorBoard gets the graph with the first checkpoint.
+
+    Args:
+        validate: a function of the checkpoint's path, True where the training is to end; or None.
+    """
+
+    class Saving(tf.train.SessionRunHook):
+        def after_create_session(self, session, coord):
+            self.step = self.saved_at = int(session.run(tf.train.get_global_step()))
+            self.curves = tf.summary.FileWriterCache.get(folder)
+
+        def after_run(self, context, values):
+            self.step += 1
+            if self.step % every == 0 and self.save(context.session):
+                context.request_stop()
+
+        def end(self, session):
+            if self.step > self.saved_at:
+                self.save(session)
+
+        def save(self, session):
+            if self.curves:
+                self.curves.add_graph(session.graph)
+                self.curves = None
+            (saver,) = session.graph.get_collection(tf.GraphKeys.SAVERS)
+            path = os.path.join(folder, "model.ckpt")
+            checkpoint = saver.save(session, path, self.step, write_meta_graph=False)
+            self.saved_at = self.step
+            return validate(checkpoint) if validate else False
+
+    return Saving()
+
+
+# --- the best ----------------------------------------
+
+
+def read_best(output):
+    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None."""
+    path = os.path.join(output, BEST, "best.json")
+    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py") if os.path.exists(path) else None
+
+
+def is_better(best, accuracy, loss):
+    """Whether a checkpoint is better than the one that `read_best` told of; the loss decides ties."""
+    return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
+
+
+def keep_best(output, checkpoint, step, accuracy, loss):
+    """Let best/ hold this checkpoint alone.
+
+    New files are there before the pointer `checkpoint` names them, and old ones go after that, so
+    that best/ is whole at any moment.
+    """
+    folder = os.path.join(output, BEST)
+    os.makedirs(folder, exist_ok=True)
+    parent, prefix = os.path.split(checkpoint)
+    if parent != folder:
+        for name in os.listdir(parent):
+            if name.startswith(prefix + "."):
+                shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
+    tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
+    content = {"step": step, "accuracy": accuracy, "loss": loss}
+    runtime.write_json(
+        os.path.join(folder, "best.json"), dict(format_version=runtime.MODEL_VERSION, **content)
+    )
+    for name in os.listdir(folder):
+        if ".ckpt-" in name and not name.startswith(prefix + "."):
+            os.remove(os.path.join(folder, name))
