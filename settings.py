@@ -252,6 +252,7 @@ def check_existing(existing, description):
             normalize=each["normalize"],
             optimizer=each["options"].get("optimizer", "adam"),  # because of what it keeps for each weight
             ema=each["options"].get("ema", 0),
+            mixed_precision=each["options"].get("mixed_precision", False),  # likewise, for its loss scale
         )
         for each in (existing, description)
     )

@@ -1,0 +1,80 @@
+"""Several devices, mixed precision and XLA, on a machine that has only a CPU."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, read_log, refuses
+
+import runtime
+
+# train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
+SMALL_NETWORK = """
+import train, resnet, runtime
+from runtime import tf
+resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
+"""
+# ... and on two devices, which are halves of the CPU.
+TWO_DEVICES = """
+import cluster
+one = runtime.session_config
+def session_config(*arguments):
+    config = one(*arguments)
+    config.device_count["CPU"] = 2
+    return config
+runtime.session_config = session_config
+cluster.choose_strategy = lambda *_: tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+"""
+
+
+@pytest.fixture
+def train_small(workspace, tmp_path):
+    """A function that trains for four steps; the model folder, and what was said."""
+
+    def train(name, *options, prelude="", flags=""):
+        output = str(tmp_path / name)
+        arguments = ["--mini", "--data", workspace.records, "--output", output]
+        arguments += ["--step", "4", "--save_num", "2", "--log_num", "1", "--bn_batches", "0", *options]
+        code = SMALL_NETWORK + prelude + "runtime.run(train.main)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=dict(os.environ, PYTHONPATH=ROOT, TF_XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="0"),
+            capture_output=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        return output, done.stderr
+
+    return train
+
+
+def losses(output):
+    return [float(row["loss"]) for row in read_log(output) if row["loss"]]
+
+
+def test_two_devices_share_each_batch(train_small):
+    output, said = train_small("two", prelude=TWO_DEVICES)
+    assert "step 4: validation accuracy" in said and len(losses(output)) == 4
+    assert runtime.load_model(output).checkpoint
+    # The same command goes on, and one device takes over from two.
+    _, said = train_small("two", "--step", "6", prelude=TWO_DEVICES)
+    assert "resuming at step 4" in said
+    _, said = train_small("two", "--step", "8")
+    assert "resuming at step 6" in said and len(losses(output)) == 8
+
+
+def test_xla_computes_the_same(train_small):
+    plain, _ = train_small("plain")
+    compiled, said = train_small("xla", "--xla", "--verbose", flags="--tf_xla_cpu_global_jit")
+    assert "Compiled cluster using XLA" in said
+    assert losses(compiled)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
+
+
+def test_mixed_precision_trains(workspace, train_small):
+    """On the CPU TensorFlow keeps float32 throughout: what is left is the scaling of the loss."""
+    plain, _ = train_small("plain")
+    mixed, _ = train_small("mixed", "--mixed_precision")
+    assert losses(mixed)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
+    same = ["--mini", "--data", workspace.records, "--output", mixed, "--step", 6]
+    refuses("train.py", *same, says="mixed was trained with True", status=2)
