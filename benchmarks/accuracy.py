@@ -1,0 +1,89 @@
+"""What each recipe reaches, and what changes when one of its settings does.
+
+    python benchmarks/accuracy.py --data RECORDS [RECORDS ...] --step 600 [--only REGEX] [train.py's options]
+
+Trains with each of SETTINGS on each of the records and evaluates the last checkpoint on the split --split;
+a row pools the answers on all records, which may be several random splits of one data set. Options that
+are not its own go to train.py.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+import metrics  # noqa: E402
+
+SETTINGS = (
+    "--recipe article",
+    "--recipe article --optimizer momentum --schedule cosine --warmup 0.05",
+    "--recipe article --zero_init_residual",
+    "--recipe modern",
+    "--recipe modern --optimizer adam",
+    "--recipe modern --mixup 0.2",
+    "--recipe modern --ema 0.99",
+    "--recipe modern --clip_norm 1",
+    "--recipe modern --dropout 0.5",
+    "--recipe modern --class_weight balanced",
+    "--recipe modern --augment standard",
+    "--recipe modern --augment none",
+)
+
+
+def main():
+    options, rest = parse_options()
+    print("| settings | accuracy on %s | of | 95%% interval |" % options.split)
+    print("| --- | ---: | ---: | --- |")
+    for setting in SETTINGS:
+        if re.search(options.only, setting):
+            right = total = 0
+            for records in options.data:
+                arguments = [*setting.split(), "--step", options.step, "--save_num", options.step, *rest]
+                accuracy, count = measure(records, options.split, arguments)
+                right, total = right + round(accuracy * count), total + count
+            interval = metrics.wilson_interval(right, total)
+            row = setting, right / total, total, *interval
+            print("| `%s` | %.4f | %d | %.4f to %.4f |" % row, flush=True)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--data", nargs="+", required=True, help="folders that FlowIO.py wrote")
+    parser.add_argument("--step", required=True, help="of each training")
+    parser.add_argument("--split", default="val", help="to evaluate on")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only settings in which it is found")
+    return parser.parse_known_args()
+
+
+def measure(records, split, arguments):
+    """(accuracy, number of pictures) of the last checkpoint of one training."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = os.path.join(folder, "model")
+        run("train.py", "--data", records, "--output", model, *arguments)
+        step = arguments[arguments.index("--step") + 1]
+        checkpoint = os.path.join(model, "model.ckpt-%s" % step)
+        run("evaluate.py", "--model", checkpoint, "--data", records, "--split", split)
+        with open(os.path.join(model, "evaluation", "evaluation.json"), encoding="utf-8") as file:
+            found = json.load(file)
+    return found["accuracy"], found["n"]
+
+
+def run(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, script), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""How the cost of training grows, and whether --dry_run foresees the memory.
+
+    python benchmarks/growth.py [--parts speed,workers,data,memory]
+
+speed    pictures/s against batch size, picture size and depth, in turns (see turns.py)
+workers  against the number of processes, one thread each, with TF_CONFIG on this machine
+data     reading, against the number of records, synthetic ones of 32 pixels
+memory   the largest resident size of train.py against what --dry_run says
+
+An exponent is the slope of a line through the logarithms: of the time per picture, for workers of
+pictures/s.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from PIL import Image
+from turns import take_turns
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+sys.path.insert(0, ROOT)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import FlowIO  # noqa: E402
+import runtime  # noqa: E402
+from runtime import tf  # noqa: E402
+
+# Along each line one number grows: layers, width, side, batch.
+SPEED = {
+    "batch size, mini, 32 px": [(50, "mini", 32, batch) for batch in (8, 16, 32, 64, 128)],
+    "side of the pictures, batch 8": [(50, "full", side, 8) for side in (32, 64, 128, 224)],
+    "layers, 64 px, batch 32": [(layers, "full", 64, 32) for layers in (50, 101, 152)],
+}
+RECORDS = (1000, 10000, 100000, 1000000)
+MEMORY = [(50, 224, 8), (50, 224, 32), (101, 224, 8), (152, 224, 8), (50, 64, 32), (50, 64, 128)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--parts", default="speed,workers,data,memory")
+    parts = parser.parse_args().parts.split(",")
+    tf.logging.set_verbosity(tf.logging.FATAL)
+    for part in parts:
+        globals()["measure_" + part]()
+
+
+def exponent(sizes, values):
+    return np.polyfit(np.log(sizes), np.log(values), 1)[0]
+
+
+def table(*names):
+    print("\n| %s |\n|%s" % (" | ".join(names), " ---: |" * len(names)), flush=True)
+
+
+def row(*cells):
+    print("| %s |" % " | ".join(map(str, cells)), flush=True)
+
+
+# --- speed ----------------------------------------
+
+
+def measure_speed():
+    script = os.path.join(HERE, "tensorflow_steps.py")
+    for name, cases in SPEED.items():
+        axis = next(i for i in range(4) if cases[0][i] != cases[-1][i])
+        commands = {
+            str(case[axis]): [sys.executable, script, "ours", "train", *map(str, case)] for case in cases
+        }
+        seconds = []
+        table(name, "pictures/s")
+        for contender, case in zip(take_turns(commands, 2, 5), cases):
+            step = statistics.median(each for turn in contender.rounds for each in turn)
+            seconds.append(step / case[3])
+            row(contender.name, "%.1f" % (1 / seconds[-1]))
+        print(
+            "%s: time per picture ~ %s^%.2f"
+            % (name, cases[0][axis], exponent([c[axis] for c in cases], seconds))
+        )
+
+
+# --- processes ----------------------------------------
+
+
+def measure_workers():
+    with tempfile.TemporaryDirectory() as folder:
+        records = write_records(os.path.join(folder, "records"), 4096)
+        table("processes, mini, 32 px, 32 pictures each", "pictures/s")
+        rates = []
+        for count in (1, 2):
+            ports = free_ports(count)
+            output = os.path.join(folder, "model-%d" % count)
+            processes = [start_worker(records, output, ports, i) for i in range(count)]
+            for process in processes:
+                if process.wait():
+                    sys.exit("train.py ended with %d" % process.returncode)
+            with open(os.path.join(output, "log.csv"), encoding="utf-8", newline="") as file:
+                speeds = [float(line["images_per_second"]) for line in csv.DictReader(file) if line["loss"]]
+            rates.append(statistics.median(speeds[1:]))
+            row(count, "%.1f" % rates[-1])
+        print("pictures/s ~ processes^%.2f" % exponent([1, 2], rates))
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start_worker(records, output, ports, index):
+    command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
+    command += ["--mini", "--step", "200", "--save_num", "200", "--log_num", "20", "--workers", "1"]
+    command += ["--batch_size", str(32 * len(ports))]
+    addresses = ["127.0.0.1:%d" % port for port in ports]
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    environment = dict(os.environ, TF_CONFIG=json.dumps(config))
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+# --- data ----------------------------------------
+
+
+def measure_data():
+    table("records of 32 pixels", "pictures/s, `--augment flip`")
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in RECORDS:
+            records = FlowIO.load_records(write_records(os.path.join(folder, str(count)), count))
+            seconds.append(1 / reading_rate(records))
+            row("%d" % count, "%.0f" % (1 / seconds[-1]))
+    print("time per picture ~ records^%.2f" % exponent(RECORDS, seconds))
+
+
+def write_records(folder, count):
+    """Records of two classes as FlowIO.py writes them, all of one picture; all to train on."""
+    os.makedirs(folder)
+    rng = np.random.RandomState(0)
+    path = os.path.join(folder, "picture.jpg")
+    Image.fromarray(rng.randint(0, 256, [37, 37, 3]).astype(np.uint8)).save(path, quality=95)
+    with open(path, "rb") as file:
+        jpeg = file.read()
+    names = FlowIO.shard_names("train", count)
+    examples = [example(jpeg, label) for label in (0, 1)]
+    for shard, name in enumerate(names):
+        with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
+            for i in range(min(FlowIO.PICTURES_PER_SHARD, count - shard * FlowIO.PICTURES_PER_SHARD)):
+                writer.write(examples[i % 2])
+    shards = {name: os.path.getsize(os.path.join(folder, name)) for name in names}
+    counts = {split: {"0": 0, "1": 0} for split in FlowIO.SPLITS}
+    counts["train"] = {"0": count - count // 2, "1": count // 2}
+    content = {"format_version": FlowIO.RECORDS_VERSION, "classes": ["0", "1"], "image_size": 32}
+    content.update(counts=counts, shards=shards, options={}, digest="synthetic")
+    runtime.write_json(os.path.join(folder, "dataset.json"), content)
+    return folder
+
+
+def example(jpeg, label):
+    def feature(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    number = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+    fields = {"image/encoded": feature(jpeg), "image/class/label": number, "image/filename": feature(b"x")}
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString()
+
+
+def reading_rate(records, batch=128, batches=150):
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = FlowIO.read(records, "train", batch, "per_image", "flip", 0)
+        images = tf.data.make_one_shot_iterator(dataset).get_next()["image"].op
+        for _ in range(50):  # the buffer of the shuffling fills
+            session.run(images)
+        began = time.perf_counter()
+        for _ in range(batches):
+            session.run(images)
+        return batch * batches / (time.perf_counter() - began)
+
+
+# --- memory ----------------------------------------
+
+
+def measure_memory():
+    table("layers", "side", "batch", "foreseen, GB", "peak, GB", "foreseen / peak")
+    with tempfile.TemporaryDirectory() as folder:
+        for layers, side, batch in MEMORY:
+            records = os.path.join(folder, "records-%d" % side)
+            if not os.path.exists(records):
+                write_records(records, 256)
+                description = runtime.read_json(os.path.join(records, "dataset.json"), 1, "growth.py")
+                runtime.write_json(os.path.join(records, "dataset.json"), dict(description, image_size=side))
+            output = os.path.join(folder, "model-%d-%d-%d" % (layers, side, batch))
+            command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
+            command += ["--layers", str(layers), "--batch_size", str(batch), "--step", "3"]
+            command += ["--bn_batches", "0"]
+            said = subprocess.run(
+                [*command, "--dry_run"],
+                check=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            ).stdout
+            foreseen = float(re.search(r"memory: about ([\d.]+) GB", said).group(1))
+            peak = peak_memory(command)
+            row(layers, side, batch, foreseen, "%.2f" % peak, "%.2f" % (foreseen / peak))
+
+
+def peak_memory(command):
+    """The largest resident size of a command, in GB."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit("%s failed" % " ".join(command))
+    return usage.ru_maxrss * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Draw throughput.json, which throughput.py wrote, as throughput.png.
+
+    python benchmarks/plot.py [FOLDER]
+"""
+
+import json
+import os
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+COLUMNS = 3
+OURS, OTHERS = "#1b7f5c", "#9aa5b1"
+
+
+def main():
+    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "throughput.json")) as file:
+        content = json.load(file)
+    results = content["results"]
+    rows = -(-len(results) // COLUMNS)
+    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(13, 2.2 * rows), squeeze=False)
+    for axis in axes.flat[len(results) :]:
+        axis.remove()
+    for axis, result in zip(axes.flat, results):
+        draw(axis, result)
+    figure.suptitle("pictures/s, and the share of a matrix product's speed; %(processor)s" % content["machine"])
+    figure.tight_layout()
+    figure.savefig(os.path.join(folder, "throughput.png"), dpi=80)
+
+
+def draw(axis, result):
+    rows = result["rows"][::-1]
+    rates = [row["rate"] for row in rows]
+    colours = [OURS if row["name"].startswith("ours") else OTHERS for row in rows]
+    axis.barh([row["name"] for row in rows], rates, xerr=[row["error"] for row in rows], color=colours)
+    for at, row in enumerate(rows):
+        axis.text(row["rate"], at, "  %.3g  (%.0f%%)" % (row["rate"], 100 * row["efficiency"]), va="center")
+    axis.set_xlim(0, 1.45 * max(rates))
+    axis.set_title(result["case"], fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""How long until the first training step and until the first prediction, and where that time goes.
+
+    python benchmarks/startup.py [--repeat 5]
+
+ResNet-50 and ResNet-152 of full width at 224 pixels, 8 pictures per step. Medians over the turns; the ratio
+is to `import tensorflow` in a process of its own, in the same turns.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from PIL import Image
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import random_model  # noqa: E402
+
+import inference_graph  # noqa: E402
+import runtime  # noqa: E402
+
+LAYERS = (50, 152)
+SIZE, CLASSES, BATCH = 224, 1000, 8
+
+# What train.py --verbose says when a part of the start is over.
+TRAINING = {
+    "import": "device: ",
+    "data": "Calling model_fn",
+    "graph": "Done calling model_fn",
+    "finalize": "Graph was finalized",
+    "initialize": "Done running local_init_op",
+    "first step": "step 1/",
+}
+
+# The same for prediction: what predict.py does, with a mark after each part.
+PREDICTION = """
+import sys, time
+def mark(name):
+    print(name, time.time(), flush=True)
+import runtime, inference_graph
+from runtime import tf
+tf.Session
+mark("import")
+model = runtime.load_model(sys.argv[1])
+cached = inference_graph.read_cache(model)
+mark("restore")
+graph_def = inference_graph.load(model, cached)
+images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
+mark("graph")
+import numpy
+config = runtime.session_config()
+config.graph_options.rewrite_options.disable_meta_optimizer = True
+classify = tf.Session(config=config).make_callable(answer, [images])
+mark("session")
+classify(numpy.zeros([1, model.image_size, model.image_size, 3], numpy.float32))
+mark("first run")
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--repeat", type=int, default=5, help="turns")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        records = make_records(folder)
+        models = {layers: make_model(os.path.join(folder, str(layers)), layers) for layers in LAYERS}
+        imports, found = [], {}
+        for turn in range(options.repeat + 1):
+            imported = time_import()
+            parts = {}
+            for layers in LAYERS:
+                output = os.path.join(folder, "%d-%d" % (layers, turn))
+                parts["training step", layers] = time_training(records, output, layers)
+                parts["prediction", layers] = time_prediction(models[layers])
+            if turn:  # the first one warms the disk's cache
+                imports.append(imported)
+                for key, value in parts.items():
+                    found.setdefault(key, []).append(value)
+    show(imports, found)
+
+
+def make_records(folder):
+    rng = np.random.RandomState(0)
+    for name in ("one", "two"):
+        os.makedirs(os.path.join(folder, "dataset", name))
+        for i in range(40):
+            pixels = rng.randint(0, 256, [8, 8, 3]).astype(np.uint8)
+            image = Image.fromarray(pixels).resize((256, 256))
+            image.save(os.path.join(folder, "dataset", name, "%d.jpg" % i))
+    records = os.path.join(folder, "records")
+    dataset = os.path.join(folder, "dataset")
+    command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", dataset, "--output", records]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return records
+
+
+def make_model(folder, layers):
+    """A model folder with random weights, its cache filled."""
+    network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
+    random_model.make(folder, network, CLASSES, SIZE)
+    inference_graph.load(runtime.load_model(folder), None)
+    return folder
+
+
+def time_import():
+    began = time.time()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, stderr=subprocess.DEVNULL)
+    return time.time() - began
+
+
+def time_training(records, output, layers):
+    """{part: seconds} up to the first step."""
+    command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
+    command += ["--layers", str(layers), "--batch_size", str(BATCH), "--step", "9", "--log_num", "1"]
+    waiting, found = dict(TRAINING), {}
+    last = time.time()
+    process = subprocess.Popen(command + ["--verbose"], stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        for name, sign in list(waiting.items()):
+            if sign in line:
+                found[name], last = time.time() - last, time.time()
+                del waiting[name]
+        if not waiting:
+            break
+    process.kill()
+    process.communicate()
+    return found
+
+
+def time_prediction(model):
+    """{part: seconds} up to the first answer."""
+    last, found = time.time(), {}
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICTION, model],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=ROOT),
+    )
+    for line in done.stdout.splitlines():
+        name, at = line.rsplit(" ", 1)
+        found[name], last = float(at) - last, float(at)
+    return found
+
+
+def show(imports, found):
+    base = statistics.median(imports)
+    print("`import tensorflow`: %.2f s" % base)
+    for what in ("training step", "prediction"):
+        names = list(found[what, LAYERS[0]][0])
+        print("\n| first %s | %s | together | ratio |" % (what, " | ".join(names)))
+        print("| --- |%s" % (" ---: |" * (len(names) + 2)))
+        for layers in LAYERS:
+            turns = found[what, layers]
+            parts = [statistics.median(turn[name] for turn in turns) for name in names]
+            total = statistics.median(sum(turn.values()) for turn in turns)
+            cells = ["%.2f" % seconds for seconds in [*parts, total, total / base]]
+            print("| ResNet-%d | %s |" % (layers, " | ".join(cells)))
+
+
+if __name__ == "__main__":
+    main()
