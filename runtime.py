@@ -324,17 +324,15 @@ def logits(images, network, classes, is_train, layout=None, **options):
             on the CPU also gets other gradients, see cpu_gradients.py.
         options: more options of resnet.inference.
     """
-    import resnet  # here, because TensorFlow comes with it
+    import cpu_gradients  # here, because TensorFlow comes with them
+    import resnet
 
     demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
     layout = layout or data_format()
     if layout == "NCHW":
         images = tf.transpose(images, [0, 3, 1, 2])
-    with contextlib.ExitStack() as stack:
-        if is_train and layout == "NHWC" and not gpus() and not is_intel():
-            import cpu_gradients  # likewise
-
-            stack.enter_context(cpu_gradients.instead())
+    on_cpu = layout == "NHWC" and not gpus() and not is_intel()
+    with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
         return resnet.inference(
             images,
             demos["layer_%d" % network["layers"]],

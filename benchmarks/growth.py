@@ -1,8 +1,9 @@
 """How the cost of training grows, and whether --dry_run foresees the memory.
 
-    python benchmarks/growth.py [--parts speed,workers,data,memory]
+    python benchmarks/growth.py [--parts speed,loader,workers,data,memory]
 
 speed    pictures/s against batch size, picture size and depth, in turns (see turns.py)
+loader   of train.py, which reads records, against the bare step on pictures that are in memory
 workers  against the number of processes, one thread each, with TF_CONFIG on this machine
 data     reading, against the number of records, synthetic ones of 32 pixels
 memory   the largest resident size of train.py against what --dry_run says
@@ -48,7 +49,7 @@ MEMORY = [(50, 224, 8), (50, 224, 32), (101, 224, 8), (152, 224, 8), (50, 64, 32
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--parts", default="speed,workers,data,memory")
+    parser.add_argument("--parts", default="speed,loader,workers,data,memory")
     parts = parser.parse_args().parts.split(",")
     tf.logging.set_verbosity(tf.logging.FATAL)
     for part in parts:
@@ -89,7 +90,40 @@ def measure_speed():
         )
 
 
-# --- processes ----------------------------------------
+# --- train.py as it is run ----------------------------------------
+
+
+def measure_loader():
+    table("mini, 32 px, batch 32", "pictures/s")
+    with tempfile.TemporaryDirectory() as folder:
+        records = write_records(os.path.join(folder, "records"), 4096)
+        bare, whole = [], []
+        script = os.path.join(HERE, "tensorflow_steps.py")
+        step = [sys.executable, script, "ours", "train", "50", "mini", "32", "32"]
+        for turn in range(3):
+            (contender,) = take_turns({"bare": step}, 2, 5)
+            bare.append(32 / statistics.median(each for round in contender.rounds for each in round))
+            output = os.path.join(folder, "model-%d" % turn)
+            whole.append(training_rate([start_training(records, output)], output))
+    row("bare step", "%.1f" % statistics.median(bare))
+    row("train.py", "%.1f" % statistics.median(whole))
+    print("train.py / bare step: %.2f" % statistics.median(a / b for a, b in zip(whole, bare)))
+
+
+def start_training(records, output, *options, environment=None):
+    command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
+    command += ["--mini", "--step", "200", "--save_num", "200", "--log_num", "20", *options]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def training_rate(processes, output):
+    """Pictures/s, the median of the log, when all processes have ended."""
+    for process in processes:
+        if process.wait():
+            sys.exit("train.py ended with %d" % process.returncode)
+    with open(os.path.join(output, "log.csv"), encoding="utf-8", newline="") as file:
+        speeds = [float(line["images_per_second"]) for line in csv.DictReader(file) if line["loss"]]
+    return statistics.median(speeds[1:])
 
 
 def measure_workers():
@@ -101,12 +135,7 @@ def measure_workers():
             ports = free_ports(count)
             output = os.path.join(folder, "model-%d" % count)
             processes = [start_worker(records, output, ports, i) for i in range(count)]
-            for process in processes:
-                if process.wait():
-                    sys.exit("train.py ended with %d" % process.returncode)
-            with open(os.path.join(output, "log.csv"), encoding="utf-8", newline="") as file:
-                speeds = [float(line["images_per_second"]) for line in csv.DictReader(file) if line["loss"]]
-            rates.append(statistics.median(speeds[1:]))
+            rates.append(training_rate(processes, output))
             row(count, "%.1f" % rates[-1])
         print("pictures/s ~ processes^%.2f" % exponent([1, 2], rates))
 
@@ -122,13 +151,11 @@ def free_ports(count):
 
 
 def start_worker(records, output, ports, index):
-    command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
-    command += ["--mini", "--step", "200", "--save_num", "200", "--log_num", "20", "--workers", "1"]
-    command += ["--batch_size", str(32 * len(ports))]
     addresses = ["127.0.0.1:%d" % port for port in ports]
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     environment = dict(os.environ, TF_CONFIG=json.dumps(config))
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    batch = str(32 * len(ports))
+    return start_training(records, output, "--workers", "1", "--batch_size", batch, environment=environment)
 
 
 # --- data ----------------------------------------

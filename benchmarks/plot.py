@@ -1,6 +1,6 @@
 """Draw throughput.json, which throughput.py wrote, as throughput.png.
 
-    python benchmarks/plot.py [FOLDER]
+python benchmarks/plot.py [FOLDER]
 """
 
 import json
@@ -27,7 +27,9 @@ def main():
         axis.remove()
     for axis, result in zip(axes.flat, results):
         draw(axis, result)
-    figure.suptitle("pictures/s, and the share of a matrix product's speed; %(processor)s" % content["machine"])
+    figure.suptitle(
+        "pictures/s, and the share of a matrix product's speed; %(processor)s" % content["machine"]
+    )
     figure.tight_layout()
     figure.savefig(os.path.join(folder, "throughput.png"), dpi=80)
 

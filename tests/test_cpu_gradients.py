@@ -1,50 +1,56 @@
 """The quick gradients on the CPU are TensorFlow's own."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import cpu_gradients
 import resnet
+import runtime
 
 
-def gradients(stride, size, kernel_size, depth, batch):
-    """Of a convolution with respect to its input and kernel; TensorFlow's own, and the quick ones."""
-    rng = np.random.RandomState(0)
-    values = tf.constant(rng.randn(batch, size, size, depth).astype("f"))
-    if batch_is_unknown(batch):
-        values = tf.placeholder_with_default(values, [None, size, size, depth])
-    results = []
-    for quick in (False, True):
-        with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
-            if quick:
-                with cpu_gradients.instead():
-                    data = resnet.conv2d_same(values, 6, kernel_size, stride, True, tf.nn.tanh, None)
-            else:
-                data = resnet.conv2d_same(values, 6, kernel_size, stride, True, tf.nn.tanh, None)
-        results.append(tf.gradients(data, [values, tf.trainable_variables()[0]]))
-    with tf.Session() as session:
-        session.run(tf.global_variables_initializer())
-        return session.run(results)
+def gradients(size, kernel_size, depth, stride, static, quick):
+    """Of a convolution with respect to its input and its kernel, as tensors."""
+    values = np.random.RandomState(0).randn(3, size, size, depth).astype("f")
+    data = tf.constant(values) if static else tf.placeholder_with_default(values, [None, size, size, depth])
+    with tf.variable_scope("net", reuse=tf.AUTO_REUSE), quick:
+        result = resnet.conv2d_same(data, 6, kernel_size, stride, True, tf.nn.tanh, None)
+    return tf.gradients(result, [data, tf.trainable_variables()[0]])
 
 
-def batch_is_unknown(batch):
-    return batch == 3
-
-
-@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize("static", [True, False])
 @pytest.mark.parametrize("depth", [3, 8])
 @pytest.mark.parametrize(
     "kernel_size, stride, size",
     [(1, 1, 5), (1, 2, 5), (3, 1, 5), (3, 1, 1), (3, 2, 5), (3, 2, 6), (7, 2, 9), (7, 2, 8)],
 )
-def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, depth, batch):
-    own, quick = gradients(stride, size, kernel_size, depth, batch)
+def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, depth, static):
+    case = size, kernel_size, depth, stride, static
+    own, quick = gradients(*case, contextlib.nullcontext()), gradients(*case, cpu_gradients.instead())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for one, other in zip(*session.run([own, quick])):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
+def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
+    """Those of all weights, where training takes the quick ones; most convolutions have them."""
+    network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False}
+    pictures = tf.constant(np.random.RandomState(0).randn(4, 33, 33, 3).astype("f"))
+    with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+        quick = runtime.logits(pictures, network, range(5), True)
+        monkeypatch.setattr(cpu_gradients, "instead", contextlib.nullcontext)
+        own = runtime.logits(pictures, network, range(5), True)
+    found = [tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables()) for logits in (own, quick)]
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        own, quick = session.run(found)
+    largest = max(np.abs(gradient).max() for gradient in own)
     for one, other in zip(own, quick):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())
-    override = {op.get_attr("_gradient_op_type") for op in graph.get_operations() if has_override(op)}
-    assert override == {cpu_gradients.NAME.encode()}
-
-
-def has_override(operation):
-    return operation.type == "Conv2D" and "_gradient_op_type" in operation.node_def.attr
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * largest)
+    convolutions = [operation for operation in graph.get_operations() if operation.type == "Conv2D"]
+    chosen = sum("_gradient_op_type" in operation.node_def.attr for operation in convolutions)
+    assert chosen == 16 * 3 + 2 + {"zero_pad": 0, "projection": 4, "projection_all": 16}[shortcut]

@@ -1,6 +1,6 @@
 """Intel's build of TensorFlow: its CPU kernels know NCHW too, the layout that we use on GPUs.
 
-    make test-intel
+make test-intel
 """
 
 import numpy as np
