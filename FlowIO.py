@@ -80,10 +80,10 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
     """A random view of a picture, for training. As `decode`, and:
 
     Args:
-        augment: "none": as `decode`. "flip": a random position, mirrored half of the time; a picture
-            with less room for that than `encode` leaves is shifted by up to SHIFT over its edges.
-            "standard": a random quarter to whole of the picture, mirrored half of the time, with
-            other brightness, contrast and saturation.
+        augment: "none": as `decode`. "flip": a random position, as far as the picture is larger than
+            the network's view, mirrored half of the time. "shift": the same, and moved by up to SHIFT
+            over its edges, which are mirrored. "standard": a random quarter to whole of the picture,
+            mirrored half of the time, with other brightness, contrast and saturation.
         seed: int64 [2]; the same seed gives the same view.
     """
     if augment == "none":
@@ -94,7 +94,7 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
     def between(low, high):
         return low + random.pop() * (high - low)
 
-    if augment == "flip":
+    if augment in ("flip", "shift"):
         side = tf.cast(crop_side(tf.cast(shape, tf.int32), image_size), tf.float32)
         size = tf.stack([side, side])
     else:
@@ -104,16 +104,11 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
         size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
     offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
     pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
-    if augment == "flip":
+    if augment == "shift":
         reach = round(SHIFT * image_size)
+        pixels = tf.pad(pixels, [[reach, reach], [reach, reach], [0, 0]], "SYMMETRIC")
         start = tf.cast(tf.stack([between(0, 2 * reach + 1), between(0, 2 * reach + 1), 0]), tf.int32)
-        pixels = tf.cond(
-            tf.reduce_min(shape) < round(image_size * MARGIN),
-            lambda: tf.slice(
-                tf.pad(pixels, [[reach, reach], [reach, reach], [0, 0]], "SYMMETRIC"), start, pixels.shape
-            ),
-            lambda: pixels,
-        )
+        pixels = tf.slice(pixels, start, [image_size, image_size, 3])
     pixels = tf.cond(between(0, 1) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
     if augment == "standard":
         pixels += between(-32, 32)
@@ -575,7 +570,7 @@ def warn(classes, counts, skipped, copies, alike, output):
 
 PREVIEW_CLASSES = 40
 PREVIEW_PICTURES = {"train": 4, "val": 2, "test": 2}
-PREVIEW_VIEWS = {"flip": 2, "standard": 4}  # of the first picture of train, by augmentation
+PREVIEW_VIEWS = {"flip": 2, "shift": 2, "standard": 4}  # of the first picture of train, by augmentation
 
 
 def take_samples(splits, classes, spool):

@@ -148,9 +148,10 @@ def add_recipe(group):
     )
     add(
         "augment",
-        "flip: shifted and mirrored; standard: also resized and with other colours; none for "
+        "flip: mirrored, and cut out elsewhere where they are large; shift: also moved over the edge, for "
+        "long trainings on small pictures; standard: mirrored, resized and with other colours; none for "
         "pictures whose mirror image means something else",
-        choices=("none", "flip", "standard"),
+        choices=("none", "flip", "shift", "standard"),
     )
     add(
         "class_weight",

@@ -31,8 +31,9 @@ SETTINGS = (
     "--recipe modern --clip_norm 1",
     "--recipe modern --dropout 0.5",
     "--recipe modern --class_weight balanced",
-    "--recipe modern --augment standard",
     "--recipe modern --augment none",
+    "--recipe modern --augment shift",
+    "--recipe modern --augment standard",
 )
 
 
