@@ -242,6 +242,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
         [batch], relative to the data set's folder.
     """
 
+    @tf.autograph.experimental.do_not_convert  # which would take a second and find nothing to do
     def parse(example, seed=None):
         fields = tf.parse_single_example(
             example,

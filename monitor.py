@@ -32,18 +32,20 @@ REFRESH = 0.5  # seconds between two states of the live line
 class Log:
     """log.csv in the model folder: a row for each --log_num steps, and one for each validation.
 
-    Rows of steps after `started_at`, which a killed run left and which are trained again, go.
+    The former are curves in TensorBoard, too. Rows of steps after `started_at`, which a killed run left and
+    which are trained again, go.
 
     Args:
-        path: of the file; None for a log that is not kept, as on all machines but the first.
+        folder: the model folder; None for a log that is not kept, as on all machines but the first.
         epoch_steps: float, steps in which each picture is seen once.
     """
 
-    def __init__(self, path, started_at, epoch_steps):
-        self.path, self.epoch_steps, rows = path, epoch_steps, []
+    def __init__(self, folder, started_at, epoch_steps):
+        self.folder, self.epoch_steps, rows = folder, epoch_steps, []
         self.validated = []  # the steps whose checkpoints were
-        if not path:
+        if not folder:
             return
+        self.path = path = os.path.join(folder, "log.csv")
         if os.path.exists(path):
             with open(path, encoding="utf-8", newline="") as file:
                 rows = [row for row in csv.DictReader(file) if is_whole(row)]
@@ -59,9 +61,13 @@ class Log:
         row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
         if "val_accuracy" in row:
             self.validated.append(step)
-        if self.path:
-            with open(self.path, "a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
+        if not self.folder:
+            return
+        with open(self.path, "a", encoding="utf-8", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+        if "val_accuracy" not in row:
+            points = [tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+            tf.summary.FileWriterCache.get(self.folder).add_summary(tf.Summary(value=points), step)
 
 
 def is_whole(row):
@@ -102,10 +108,9 @@ def progress_hook(options, log, stop_signals):
         def before_run(self, context):
             self.step += 1
             self.began = time.time()
-            self.logs = self.step % log_num == 0 or self.step == steps
-            self.refreshes = runtime.is_terminal() and self.began - self.shown_at > REFRESH
-            # Fetching costs time, so only for the steps that are shown.
-            return tf.train.SessionRunArgs(list(SHOWN) if self.logs or self.refreshes else [])
+            # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
+            # which takes seconds. Three numbers cost nothing.
+            return tf.train.SessionRunArgs(list(SHOWN))
 
         def after_run(self, context, values):
             if self.warm:  # not the first step, which allocates memory and chooses kernels
@@ -113,12 +118,13 @@ def progress_hook(options, log, stop_signals):
                 self.timed += 1
                 self.speed = options["batch_size"] * self.timed / self.busy
             self.warm = True
-            if values.results:
-                self.show(dict(zip(SHOWN.values(), values.results)))
+            logs = self.step % log_num == 0 or self.step == steps
+            if logs or runtime.is_terminal() and time.time() - self.shown_at > REFRESH:
+                self.show(dict(zip(SHOWN.values(), values.results)), logs)
             if stop_signals:
                 context.request_stop()
 
-        def show(self, measured):
+        def show(self, measured, logs):
             speed = {"images_per_second": self.speed} if self.speed else {}
             line = progress_line(self.step, steps, self.step / log.epoch_steps, **measured, **speed)
             if self.speed:
@@ -126,9 +132,9 @@ def progress_hook(options, log, stop_signals):
             if runtime.is_terminal():
                 runtime.say_live(line)
                 self.shown_at = time.time()
-            elif self.logs:
+            elif logs:
                 say(line)
-            if self.logs:
+            if logs:
                 log.add(self.step, **measured, **speed)
                 self.busy = self.timed = 0
 

@@ -120,8 +120,8 @@ def fit(description, records, machines, strategy):
     options, started_at = description["options"], runtime.latest_step(description["options"]["output"])
     is_first = machines.index == 0
     stop_signals = monitor.catch_stop_signals()
-    log_path = os.path.join(options["output"], "log.csv") if is_first else None
-    log = monitor.Log(log_path, started_at, FlowIO.count(records, "train") / options["batch_size"])
+    epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
+    log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps)
     validator = None
     if is_first and FlowIO.count(records, "val"):
         validator = validation.Validation(description, records, log, stop_signals)
@@ -175,7 +175,7 @@ def model_fn(*arguments):
 
 
 def run_config(options, strategy):
-    """How tf.estimator runs; checkpoints.py saves."""
+    """How tf.estimator runs; checkpoints.py saves, and monitor.py logs."""
     config = runtime.session_config(options["workers"])
     if options["xla"]:
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
@@ -183,12 +183,21 @@ def run_config(options, strategy):
         tf_random_seed=options["seed"],
         save_checkpoints_steps=None,
         save_checkpoints_secs=None,
-        save_summary_steps=options["log_num"],
-        log_step_count_steps=options["log_num"],
+        save_summary_steps=0,
+        log_step_count_steps=None,
         keep_checkpoint_max=options["keep"],
         session_config=config,
         train_distribute=strategy,
     )
+
+
+def scaffold():
+    """What starts the session, without asking twice whether each variable has a value: that takes seconds.
+
+    All of them come from their initializers or all from a checkpoint.
+    """
+    nothing = tf.constant([], tf.string)
+    return tf.train.Scaffold(ready_op=nothing, ready_for_local_init_op=nothing)
 
 
 def training_step(features, description, frozen=False, folder=None, validate=None):
@@ -237,16 +246,15 @@ def training_step(features, description, frozen=False, folder=None, validate=Non
     right = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
     accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
     for name, value in (("accuracy", accuracy), ("cross_entropy", cross_entropy), ("learning_rate", rate)):
-        tf.summary.scalar(name, value)
-        tf.identity(value, "shown_" + name)  # for monitor.py; with the same name the curve gets a suffix
+        tf.identity(value, "shown_" + name)  # for monitor.py
     pictures = tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
-    output, save_num = options["output"], options["save_num"]
+    saving = checkpoints.saving_hook(folder or options["output"], options["save_num"], pictures, validate)
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=tf.group(train_op, *updates),
-        training_hooks=[checkpoints.saving_hook(folder or output, save_num, validate)],
-        training_chief_hooks=[tf.train.SummarySaverHook(save_num, output_dir=output, summary_op=pictures)],
+        training_hooks=[saving],
+        scaffold=None if tf.distribute.has_strategy() else scaffold(),
     )
 
 
