@@ -40,7 +40,8 @@ def draw(axis, result):
     colours = [OURS if row["name"].startswith("ours") else OTHERS for row in rows]
     axis.barh([row["name"] for row in rows], rates, xerr=[row["error"] for row in rows], color=colours)
     for at, row in enumerate(rows):
-        axis.text(row["rate"], at, "  %.3g  (%.0f%%)" % (row["rate"], 100 * row["efficiency"]), va="center")
+        rate = ("%.0f" if row["rate"] >= 100 else "%.3g") % row["rate"]
+        axis.text(row["rate"], at, "  %s  (%.0f%%)" % (rate, 100 * row["efficiency"]), va="center")
     axis.set_xlim(0, 1.45 * max(rates))
     axis.set_title(result["case"], fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)

@@ -100,23 +100,34 @@ def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
 # --- --dry_run ----------------------------------------
 
 
+def multiply_adds_by_hand(sides, depths, counts, classes):
+    """Those of one picture; `sides` after the stem and of each group, which its last bottleneck halves.
+
+    The stem; per bottleneck a 1x1 before and a 3x3 and a 1x1 after the stride; the classifier.
+    """
+    total, before = sides[0] ** 2 * 49 * 3 * 64 + depths[-1] * classes, 64
+    for side, next_side, depth, count in zip(sides[1:], sides[2:] + sides[-1:], depths, counts):
+        for i in range(count):
+            inner, out_side = depth // 4, next_side if i == count - 1 else side
+            total += side**2 * before * inner + out_side**2 * (9 * inner**2 + inner * depth)
+            before = depth
+    return total
+
+
+@pytest.mark.parametrize("mini", [False, True])
+@pytest.mark.parametrize("layers, counts", [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
+def test_multiply_adds(graph, layers, counts, mini):
+    network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
+    runtime.logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
+    depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
+    assert estimate.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
+
+
 def test_dry_run_counts(workspace, tmp_path):
     output = tmp_path / "model"
     out, _ = run("train.py", "--data", workspace.records, "--output", output, "--mini", "--dry_run")
     assert not output.exists()
-
-    # Multiply-adds by hand: 16, 7, 4, 2 and 1 pixels a side after the stem and in the groups. The stem, then
-    # per group the first bottleneck, the equal ones between and the last with its stride, then the head.
-    def block(side, out_side, before, depth):
-        inner = depth // 4
-        return side**2 * before * inner + out_side**2 * (9 * inner**2 + inner * depth)
-
-    expected = 16**2 * 49 * 3 * 64 + 1024 * 3
-    before = 64
-    for side, out_side, depth, count in ((7, 4, 128, 3), (4, 2, 256, 4), (2, 1, 512, 6), (1, 1, 1024, 3)):
-        for i in range(count):
-            expected += block(side, out_side if i == count - 1 else side, before, depth)
-            before = depth
+    expected = multiply_adds_by_hand((16, 7, 4, 2, 1), (128, 256, 512, 1024), (3, 4, 6, 3), 3)
     assert f"multiply-adds: {expected:,} per picture" in out
     description, _ = described(workspace)
     with tf.Graph().as_default():
@@ -132,10 +143,3 @@ def test_peak_memory_by_hand(graph):
     b = tf.matmul(a, tf.ones([100, 100]))
     fetch = tf.reduce_sum(b + a).op
     assert estimate.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000
-
-
-def test_multiply_adds_of_the_paper(graph):
-    """He et al. 2015 have 3.8e9 for 50 layers; the article strides one block later and never projects."""
-    network = {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}
-    runtime.logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
-    assert 3e9 < estimate.multiply_adds(graph) < 3.9e9
