@@ -48,7 +48,6 @@ RECORDS_VERSION = 1  # of dataset.json and the records beside it
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
 FEW = 80  # pictures of a class that the article asks for at least
-SHIFT = 1 / 8  # of the height and width: 4 of 32 pixels, as He et al. 2015 shift CIFAR-10's
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
 OWN_FILES = re.compile(
     r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv|near_duplicates\.csv"
@@ -81,9 +80,8 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
 
     Args:
         augment: "none": as `decode`. "flip": a random position, as far as the picture is larger than
-            the network's view, mirrored half of the time. "shift": the same, and moved by up to SHIFT
-            over its edges, which are mirrored. "standard": a random quarter to whole of the picture,
-            mirrored half of the time, with other brightness, contrast and saturation.
+            the network's view, mirrored half of the time. "standard": a random quarter to whole of the
+            picture, mirrored half of the time, with other brightness, contrast and saturation.
         seed: int64 [2]; the same seed gives the same view.
     """
     if augment == "none":
@@ -94,7 +92,7 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
     def between(low, high):
         return low + random.pop() * (high - low)
 
-    if augment in ("flip", "shift"):
+    if augment == "flip":
         side = tf.cast(crop_side(tf.cast(shape, tf.int32), image_size), tf.float32)
         size = tf.stack([side, side])
     else:
@@ -104,11 +102,6 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
         size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
     offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
     pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
-    if augment == "shift":
-        reach = round(SHIFT * image_size)
-        pixels = tf.pad(pixels, [[reach, reach], [reach, reach], [0, 0]], "SYMMETRIC")
-        start = tf.cast(tf.stack([between(0, 2 * reach + 1), between(0, 2 * reach + 1), 0]), tf.int32)
-        pixels = tf.slice(pixels, start, [image_size, image_size, 3])
     pixels = tf.cond(between(0, 1) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
     if augment == "standard":
         pixels += between(-32, 32)
@@ -571,7 +564,7 @@ def warn(classes, counts, skipped, copies, alike, output):
 
 PREVIEW_CLASSES = 40
 PREVIEW_PICTURES = {"train": 4, "val": 2, "test": 2}
-PREVIEW_VIEWS = {"flip": 2, "shift": 2, "standard": 4}  # of the first picture of train, by augmentation
+PREVIEW_VIEWS = {"flip": 2, "standard": 4}  # of the first picture of train, by augmentation
 
 
 def take_samples(splits, classes, spool):

@@ -148,10 +148,9 @@ def add_recipe(group):
     )
     add(
         "augment",
-        "flip: mirrored, and cut out elsewhere where they are large; shift: also moved over the edge, for "
-        "long trainings on small pictures; standard: mirrored, resized and with other colours; none for "
-        "pictures whose mirror image means something else",
-        choices=("none", "flip", "shift", "standard"),
+        "flip: mirrored, and cut out elsewhere where they are larger than the network's view; standard: "
+        "also resized and with other colours; none for pictures whose mirror image means something else",
+        choices=("none", "flip", "standard"),
     )
     add(
         "class_weight",

@@ -32,7 +32,6 @@ SETTINGS = (
     "--recipe modern --dropout 0.5",
     "--recipe modern --class_weight balanced",
     "--recipe modern --augment none",
-    "--recipe modern --augment shift",
     "--recipe modern --augment standard",
 )
 

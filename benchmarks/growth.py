@@ -84,10 +84,7 @@ def measure_speed():
             step = statistics.median(each for turn in contender.rounds for each in turn)
             seconds.append(step / case[3])
             row(contender.name, "%.1f" % (1 / seconds[-1]))
-        print(
-            "%s: time per picture ~ %s^%.2f"
-            % (name, cases[0][axis], exponent([c[axis] for c in cases], seconds))
-        )
+        print("time per picture ~ x^%.2f" % exponent([case[axis] for case in cases], seconds))
 
 
 # --- train.py as it is run ----------------------------------------

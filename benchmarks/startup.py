@@ -68,6 +68,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=5, help="turns")
     options = parser.parse_args()
+    runtime.tf.logging.set_verbosity(runtime.tf.logging.FATAL)
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(folder)
         models = {layers: make_model(os.path.join(folder, str(layers)), layers) for layers in LAYERS}
