@@ -30,7 +30,7 @@ def gradients(convolution, upstream):
     if stride > 1:
         strides = [1, stride, stride, 1]
         by_data = tf.nn.conv2d_backprop_input(tf.shape(data), kernel, upstream, strides, padding)
-        if depth > 3:  # TensorFlow's own is quick enough where few positions are left, and many channels
+        if depth > 3:  # of the convolutions with a stride only the stem gains by another one
             return by_data, tf.nn.conv2d_backprop_filter(data, kernel.shape, upstream, strides, padding)
         return by_data, by_kernel(data, upstream, size, stride)
     if size == 1:

@@ -169,7 +169,7 @@ def measure_data():
     print("time per picture ~ records^%.2f" % exponent(RECORDS, seconds))
 
 
-def write_records(folder, count):
+def write_records(folder, count, image_size=32):
     """Records of two classes as FlowIO.py writes them, all of one picture; all to train on."""
     os.makedirs(folder)
     rng = np.random.RandomState(0)
@@ -186,7 +186,7 @@ def write_records(folder, count):
     shards = {name: os.path.getsize(os.path.join(folder, name)) for name in names}
     counts = {split: {"0": 0, "1": 0} for split in FlowIO.SPLITS}
     counts["train"] = {"0": count - count // 2, "1": count // 2}
-    content = {"format_version": FlowIO.RECORDS_VERSION, "classes": ["0", "1"], "image_size": 32}
+    content = {"format_version": FlowIO.RECORDS_VERSION, "classes": ["0", "1"], "image_size": image_size}
     content.update(counts=counts, shards=shards, options={}, digest="synthetic")
     runtime.write_json(os.path.join(folder, "dataset.json"), content)
     return folder
@@ -222,9 +222,7 @@ def measure_memory():
         for layers, side, batch in MEMORY:
             records = os.path.join(folder, "records-%d" % side)
             if not os.path.exists(records):
-                write_records(records, 256)
-                description = runtime.read_json(os.path.join(records, "dataset.json"), 1, "growth.py")
-                runtime.write_json(os.path.join(records, "dataset.json"), dict(description, image_size=side))
+                write_records(records, 256, side)
             output = os.path.join(folder, "model-%d-%d-%d" % (layers, side, batch))
             command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
             command += ["--layers", str(layers), "--batch_size", str(batch), "--step", "3"]

@@ -7,6 +7,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 
@@ -28,12 +29,14 @@ class Contender:
 
     def __init__(self, name, command):
         self.name, self.rounds = name, []
+        # Not a pipe: one that nobody reads fills, and stops the process.
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
+            stderr=self.said,
+            text=True,
         )
 
     def wait(self):
@@ -55,7 +58,8 @@ class Contender:
                 return json.loads(line)
             except ValueError:  # a library says something
                 pass
-        sys.exit("%s ended: %s" % (self.name, self.process.stderr.read()[-2000:]))
+        self.said.seek(0)
+        sys.exit("%s ended: %s" % (self.name, self.said.read()[-2000:]))
 
 
 def take_turns(commands, seconds, rounds):
