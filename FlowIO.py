@@ -30,6 +30,7 @@ import atomic
 import drawing
 import folders
 import imagefile
+import jsonfile
 import runtime
 import workers
 from imagefile import FORMATS, MARGIN, BadPicture, read_file
@@ -44,7 +45,6 @@ from splits import (
     position,
 )
 
-RECORDS_VERSION = 1  # of dataset.json and the records beside it
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
 FEW = 80  # pictures of a class that the article asks for at least
@@ -163,7 +163,7 @@ def load_records(folder):
     path = os.path.join(folder, "dataset.json")
     if not tf.gfile.Exists(path):
         raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
-    content = runtime.read_json(path, RECORDS_VERSION, "FlowIO.py")
+    content = jsonfile.read(path)
     records = Records(
         folder,
         content["classes"],
@@ -486,7 +486,6 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
     content = {
-        "format_version": RECORDS_VERSION,
         "classes": classes,
         "image_size": options.image_size,
         "counts": counts,
@@ -503,7 +502,7 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
             "formats": options.formats,
         },
     }
-    runtime.write_json(os.path.join(folder, "dataset.json"), content)
+    jsonfile.write(os.path.join(folder, "dataset.json"), content)
 
 
 def print_counts(classes, counts, output):

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-import runtime
+import jsonfile
 from runtime import tf
 
 BEST = "best"  # folder in the model folder
@@ -55,7 +55,7 @@ def saving_hook(folder, every, pictures, validate):
 def read_best(output):
     """{"step", "accuracy", "loss"} of the checkpoint in best/, or None."""
     path = os.path.join(output, BEST, "best.json")
-    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py") if os.path.exists(path) else None
+    return jsonfile.read(path) if os.path.exists(path) else None
 
 
 def is_better(best, accuracy, loss):
@@ -77,10 +77,7 @@ def keep_best(output, checkpoint, step, accuracy, loss):
             if name.startswith(prefix + "."):
                 shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
     tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-    content = {"step": step, "accuracy": accuracy, "loss": loss}
-    runtime.write_json(
-        os.path.join(folder, "best.json"), dict(format_version=runtime.MODEL_VERSION, **content)
-    )
+    jsonfile.write(os.path.join(folder, "best.json"), {"step": step, "accuracy": accuracy, "loss": loss})
     for name in os.listdir(folder):
         if ".ckpt-" in name and not name.startswith(prefix + "."):
             os.remove(os.path.join(folder, name))

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import modelfolder
 import runtime
 from runtime import UsageError, say, tf
 
@@ -100,7 +101,7 @@ def train(estimator, input_fn, last_step, hook):
 
 def wait_for_start(output):
     """Wait until the first machine has written a checkpoint to start from."""
-    while not runtime.latest_checkpoint(output):
+    while not modelfolder.latest_checkpoint(output):
         time.sleep(1)
 
 
@@ -139,7 +140,7 @@ def watch(index, address, options, done):
         elif known:
             failed += 1
         if failed == PINGS:
-            step = runtime.latest_step(options["output"])
+            step = modelfolder.latest_step(options["output"])
             if step >= options["step"]:  # it has ended as it should
                 return
             say(

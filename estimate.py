@@ -1,7 +1,7 @@
 """What a training would take, from its graph alone: train.py --dry_run."""
 
 import FlowIO
-import runtime
+import modelfolder
 from runtime import tf
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
@@ -23,7 +23,7 @@ def report(description, records, training_step):
     options, size = description["options"], description["image_size"]
     with tf.Graph().as_default() as graph:
         images = tf.zeros([1, size, size, 3])
-        runtime.logits(images, description["network"], records.classes, False)
+        modelfolder.logits(images, description["network"], records.classes, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
         print(f"parameters: {parameters:,}")
         print(f"multiply-adds: {multiply_adds(graph):,} per picture")

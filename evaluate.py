@@ -15,7 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 import FlowIO
+import jsonfile
 import metrics
+import modelfolder
 import report
 import runtime
 from runtime import UserError, say, tf
@@ -29,7 +31,7 @@ def main():
     options = parse_options()
     records = FlowIO.load_records(options.data)
     runtime.start(options)
-    model = runtime.load_model(options.model)
+    model = modelfolder.load(options.model)
     if not FlowIO.count(records, options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
@@ -38,12 +40,12 @@ def main():
     results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
     results["latency"] = latency(answers.seconds, options.batch_size)
     if options.compare:
-        results["compare"] = compare(answers, runtime.load_model(options.compare), records, options)
+        results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
 
     folder = os.path.join(model.folder, "evaluation")
     os.makedirs(folder, exist_ok=True)
     write_predictions(folder, answers, model.classes)
-    runtime.write_json(os.path.join(folder, "evaluation.json"), results)
+    jsonfile.write(os.path.join(folder, "evaluation.json"), results)
     report.write(folder, results, answers, model, records)
     print_results(results, folder)
 
@@ -92,7 +94,7 @@ def answer(model, records, options):
     with tf.Graph().as_default():
         dataset = FlowIO.read(records, options.split, options.batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        session, outputs = runtime.restore(model, batch["image"])
+        session, outputs = modelfolder.restore(model, batch["image"])
         fetches = batch["filename"], batch["label"], outputs
         bar = tqdm(desc="evaluate", total=total, unit="img", disable=None)
         with FlowIO.naming_damage(records), session, bar:

@@ -17,6 +17,7 @@ import numpy as np
 import atomic
 import FlowIO
 import inference_graph
+import modelfolder
 import runtime
 from runtime import UsageError, UserError, say, tf
 
@@ -31,7 +32,7 @@ def main():
     options = parse_options()
     if options.format == "onnx":
         check_onnx()
-    model = runtime.load_model(options.model)
+    model = modelfolder.load(options.model)
     runtime.start(options)
     output = options.output or default_output(model, options.format)
     if options.format == "saved_model":
@@ -80,7 +81,7 @@ def check_onnx():
 def default_output(model, format):
     folder = os.path.join(model.folder, "export")
     if format == "saved_model":  # TensorFlow Serving wants a number below the model's folder
-        return os.path.join(folder, "saved_model", str(runtime.checkpoint_step(model.checkpoint)))
+        return os.path.join(folder, "saved_model", str(modelfolder.checkpoint_step(model.checkpoint)))
     return folder
 
 
@@ -107,7 +108,7 @@ def sample(model):
     pixels = np.clip(pixels + rng.normal(0, 20, pixels.shape), 0, 255).round().astype(np.float32)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3])
-        session, probabilities = runtime.restore(model, FlowIO.normalize(images, model.normalize))
+        session, probabilities = modelfolder.restore(model, FlowIO.normalize(images, model.normalize))
         with session:
             return pixels, session.run(probabilities, {images: pixels})
 

@@ -14,6 +14,7 @@ import struct
 
 import numpy as np
 
+import modelfolder
 import runtime
 from runtime import say, tf
 
@@ -36,11 +37,11 @@ def freeze(model, data_format):
     Args:
         data_format: the layout inside, "NHWC" (runs anywhere) or "NCHW" (GPUs only).
     Raises:
-        UserError: see runtime.restore.
+        UserError: see modelfolder.restore.
     """
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3], "images")
-        session, probabilities = runtime.restore(model, images, data_format)
+        session, probabilities = modelfolder.restore(model, images, data_format)
         tf.identity(probabilities, "probabilities")
         with session:
             graph_def = tf.graph_util.convert_variables_to_constants(

@@ -22,6 +22,7 @@ import drawing
 import FlowIO
 import imagefile
 import inference_graph
+import modelfolder
 import runtime
 from runtime import UserError, say, tf
 
@@ -36,7 +37,7 @@ Picture = collections.namedtuple("Picture", "path data view error")
 def main():
     options = parse_options()
     paths = list_images(options.images)
-    model = runtime.load_model(options.model)
+    model = modelfolder.load(options.model)
     if options.save:
         os.makedirs(options.save, exist_ok=True)
     failed = False

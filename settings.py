@@ -9,6 +9,8 @@ import numpy
 import PIL
 
 import FlowIO
+import jsonfile
+import modelfolder
 import recipes
 import runtime
 from runtime import UsageError, UserError, tf
@@ -208,7 +210,6 @@ def complete(options, records, existing, source):
 def describe(options, records):
     """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
     return {
-        "format_version": runtime.MODEL_VERSION,
         "network": {name: getattr(options, name) for name in NETWORK},
         "classes": records.classes,
         "image_size": records.image_size,
@@ -232,11 +233,11 @@ def read_existing(output):
         UserError: there are checkpoints and no model.json.
     """
     path = os.path.join(output, "model.json")
-    if not runtime.latest_checkpoint(output):
+    if not modelfolder.latest_checkpoint(output):
         return None
     if not os.path.exists(path):
         raise UserError("%s: checkpoints without a model.json; choose another --output" % output)
-    return runtime.read_json(path, runtime.MODEL_VERSION, "train.py")
+    return jsonfile.read(path)
 
 
 def check_existing(existing, description):

@@ -15,6 +15,8 @@ import checkpoints
 import cluster
 import estimate
 import FlowIO
+import jsonfile
+import modelfolder
 import monitor
 import recipes
 import runtime
@@ -44,16 +46,16 @@ def main():
     if options.dry_run:
         estimate.report(description, records, training_step)
         return
-    if existing and runtime.latest_step(options.output) >= options.step:
+    if existing and modelfolder.latest_step(options.output) >= options.step:
         say(
             "%s is at step %d already; a larger --step trains on"
-            % (options.output, runtime.latest_step(options.output))
+            % (options.output, modelfolder.latest_step(options.output))
         )
         return
 
     if machines.index == 0:
         os.makedirs(options.output, exist_ok=True)
-        runtime.write_json(os.path.join(options.output, "model.json"), description)
+        jsonfile.write(os.path.join(options.output, "model.json"), description)
         if source:
             write_start(source, description)
     elif source:
@@ -82,7 +84,7 @@ def announce(description, records, existing):
     names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
     say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
     if existing:
-        say("resuming at step %d" % runtime.latest_step(options["output"]))
+        say("resuming at step %d" % modelfolder.latest_step(options["output"]))
 
 
 def conclude(options):
@@ -92,7 +94,7 @@ def conclude(options):
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
     say(
         "trained to step %d; next: python evaluate.py --model %s"
-        % (runtime.latest_step(options.output), options.output)
+        % (modelfolder.latest_step(options.output), options.output)
     )
 
 
@@ -117,7 +119,7 @@ def fit(description, records, machines, strategy):
         runtime.Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: the loss is not a number any more.
     """
-    options, started_at = description["options"], runtime.latest_step(description["options"]["output"])
+    options, started_at = description["options"], modelfolder.latest_step(description["options"]["output"])
     is_first = machines.index == 0
     stop_signals = monitor.catch_stop_signals()
     epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
@@ -126,7 +128,7 @@ def fit(description, records, machines, strategy):
     if is_first and FlowIO.count(records, "val"):
         validator = validation.Validation(description, records, log, stop_signals)
         if started_at:  # a run that was killed may have saved it and not validated it
-            validator.validate(runtime.latest_checkpoint(options["output"]))
+            validator.validate(modelfolder.latest_checkpoint(options["output"]))
     elif is_first:
         say("no validation pictures: the latest checkpoint counts as the best")
         shutil.rmtree(os.path.join(options["output"], checkpoints.BEST), ignore_errors=True)
@@ -149,7 +151,7 @@ def fit(description, records, machines, strategy):
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
-                if runtime.latest_step(options["output"]) < last_step and not stop_signals:
+                if modelfolder.latest_step(options["output"]) < last_step and not stop_signals:
                     estimator = tf.estimator.Estimator(
                         model_fn(description, frozen, folder, validator.validate if validator else None),
                         options["output"],
@@ -160,13 +162,13 @@ def fit(description, records, machines, strategy):
         raise UserError(
             "the loss is not a number any more, after step %d; run again with an --lr below %g and another "
             "--output, or from %s"
-            % (progress.step - 1, options["lr"], runtime.latest_checkpoint(options["output"]))
+            % (progress.step - 1, options["lr"], modelfolder.latest_checkpoint(options["output"]))
         ) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
     if is_first:
-        validation.recalibrate(description, records, runtime.latest_step(options["output"]), validator)
+        validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
 
 
 def model_fn(*arguments):
@@ -215,7 +217,9 @@ def training_step(features, description, frozen=False, folder=None, validate=Non
     if options["mixup"]:
         images, targets = recipes.mix(images, targets, options["mixup"])
     layout = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
-    logits = runtime.logits(images, network, classes, not frozen, layout, bn_momentum=options["bn_momentum"])
+    logits = modelfolder.logits(
+        images, network, classes, not frozen, layout, bn_momentum=options["bn_momentum"]
+    )
     weights = 1.0
     if options["class_weight"] == "balanced":
         counts = description["dataset"]["counts"]["train"]

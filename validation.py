@@ -10,6 +10,7 @@ import numpy as np
 import drawing
 import FlowIO
 import metrics
+import modelfolder
 import runtime
 from checkpoints import BEST, is_better, keep_best, read_best
 from runtime import say, tf
@@ -38,7 +39,7 @@ class Validation:
             dataset = FlowIO.read(self.records, "val", self.options["batch_size"], normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
-            logits = runtime.logits(batch["image"], network, self.classes, False)
+            logits = modelfolder.logits(batch["image"], network, self.classes, False)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
@@ -47,7 +48,7 @@ class Validation:
 
     def validate(self, checkpoint):
         """Measure a checkpoint, log it, and keep it if it is the best. True when --patience is over."""
-        step = runtime.checkpoint_step(checkpoint)
+        step = modelfolder.checkpoint_step(checkpoint)
         if self.stop_signals or step in self.log.validated:
             return False
         accuracy, loss = self.measure(checkpoint, step)
@@ -72,7 +73,7 @@ class Validation:
             self.build()
         count = math.ceil(FlowIO.count(self.records, "val") / self.options["batch_size"])
         with self.session.graph.as_default():
-            runtime.load_weights(self.session, checkpoint)
+            modelfolder.load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
             batches = [self.session.run(self.fetches) for _ in range(count)]
         labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
@@ -103,7 +104,7 @@ def recalibrate(description, records, step, validator):
     output, batches = description["options"]["output"], description["options"]["bn_batches"]
     best = read_best(output)
     step = best["step"] if best else step
-    old = runtime.load_model(output).checkpoint
+    old = modelfolder.load(output).checkpoint
     new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
     if not batches or old == new:
         return
@@ -133,10 +134,10 @@ def write_recalibrated(description, records, checkpoint, batches, target):
         )
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         network, classes = description["network"], description["classes"]
-        runtime.logits(batch["image"], network, classes, True, bn_momentum=momentum)
+        modelfolder.logits(batch["image"], network, classes, True, bn_momentum=momentum)
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         with tf.Session(config=runtime.session_config(options["workers"])) as session:
-            runtime.load_weights(session, checkpoint)
+            modelfolder.load_weights(session, checkpoint)
             for number in range(batches):
                 session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same
             saver = tf.train.Saver(tf.global_variables())

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 
+import modelfolder
 import runtime
 from runtime import UserError, say, tf
 
@@ -28,7 +29,7 @@ SLIM_NAMES = (
 LISTED = 6  # names shown of what was left out
 
 # Where weights come from. checkpoint: str; weights: {our name: name in the checkpoint}; network: dict, see
-# runtime.logits; normalize: see FlowIO.normalize; classes: list of str, or None where it is not known.
+# modelfolder.logits; normalize: see FlowIO.normalize; classes: list of str, or None where it is not known.
 Source = collections.namedtuple("Source", "checkpoint weights network normalize classes")
 
 
@@ -42,10 +43,10 @@ def open_source(path):
     if os.path.isdir(path) or os.path.exists(
         os.path.join(os.path.dirname(os.path.abspath(path)), "model.json")
     ):
-        model = runtime.load_model(path)
+        model = modelfolder.load(path)
     names = read_names(model.checkpoint if model else path)
     if model:
-        weights = {name.replace(runtime.AVERAGED, ""): name for name in sorted(names, key=len)}
+        weights = {name.replace(modelfolder.AVERAGED, ""): name for name in sorted(names, key=len)}
         return Source(model.checkpoint, weights, model.network, model.normalize, model.classes)
     layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not layers:
@@ -87,12 +88,12 @@ def write(source, classes, target):
         UserError: next to nothing fits.
     """
     variables = tf.global_variables()
-    names = {variable.op.name.replace(runtime.AVERAGED, "") for variable in tf.trainable_variables()}
+    names = {variable.op.name.replace(modelfolder.AVERAGED, "") for variable in tf.trainable_variables()}
     reader = tf.train.load_checkpoint(source.checkpoint)
     shapes = reader.get_variable_to_shape_map()
     values, fresh = {}, []
     for variable in variables:
-        name = variable.op.name.replace(runtime.AVERAGED, "")
+        name = variable.op.name.replace(modelfolder.AVERAGED, "")
         found = source.weights.get(name)
         if name == "global_step" or not found or shapes[found] != variable.shape.as_list():
             if name in names:

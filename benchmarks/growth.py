@@ -34,7 +34,7 @@ sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import FlowIO  # noqa: E402
-import runtime  # noqa: E402
+import jsonfile  # noqa: E402
 from runtime import tf  # noqa: E402
 
 # Along each line one number grows: layers, width, side, batch.
@@ -186,9 +186,9 @@ def write_records(folder, count, image_size=32):
     shards = {name: os.path.getsize(os.path.join(folder, name)) for name in names}
     counts = {split: {"0": 0, "1": 0} for split in FlowIO.SPLITS}
     counts["train"] = {"0": count - count // 2, "1": count // 2}
-    content = {"format_version": FlowIO.RECORDS_VERSION, "classes": ["0", "1"], "image_size": image_size}
-    content.update(counts=counts, shards=shards, options={}, digest="synthetic")
-    runtime.write_json(os.path.join(folder, "dataset.json"), content)
+    content = {"classes": ["0", "1"], "image_size": image_size, "skipped": 0, "options": {}}
+    content.update(counts=counts, shards=shards)
+    jsonfile.write(os.path.join(folder, "dataset.json"), content)
     return folder
 
 

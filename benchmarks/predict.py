@@ -30,7 +30,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model  # noqa: E402
 
 import inference_graph  # noqa: E402
-import runtime  # noqa: E402
+import modelfolder  # noqa: E402
 from runtime import tf  # noqa: E402
 
 CLASSES = 1000
@@ -57,7 +57,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, 224)
-    inference_graph.load(runtime.load_model(folder), None)
+    inference_graph.load(modelfolder.load(folder), None)
     return folder
 
 
@@ -103,7 +103,7 @@ def measure_start(models, photo, repeat):
 def measure_folder(model, few, many):
     alone, whole = [], []
     for _ in range(3):
-        alone.append(network_rate(runtime.load_model(model)))
+        alone.append(network_rate(modelfolder.load(model)))
         whole.append((MANY - FEW) / (run(*predict(model, many)) - run(*predict(model, few))))
     rates = statistics.median(alone), statistics.median(whole)
     print("%-34s %8s" % ("ResNet-50, batches of %d" % BATCH, "photos/s"))

@@ -1,9 +1,9 @@
 """Model folders with random weights, for the benchmarks."""
 
-import json
 import os
 
-import runtime
+import jsonfile
+import modelfolder
 from runtime import tf
 
 
@@ -13,10 +13,9 @@ def make(folder, network, classes, image_size):
     os.makedirs(folder, exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, [None, image_size, image_size, 3])
-        runtime.logits(images, network, names, is_train=False)
+        modelfolder.logits(images, network, names, is_train=False)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=1)
-    description = {"format_version": runtime.MODEL_VERSION, "network": network, "classes": names}
-    description.update(image_size=image_size, normalize="per_image")
-    with open(os.path.join(folder, "model.json"), "w") as file:
-        json.dump(description, file)
+    description = {"network": network, "classes": names, "image_size": image_size}
+    description.update(normalize="per_image", options={})
+    jsonfile.write(os.path.join(folder, "model.json"), description)

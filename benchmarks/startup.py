@@ -24,6 +24,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model  # noqa: E402
 
 import inference_graph  # noqa: E402
+import modelfolder  # noqa: E402
 import runtime  # noqa: E402
 
 LAYERS = (50, 152)
@@ -48,7 +49,7 @@ import runtime, inference_graph
 from runtime import tf
 tf.Session
 mark("import")
-model = runtime.load_model(sys.argv[1])
+model = modelfolder.load(sys.argv[1])
 cached = inference_graph.read_cache(model)
 mark("restore")
 graph_def = inference_graph.load(model, cached)
@@ -106,7 +107,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, SIZE)
-    inference_graph.load(runtime.load_model(folder), None)
+    inference_graph.load(modelfolder.load(folder), None)
     return folder
 
 

@@ -32,6 +32,7 @@ import cpu_gradients  # noqa: E402
 import estimate  # noqa: E402
 import FlowIO  # noqa: E402
 import inference_graph  # noqa: E402
+import modelfolder  # noqa: E402
 import resnet  # noqa: E402
 import runtime  # noqa: E402
 import settings  # noqa: E402
@@ -95,7 +96,9 @@ def ours_train(layers, mini, pictures, labels, classes):
     image, label = held(pictures, labels)
     tf.train.create_global_step()
     spec = train.training_step({"image": image, "label": label}, description)
-    forward = one_picture(lambda images: runtime.logits(images, description["network"], names, False), size)
+    forward = one_picture(
+        lambda images: modelfolder.logits(images, description["network"], names, False), size
+    )
     return stepping(spec.train_op, forward)
 
 
@@ -108,11 +111,13 @@ def ours_infer(layers, mini, pictures, labels, classes):
     size = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         random_model.make(folder, network(layers, mini), classes, size)
-        graph_def = inference_graph.freeze(runtime.load_model(folder), runtime.data_format())
+        graph_def = inference_graph.freeze(modelfolder.load(folder), runtime.data_format())
     tf.import_graph_def(graph_def, {"images": held(pictures, labels)[0].read_value()}, name="net")
     answer = tf.get_default_graph().get_operation_by_name("net/probabilities")
     names = range(classes)
-    forward = one_picture(lambda images: runtime.logits(images, network(layers, mini), names, False), size)
+    forward = one_picture(
+        lambda images: modelfolder.logits(images, network(layers, mini), names, False), size
+    )
     return stepping(answer, forward)
 
 

@@ -7,20 +7,20 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, described
 
 import FlowIO
+import modelfolder
 import monitor
-import runtime
 import validation
 
 
 def accuracy(workspace, checkpoint, is_train):
     """On the training split, by the batch's or the moving statistics."""
     records = FlowIO.load_records(workspace.records)
-    model = runtime.load_model(checkpoint)
+    model = modelfolder.load(checkpoint)
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(FlowIO.read(records, "train", 32, model.normalize)).get_next()
-        logits = runtime.logits(batch["image"], model.network, model.classes, is_train)
+        logits = modelfolder.logits(batch["image"], model.network, model.classes, is_train)
         right = tf.equal(tf.argmax(logits, 1), batch["label"])
-        runtime.load_weights(session, model.checkpoint)
+        modelfolder.load_weights(session, model.checkpoint)
         answers = [session.run(right) for _ in range(FlowIO.count(records, "train") // 32)]
     return np.concatenate(answers).mean()
 
@@ -46,8 +46,8 @@ def test_new_statistics_close_the_gap(workspace, copy):
     checkpoint = os.path.join(copy, "model.ckpt-100")
     spoilt = os.path.join(copy, "spoilt.ckpt-100")
     with tf.Graph().as_default(), tf.Session() as session:
-        runtime.logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
-        runtime.load_weights(session, checkpoint)
+        modelfolder.logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
+        modelfolder.load_weights(session, checkpoint)
         for variable in tf.global_variables():  # as they would be with a momentum near 1
             if variable.op.name.endswith("moving_mean"):
                 session.run(variable.assign(tf.zeros_like(variable)))

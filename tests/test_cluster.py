@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, read_log
 
 import cluster
+import modelfolder
 import runtime
 
 
@@ -78,7 +79,7 @@ def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     said = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert "step 4: validation accuracy" in said[0] and "validation accuracy" not in said[1]
-    assert runtime.load_model(output) and len(read_log(output)) == 6
+    assert modelfolder.load(output) and len(read_log(output)) == 6
 
     # One is killed: the other says so and stops, and the same command goes on.
     processes = start_workers(workspace, output, "--step", 9999, "--save_num", 2)
@@ -89,9 +90,9 @@ def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     rest = processes[0].communicate(timeout=120)[1]
     assert processes[0].returncode == 1 and "Traceback" not in rest, rest
     assert "machine 1 (127.0.0.1:" in rest and "goes on from step" in rest
-    reached = runtime.checkpoint_step(runtime.latest_checkpoint(output))
+    reached = modelfolder.checkpoint_step(modelfolder.latest_checkpoint(output))
     processes = start_workers(workspace, output, "--step", reached + 2, "--save_num", 2)
     said = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert "resuming at step %d" % reached in said[0]
-    assert runtime.latest_checkpoint(output).endswith("model.ckpt-%d" % (reached + 2))
+    assert modelfolder.latest_checkpoint(output).endswith("model.ckpt-%d" % (reached + 2))

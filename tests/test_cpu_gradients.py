@@ -7,8 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import cpu_gradients
+import modelfolder
 import resnet
-import runtime
 
 
 def gradients(size, kernel_size, depth, stride, static, quick):
@@ -41,9 +41,9 @@ def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
     network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False}
     pictures = tf.constant(np.random.RandomState(0).randn(4, 33, 33, 3).astype("f"))
     with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
-        quick = runtime.logits(pictures, network, range(5), True)
+        quick = modelfolder.logits(pictures, network, range(5), True)
         monkeypatch.setattr(cpu_gradients, "instead", contextlib.nullcontext)
-        own = runtime.logits(pictures, network, range(5), True)
+        own = modelfolder.logits(pictures, network, range(5), True)
     found = [tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables()) for logits in (own, quick)]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())

@@ -17,6 +17,7 @@ from scipy.stats import binom_test
 import evaluate
 import FlowIO
 import metrics
+import modelfolder
 import report
 import runtime
 
@@ -134,7 +135,7 @@ def test_two_models_are_compared_on_the_same_pictures(workspace):
 
 
 def test_classes_are_matched_by_name(capsys):
-    model = runtime.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
+    model = modelfolder.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
     records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(evaluate.match_classes(model, records)) == [2, 0]
     assert "no pictures of bee" in capsys.readouterr().err
@@ -201,7 +202,7 @@ def make_report(folder, count, classes, seed=0):
     names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
     answers = evaluate.Answers(names, labels, probabilities, [0.1, 0.1])
     results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test")
-    model = runtime.Model(str(folder), None, None, classes, 32, "per_image", False)
+    model = modelfolder.Model(str(folder), None, None, classes, 32, "per_image", False)
     report.write(str(folder), results, answers, model, make_records(folder, labels, classes))
     return str(folder / "report.html"), answers
 

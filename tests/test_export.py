@@ -14,6 +14,7 @@ from PIL import Image
 import export
 import FlowIO
 import imagefile
+import modelfolder
 import runtime
 
 
@@ -31,10 +32,10 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(workspace, pictures):
     """The checkpoint's probabilities, by the network as it is trained."""
-    model = runtime.load_model(workspace.model)
+    model = modelfolder.load(workspace.model)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        session, probabilities = runtime.restore(model, FlowIO.normalize(images, model.normalize))
+        session, probabilities = modelfolder.restore(model, FlowIO.normalize(images, model.normalize))
         with session:
             return session.run(probabilities, {images: pictures[1]})
 
@@ -81,11 +82,11 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
 
         # A JPEG as large as FlowIO.py stores it is seen exactly as FlowIO.decode sees it.
         jpeg = imagefile.encode(file_bytes(gradient((90, 70)), "PNG"), 32)
-        model = runtime.load_model(workspace.model)
+        model = modelfolder.load(workspace.model)
         answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
     with tf.Graph().as_default():
         images = FlowIO.decode(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
-        session, probabilities = runtime.restore(model, images)
+        session, probabilities = modelfolder.restore(model, images)
         with session:
             np.testing.assert_allclose(answer, session.run(probabilities), atol=1e-4)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT, read_log, refuses
 
-import runtime
+import modelfolder
 
 # train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
 SMALL_NETWORK = """
@@ -56,7 +56,7 @@ def losses(output):
 def test_two_devices_share_each_batch(train_small):
     output, said = train_small("two", prelude=TWO_DEVICES)
     assert "step 4: validation accuracy" in said and len(losses(output)) == 4
-    assert runtime.load_model(output).checkpoint
+    assert modelfolder.load(output).checkpoint
     # The same command goes on, and one device takes over from two.
     _, said = train_small("two", "--step", "6", prelude=TWO_DEVICES)
     assert "resuming at step 4" in said

@@ -15,8 +15,8 @@ from PIL import Image
 import drawing
 import imagefile
 import inference_graph
+import modelfolder
 import predict
-import runtime
 
 # --- answers ----------------------------------------
 
@@ -127,7 +127,7 @@ def make_model(folder, **switches):
     classes = ["a", "b", "c"]
     rng = np.random.RandomState(0)
     with tf.Graph().as_default(), tf.Session() as session:
-        runtime.logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
+        modelfolder.logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
         session.run(tf.global_variables_initializer())
         for variable in tf.global_variables():
             name, shape = variable.op.name, variable.shape.as_list()
@@ -136,7 +136,7 @@ def make_model(folder, **switches):
             elif name.endswith(("mean", "beta", "bias")):
                 variable.load(rng.normal(0, 0.3, shape), session)
         checkpoint = tf.train.Saver().save(session, str(folder / "model.ckpt"), global_step=1)
-    return runtime.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
+    return modelfolder.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
 
 
 def probabilities_of(graph_def, images):
@@ -148,7 +148,7 @@ def probabilities_of(graph_def, images):
 def unfolded(model, images):
     with tf.Graph().as_default():
         inputs = tf.placeholder(tf.float32, [None, 64, 64, 3])
-        session, probabilities = runtime.restore(model, inputs)
+        session, probabilities = modelfolder.restore(model, inputs)
         with session:
             return session.run(probabilities, {inputs: images})
 
@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
 
 
 def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
-    assert runtime.latest_checkpoint(str(tmp_path)) is None
+    assert modelfolder.latest_checkpoint(str(tmp_path)) is None
     with tf.Graph().as_default(), tf.Session() as session:
         tf.get_variable("v", [])
         session.run(tf.global_variables_initializer())
@@ -223,9 +223,9 @@ def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
             folder = str(tmp_path / name)
             os.makedirs(folder)
             checkpoint = saver.save(session, os.path.join(folder, "model.ckpt"), global_step=1)
-            assert runtime.latest_checkpoint(folder) == tf.train.latest_checkpoint(folder) == checkpoint
+            assert modelfolder.latest_checkpoint(folder) == tf.train.latest_checkpoint(folder) == checkpoint
     (tmp_path / "plain" / "checkpoint").write_text("model_checkpoint_path: broken")
-    assert runtime.latest_checkpoint(str(tmp_path / "plain")) is None
+    assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) is None
 
 
 def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):

@@ -6,9 +6,9 @@ import tensorflow.compat.v1 as tf
 from conftest import described
 from sklearn.utils.class_weight import compute_class_weight
 
+import modelfolder
 import recipes
 import resnet
-import runtime
 import train
 
 
@@ -86,7 +86,7 @@ def test_weight_decay_spares_biases_and_batch_norm(graph):
 def one_step(description, monkeypatch, logits, labels):
     """Train a network that is one vector of logits; its values afterwards, and the loss before."""
     monkeypatch.setattr(
-        runtime,
+        modelfolder,
         "logits",
         lambda images, *_, **__: tf.tile(
             tf.get_variable("logits/kernel", initializer=tf.constant([logits])), [tf.shape(images)[0], 1]
@@ -129,4 +129,4 @@ def test_a_step_by_hand(graph, workspace, monkeypatch):
     np.testing.assert_allclose(found["logits/kernel"][0], end, rtol=1e-4)
     decay = 2 / 11  # (1 + step) / (10 + step), as long as that is below 0.9
     average = decay * start + (1 - decay) * end
-    np.testing.assert_allclose(found["logits/kernel" + runtime.AVERAGED][0], average, rtol=1e-4)
+    np.testing.assert_allclose(found["logits/kernel" + modelfolder.AVERAGED][0], average, rtol=1e-4)

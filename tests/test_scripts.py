@@ -13,6 +13,7 @@ from conftest import LABELS, ROOT, draw_dataset, refuses, run
 
 import evaluate
 import FlowIO
+import modelfolder
 import predict
 import runtime
 import settings
@@ -69,7 +70,7 @@ def test_best_is_the_best_by_validation(workspace):
             said[best["step"]] = float(line.split()[-1])
     assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
-    assert runtime.load_model(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
+    assert modelfolder.load(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
 
 
 # --- one preprocessing ----------------------------------------
@@ -78,9 +79,9 @@ def test_best_is_the_best_by_validation(workspace):
 def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     """What reaches the network for a file, in validation, evaluation and prediction, bit for bit."""
     records = FlowIO.load_records(workspace.records)
-    model = runtime.load_model(workspace.model)
+    model = modelfolder.load(workspace.model)
     # In place of the network: its input.
-    monkeypatch.setattr(runtime, "restore", lambda model, images: (tf.Session(), images))
+    monkeypatch.setattr(modelfolder, "restore", lambda model, images: (tf.Session(), images))
     options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
     answers = evaluate.answer(model, records, options)
     names, evaluated = answers.filenames, answers.probabilities
@@ -96,7 +97,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     captured = []
     # In place of the network: three numbers for each picture, as if they were logits.
     monkeypatch.setattr(
-        runtime, "logits", lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2])
+        modelfolder, "logits", lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2])
     )
     options = settings.parse_options(["--mini", "--output", workspace.model])
     settings.complete(options, records, None, None)
@@ -118,7 +119,7 @@ def test_the_same_command_resumes(workspace, copy):
     assert "resuming at step 100" in err
     steps = [line.split()[1] for line in err.splitlines() if line.startswith("step ") and "/" in line]
     assert steps == ["101/104", "102/104", "103/104", "104/104"]
-    assert runtime.latest_checkpoint(copy).endswith("model.ckpt-104")
+    assert modelfolder.latest_checkpoint(copy).endswith("model.ckpt-104")
     slots = [name for name, _ in tf.train.list_variables(os.path.join(copy, "model.ckpt-104"))]
     assert any("Adam" in name for name in slots)
     _, err = run("train.py", *arguments, "--step", 104)
@@ -138,7 +139,7 @@ def test_a_signal_saves_and_stops(workspace, copy, number, status):
     assert process.wait() == status
     assert not any("Traceback" in line for line in lines), lines
     last = max(int(line.split()[1].split("/")[0]) for line in lines if line.startswith("step "))
-    assert runtime.latest_checkpoint(copy).endswith("model.ckpt-%d" % last)
+    assert modelfolder.latest_checkpoint(copy).endswith("model.ckpt-%d" % last)
 
 
 def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):

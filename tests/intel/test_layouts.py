@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import modelfolder
 import runtime
 
 NETWORKS = [
@@ -21,7 +22,7 @@ def test_this_is_intels_build():
 
 def test_its_own_gradients_are_used():
     with tf.Graph().as_default() as graph:
-        runtime.logits(tf.zeros([2, 32, 32, 3]), NETWORKS[0], range(5), True)
+        modelfolder.logits(tf.zeros([2, 32, 32, 3]), NETWORKS[0], range(5), True)
         operations = [op for op in graph.get_operations() if op.type == "Conv2D"]
     assert operations and not any("_gradient_op_type" in op.node_def.attr for op in operations)
 
@@ -35,7 +36,7 @@ def test_both_layouts_give_the_same_numbers(network, is_train):
     for layout in ("NHWC", "NCHW"):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(0)
-            logits = runtime.logits(tf.constant(pictures), network, range(5), is_train, layout)
+            logits = modelfolder.logits(tf.constant(pictures), network, range(5), is_train, layout)
             weights = tf.trainable_variables()
             gradients = tf.gradients(tf.reduce_sum(logits**2), weights)
             session.run(tf.global_variables_initializer())

@@ -1,0 +1,143 @@
+"""The model folder: what it says of a model, and the network that it describes.
+
+train.py writes it, the other scripts read it: checkpoints `model.ckpt-<step>.*`, the best of them in
+`best/`, and `model.json`, which says everything about the network and the classes, so that nobody has
+to type it again.
+"""
+
+import ast
+import collections
+import contextlib
+import os
+import re
+
+import jsonfile
+import runtime
+from runtime import UserError, tf
+
+# folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
+# str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize; keep_size: whether
+# it was trained on pictures that FlowIO.py had not reduced.
+Model = collections.namedtuple("Model", "folder checkpoint network classes image_size normalize keep_size")
+
+
+def load(path):
+    """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
+
+    Raises:
+        UserError: there is no such model, or it was written by another version of the suite.
+    """
+    folder, checkpoint = path, None
+    if os.path.exists(path + ".index"):
+        folder, checkpoint = os.path.dirname(path) or ".", path
+    elif not os.path.isdir(path):
+        raise UserError("%s: no such model folder or checkpoint; train.py makes one" % path)
+    for candidate in (folder, os.path.dirname(os.path.abspath(folder))):
+        if os.path.exists(os.path.join(candidate, "model.json")):
+            folder, start_at = candidate, folder
+            break
+    else:
+        raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
+    description = jsonfile.read(os.path.join(folder, "model.json"))
+    if not checkpoint:
+        checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(start_at)
+    if not checkpoint:
+        raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
+    fields = ("network", "classes", "image_size", "normalize")
+    keep_size = description.get("keep_size", False)
+    return Model(folder, checkpoint, *(description[field] for field in fields), keep_size)
+
+
+def latest_checkpoint(folder):
+    """The checkpoint that the folder's `checkpoint` file points to, or None.
+
+    As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes.
+    """
+    try:
+        with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as file:
+            quoted = re.search(r'^model_checkpoint_path: ("(\\.|[^"\\])*")', file.read(), re.MULTILINE)
+        name = os.fsdecode(ast.literal_eval("b" + quoted.group(1)))
+    except (OSError, ValueError, SyntaxError, AttributeError):  # no such file, or damaged
+        return None
+    checkpoint = os.path.join(folder, name)
+    return checkpoint if os.path.exists(checkpoint + ".index") else None
+
+
+def checkpoint_step(checkpoint):
+    """The step in a checkpoint's name: 2000 for models/resnet/model.ckpt-2000."""
+    return int(checkpoint.rpartition("-")[2])
+
+
+def latest_step(folder):
+    """The step of the folder's latest checkpoint, 0 where there is none."""
+    checkpoint = latest_checkpoint(folder)
+    return checkpoint_step(checkpoint) if checkpoint else 0
+
+
+def logits(images, network, classes, is_train, layout=None, **options):
+    """The network that model.json describes, over normalised pictures.
+
+    Args:
+        images: float32 [batch, size, size, 3].
+        network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}.
+        layout: "NHWC" or "NCHW" inside; by default the faster one on this machine, which for training
+            on the CPU also gets other gradients, see cpu_gradients.py.
+        options: more options of resnet.inference.
+    """
+    import cpu_gradients  # here, because TensorFlow comes with them
+    import resnet
+
+    demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
+    layout = layout or runtime.data_format()
+    if layout == "NCHW":
+        images = tf.transpose(images, [0, 3, 1, 2])
+    on_cpu = layout == "NHWC" and not runtime.gpus() and not runtime.is_intel()
+    with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
+        return resnet.inference(
+            images,
+            demos["layer_%d" % network["layers"]],
+            len(classes),
+            is_train,
+            network["shortcut"],
+            network["preactivation"],
+            network.get("zero_init_residual", False),
+            network.get("dropout", 0),
+            data_format=layout,
+            **options,
+        )
+
+
+def restore(model, images, layout=None):
+    """Build the model's network over `images` and restore its weights; `layout`: see `logits`.
+
+    Returns:
+        A session on the default graph, and the float32 probabilities [batch, classes].
+    Raises:
+        UserError: the checkpoint is damaged or does not fit model.json.
+    """
+    probabilities = tf.nn.softmax(logits(images, model.network, model.classes, False, layout))
+    session = tf.Session(config=runtime.session_config())
+    load_weights(session, model.checkpoint)
+    return session, probabilities
+
+
+AVERAGED = "/ExponentialMovingAverage"  # suffix of the averages that train.py --ema keeps
+
+
+def load_weights(session, checkpoint):
+    """Give the default graph's variables their values in a checkpoint, or the averages of them that it holds.
+
+    Raises:
+        UserError: the checkpoint is damaged or does not fit the graph.
+    """
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        values = {}
+        for variable in tf.global_variables():
+            name = variable.op.name
+            name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
+            values[variable.initializer.inputs[1]] = reader.get_tensor(name)
+        session.run([variable.initializer for variable in tf.global_variables()], values)
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error
