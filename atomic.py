@@ -1,14 +1,63 @@
-"""Folders and files that are written whole or not at all."""
+"""Folders and files that are written whole or not at all, and by one process at a time."""
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
+import time
 
 import runtime
 from runtime import UserError, tf
 
 PREVIOUS = ".previous"  # suffix of the old folder while the new one takes its place
+PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
+
+
+# --- by one process at a time ----------------------------------------
+
+
+def hold(folder, alone=False):
+    """Lock a folder until this process ends: `alone` to write to it, else together with other readers.
+
+    It is the kernel's lock on the folder itself, so it leaves no file behind, and none is stale: it ends with
+    the process, however that ends. Remote folders, missing ones and those on file systems without locks
+    are not locked.
+
+    Returns:
+        A file descriptor, whose closing gives the lock back.
+    Raises:
+        UserError: another process holds it.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while os.path.isdir(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    "%s: another process of this suite is using it; wait until that has ended, or choose "
+                    "another folder" % folder
+                ) from None
+            time.sleep(0.1)
+        except OSError:
+            return descriptor
+        else:
+            if is_at(descriptor, folder):
+                return descriptor
+        os.close(descriptor)
+    return os.open(os.devnull, os.O_RDONLY)
+
+
+def is_at(descriptor, folder):
+    """Whether the open folder is the one of this name, and was not replaced while it was opened."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(folder))
+    return False
+
+
+# --- whole or not at all ----------------------------------------
 
 
 def settle(output):
@@ -25,34 +74,54 @@ def replacing(output, own):
         own: a compiled pattern of the names that `output` may hold: what is replaced.
 
     Raises:
-        UserError: `output` holds something else, which would be lost; or the disk is full.
+        UserError: `output` holds something else, which would be lost; another process uses it; or the
+            disk is full.
     """
     output = os.path.abspath(output)
     partial, previous = output + ".partial", output + PREVIOUS
     settle(output)
-    if os.path.exists(output):
-        foreign = [name for name in os.listdir(output) if not own.fullmatch(name)]
-        if foreign:
-            raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
+    foreign = [name for name in contents(output) if not own.fullmatch(name)]
+    if foreign:
+        raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))
+    locks = [hold(output, alone=True)]
     try:
+        os.makedirs(partial, exist_ok=True)
+        locks.append(hold(partial, alone=True))
+        for name in contents(partial):  # left by a killed process
+            remove(os.path.join(partial, name))
         yield partial
         for parent, _, names in os.walk(partial):
             for name in names:
                 flush(os.path.join(parent, name))
-        shutil.rmtree(previous, ignore_errors=True)
+        remove(previous)
         if os.path.exists(output):
             os.rename(output, previous)
         os.rename(partial, output)
-        shutil.rmtree(previous, ignore_errors=True)
+        remove(previous)
     except Exception as error:
         if not is_full_disk(error):
             raise
         message = "%s: no space left to write there; for a while it takes twice the size of what is written"
         raise UserError(message % output) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        settle(output)
+        if len(locks) == 2:
+            remove(partial)
+        for lock in locks:
+            os.close(lock)
+
+
+def contents(folder):
+    """The names in it; none where there is no such folder."""
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def remove(path):
+    """Remove a file or a folder, if it is there."""
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.exists(path):
+        os.remove(path)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,16 @@
 """The checkpoints that train.py writes: one every --save_num steps, and the best of them in best/."""
 
+import glob
+import math
 import os
+import re
 import shutil
 
+import numpy as np
+
+import atomic
 import jsonfile
+import modelfolder
 from runtime import tf
 
 BEST = "best"  # folder in the model folder
@@ -49,6 +56,49 @@ def saving_hook(folder, every, pictures, validate):
     return Saving()
 
 
+# --- after a kill, a full disk, or a loss that is no number ----------------------------------------
+
+UNFINISHED = re.compile(
+    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|.*\.partial"
+)
+
+
+def tidy(folder):
+    """Remove what was not written to its end, and let `checkpoint` name a checkpoint that is there."""
+    whole = modelfolder.checkpoints(folder)
+    for name in os.listdir(folder):
+        cut = re.match(r"(model\.ckpt-\d+)\.data-", name)
+        if UNFINISHED.fullmatch(name) or cut and os.path.join(folder, cut.group(1)) not in whole:
+            atomic.remove(os.path.join(folder, name))
+    latest = modelfolder.latest_checkpoint(folder)
+    if latest and tf.train.latest_checkpoint(folder) != latest:
+        point_to(folder, whole[: whole.index(latest) + 1])
+
+
+def drop_spoilt(folder):
+    """Remove the latest checkpoints while they hold values that are not finite; the last good one or None."""
+    whole = modelfolder.checkpoints(folder)
+    while whole and not is_finite(whole[-1]):
+        for path in glob.glob(glob.escape(whole.pop()) + ".*"):
+            os.remove(path)
+    if whole:
+        point_to(folder, whole)
+    else:
+        atomic.remove(os.path.join(folder, "checkpoint"))
+    return whole[-1] if whole else None
+
+
+def point_to(folder, checkpoints):
+    """Let the folder's `checkpoint` file name these, the last one as the latest."""
+    tf.train.update_checkpoint_state(folder, checkpoints[-1], checkpoints)
+
+
+def is_finite(checkpoint):
+    reader = tf.train.load_checkpoint(checkpoint)
+    values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())
+    return all(np.isfinite(value).all() for value in values)
+
+
 # --- the best ----------------------------------------
 
 
@@ -60,6 +110,8 @@ def read_best(output):
 
 def is_better(best, accuracy, loss):
     """Whether a checkpoint is better than the one that `read_best` told of; the loss decides ties."""
+    if not math.isfinite(loss):
+        return False
     return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
 
 

@@ -1,7 +1,12 @@
-"""What a training would take, from its graph alone: train.py --dry_run."""
+"""What a training would take, from its graph alone: train.py --dry_run, and out of memory."""
+
+import contextlib
+import os
+import resource
 
 import FlowIO
 import modelfolder
+import runtime
 from runtime import tf
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
@@ -27,16 +32,9 @@ def report(description, records, training_step):
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
         print(f"parameters: {parameters:,}")
         print(f"multiply-adds: {multiply_adds(graph):,} per picture")
-    with tf.Graph().as_default():
-        tf.train.create_global_step()
-        batch = options["batch_size"]
-        features = {
-            "image": tf.placeholder(tf.float32, [batch, size, size, 3]),
-            "label": tf.placeholder(tf.int64, [batch]),
-        }
-        train_op = training_step(features, description).train_op
-        needed = SLACK * (BASE + variable_bytes() + peak_bytes(train_op))
-    print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, batch))
+    fixed, per_picture = memory(description, training_step)
+    needed = fixed + options["batch_size"] * per_picture
+    print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
     files = [
         name for split in FlowIO.SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))
     ]
@@ -45,6 +43,51 @@ def report(description, records, training_step):
     for name in records.classes:
         numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in FlowIO.SPLITS]
         print("  %s: %s" % (name, ", ".join(numbers)))
+
+
+def out_of_memory(description, training_step):
+    """What to say where the memory did not suffice: the batch size, and the one that would fit."""
+    batch = description["options"]["batch_size"]
+    fixed, per_picture = memory(description, training_step)
+    message = "out of memory with --batch_size %d, which needs about %.1f GB where there are %.1f; "
+    message %= batch, (fixed + batch * per_picture) / 1e9, memory_limit() / 1e9
+    fits = min(int((memory_limit() - fixed) / per_picture), batch // 2)
+    if fits < 2:
+        return message + "take --mini, fewer --layers or smaller pictures (FlowIO.py --image_size)"
+    return message + "about --batch_size %d would fit" % fits
+
+
+def memory(description, training_step):
+    """Bytes that a training takes: those for any batch, and those for each picture in it.
+
+    Args:
+        training_step: train.training_step.
+    """
+    batch, size = description["options"]["batch_size"], description["image_size"]
+    with tf.Graph().as_default():
+        tf.train.create_global_step()
+        features = {
+            "image": tf.placeholder(tf.float32, [batch, size, size, 3]),
+            "label": tf.placeholder(tf.int64, [batch]),
+        }
+        train_op = training_step(features, description).train_op
+        return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch
+
+
+def memory_limit():
+    """Bytes that a training may take: on the GPU, else of the machine, its container or its ulimit."""
+    if runtime.gpus():
+        with tf.Session(config=runtime.session_config()) as session:
+            devices = session.list_devices()
+        return min(each.memory_limit_bytes for each in devices if each.device_type == "GPU")
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if address_space != resource.RLIM_INFINITY:
+        limits.append(address_space)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path) as file:  # the former may say "max"
+            limits.append(int(file.read()))
+    return min(limits)
 
 
 def multiply_adds(graph):

@@ -9,11 +9,13 @@ to the model folder's evaluation/. Every picture of the split is counted once.
 import collections
 import csv
 import os
+import re
 import time
 
 import numpy as np
 from tqdm import tqdm
 
+import atomic
 import FlowIO
 import jsonfile
 import metrics
@@ -26,28 +28,30 @@ from runtime import UserError, say, tf
 # classes; probabilities: float32 [n, classes]; seconds: list of float, for each batch.
 Answers = collections.namedtuple("Answers", "filenames labels probabilities seconds")
 
+OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
+
 
 def main():
     options = parse_options()
+    atomic.hold(options.data)
     records = FlowIO.load_records(options.data)
     runtime.start(options)
     model = modelfolder.load(options.model)
     if not FlowIO.count(records, options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
-    answers = answer(model, records, options)
-    results = {"checkpoint": model.checkpoint, "split": options.split}
-    results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
-    results["latency"] = latency(answers.seconds, options.batch_size)
-    if options.compare:
-        results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
-
-    folder = os.path.join(model.folder, "evaluation")
-    os.makedirs(folder, exist_ok=True)
-    write_predictions(folder, answers, model.classes)
-    jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-    report.write(folder, results, answers, model, records)
-    print_results(results, folder)
+    output = os.path.join(model.folder, "evaluation")
+    with atomic.replacing(output, OWN_FILES) as folder:
+        answers = answer(model, records, options)
+        results = {"checkpoint": model.checkpoint, "split": options.split}
+        results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
+        results["latency"] = latency(answers.seconds, options.batch_size)
+        if options.compare:
+            results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
+        write_predictions(folder, answers, model.classes)
+        jsonfile.write(os.path.join(folder, "evaluation.json"), results)
+        report.write(folder, results, answers, model, records)
+    print_results(results, output)
 
 
 def parse_options(arguments=None):

@@ -8,12 +8,13 @@ to type it again.
 import ast
 import collections
 import contextlib
+import functools
 import os
 import re
 
 import jsonfile
 import runtime
-from runtime import UserError, tf
+from runtime import UserError, say, tf
 
 # folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
 # str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize; keep_size: whether
@@ -49,18 +50,36 @@ def load(path):
 
 
 def latest_checkpoint(folder):
-    """The checkpoint that the folder's `checkpoint` file points to, or None.
+    """The checkpoint that the folder's `checkpoint` file points to, or None where there is none.
 
-    As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes.
+    As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes. Where that file is
+    missing or damaged, as after a kill or on a bad disk, it is the one of the highest step.
     """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    path = os.path.join(folder, "checkpoint")
     try:
-        with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             quoted = re.search(r'^model_checkpoint_path: ("(\\.|[^"\\])*")', file.read(), re.MULTILINE)
         name = os.fsdecode(ast.literal_eval("b" + quoted.group(1)))
-    except (OSError, ValueError, SyntaxError, AttributeError):  # no such file, or damaged
-        return None
-    checkpoint = os.path.join(folder, name)
-    return checkpoint if os.path.exists(checkpoint + ".index") else None
+    except (OSError, ValueError, SyntaxError, AttributeError):
+        name = None
+    if name and os.path.join(folder, name) in found:
+        return os.path.join(folder, name)
+    warn("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
+    return found[-1]
+
+
+warn = functools.lru_cache(None)(say)  # each line once
+
+
+def checkpoints(folder):
+    """The whole checkpoints in a folder, the highest step last."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = [name[: -len(".index")] for name in names if re.fullmatch(r".+\.ckpt-\d+\.index", name)]
+    found = [each for each in found if any(name.startswith(each + ".data-") for name in names)]
+    return [os.path.join(folder, each) for each in sorted(found, key=checkpoint_step)]
 
 
 def checkpoint_step(checkpoint):

@@ -1,7 +1,9 @@
 """What train.py says while it trains: a live line, plain lines, log.csv; and how it is stopped."""
 
 import csv
+import math
 import os
+import re
 import signal
 import time
 
@@ -47,8 +49,9 @@ class Log:
             return
         self.path = path = os.path.join(folder, "log.csv")
         if os.path.exists(path):
-            with open(path, encoding="utf-8", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if is_whole(row)]
+            with open(path, encoding="utf-8", errors="replace", newline="") as file:
+                lines = (line.replace("\0", "") for line in file)  # which csv refuses
+                rows = [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
             rows = [row for row in rows if int(row["step"]) <= started_at]
             self.validated = [int(row["step"]) for row in rows if row["val_accuracy"]]
         with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
@@ -72,7 +75,7 @@ class Log:
 
 def is_whole(row):
     """Whether a row of log.csv was written to its end."""
-    return row["step"].isdigit() and None not in row and None not in row.values()
+    return tuple(row) == COLUMNS and None not in row.values() and re.fullmatch("[0-9]{1,9}", row["step"])
 
 
 def catch_stop_signals():
@@ -113,6 +116,9 @@ def progress_hook(options, log, stop_signals):
             return tf.train.SessionRunArgs(list(SHOWN))
 
         def after_run(self, context, values):
+            loss, _, self.rate = values.results
+            if not math.isfinite(loss):
+                raise tf.train.NanLossDuringTrainingError
             if self.warm:  # not the first step, which allocates memory and chooses kernels
                 self.busy += time.time() - self.began
                 self.timed += 1

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 
+import atomic
 import checkpoints
 import cluster
 import estimate
@@ -31,6 +32,7 @@ PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 def main():
     options = settings.parse_options()
     machines = cluster.read_environment()
+    atomic.hold(options.data)
     records = FlowIO.load_records(options.data)
     if not FlowIO.count(records, "train"):
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
@@ -55,6 +57,8 @@ def main():
 
     if machines.index == 0:
         os.makedirs(options.output, exist_ok=True)
+        atomic.hold(options.output, alone=True)
+        checkpoints.tidy(options.output)
         jsonfile.write(os.path.join(options.output, "model.json"), description)
         if source:
             write_start(source, description)
@@ -159,16 +163,28 @@ def fit(description, records, machines, strategy):
                     )
                     cluster.train(estimator, train_input, last_step, progress)
     except tf.train.NanLossDuringTrainingError as error:
-        raise UserError(
-            "the loss is not a number any more, after step %d; run again with an --lr below %g and another "
-            "--output, or from %s"
-            % (progress.step - 1, options["lr"], modelfolder.latest_checkpoint(options["output"]))
-        ) from error
+        raise UserError(spoilt(progress, options, is_first)) from error
+    except tf.errors.ResourceExhaustedError as error:
+        if "OOM" not in error.message:  # a full disk
+            raise
+        raise UserError(estimate.out_of_memory(description, training_step)) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
     if is_first:
         validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
+
+
+def spoilt(progress, options, is_first):
+    """What to say where the loss is not a finite number any more; only good checkpoints stay."""
+    find = checkpoints.drop_spoilt if is_first else modelfolder.latest_checkpoint
+    good = find(options["output"])
+    rest = "the same command with an --lr below %g %s" % (
+        options["lr"],
+        "goes on from %s" % good if good else "starts anew; there is no good checkpoint yet",
+    )
+    message = "the loss is not a finite number any more at step %d, with a learning rate of %.3g; %s"
+    return message % (progress.step, progress.rate, rest)
 
 
 def model_fn(*arguments):

@@ -59,11 +59,11 @@ class Validation:
             keep_best(self.output, checkpoint, step, accuracy, loss)
             return False
         say("step %d: validation accuracy %.4f" % (step, accuracy))
-        over = 0 < patience <= len([at for at in self.log.validated if at > best["step"]])
+        best_at = best["step"] if best else 0
+        over = 0 < patience <= len([at for at in self.log.validated if at > best_at])
         if over:
             say(
-                "stopped early: %d checkpoints in turn validated no better than step %d"
-                % (patience, best["step"])
+                "stopped early: %d checkpoints in turn validated no better than step %d" % (patience, best_at)
             )
         return over
 
