@@ -24,7 +24,6 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 import atomic
 import drawing
@@ -32,6 +31,7 @@ import folders
 import imagefile
 import jsonfile
 import runtime
+import sandbox
 import workers
 from imagefile import FORMATS, MARGIN, BadPicture, read_file
 from runtime import UserError, say, tf
@@ -330,6 +330,7 @@ def parse_options(arguments=None):
         "training",
     )
     imagefile.add_formats_option(group)
+    sandbox.add_option(group)
     group.add_argument("--follow_links", action="store_true", help="also take what links lead to")
 
     group = parser.add_argument_group("splits")
@@ -350,6 +351,7 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")
+    sandbox.check(options, parser)
     if options.preview and not options.preview.lower().endswith(".png"):
         parser.error("--preview %s: the name must end with .png" % options.preview)
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
@@ -370,7 +372,7 @@ def encode_all(sources, spool, options):
     work = functools.partial(encode_source, options=options)
     results = workers.map_in_processes(work, sources, options.workers)
     converted, skipped = [], []
-    bar = tqdm(total=len(sources), desc="convert", unit="img", disable=None)
+    bar = runtime.progress_bar("convert", len(sources))
     try:
         with bar, contextlib.closing(results):
             for (result, reason), source in zip(results, sources):
@@ -401,11 +403,16 @@ def encode_source(source, options):
             raise BadPicture("a link out of the data set; --follow_links takes it")
         data = read_file(path)
         image_size = None if options.keep_size else options.image_size
-        image, jpeg = imagefile.prepare(data, image_size, (*FORMATS, *options.formats))
+        formats = (*FORMATS, *options.formats)
+        if options.sandbox:
+            look, size, jpeg = sandbox.prepare(data, image_size, formats)
+        else:
+            image, jpeg = imagefile.prepare(data, image_size, formats)
+            look, size = perceptual_hash(image), image.size
     except BadPicture as error:
         return None, str(error)
     digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
-    return (digest, perceptual_hash(image), image.size, jpeg), None
+    return (digest, look, size, jpeg), None
 
 
 def check_classes(classes, pictures, skipped, dataset):
@@ -466,7 +473,7 @@ def write_csv(path, columns, rows):
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([runtime.csv_cell(str(value)) for value in row] for row in rows)
 
 
 def count_pictures(splits, classes):
@@ -510,7 +517,7 @@ def print_counts(classes, counts, output):
     row = "%%-%ds %%7s %%7s %%7s" % width
     print(row % ("class", *SPLITS))
     for name in classes:
-        print(row % (name, *(counts[split][name] for split in SPLITS)))
+        print(row % (runtime.printable(name), *(counts[split][name] for split in SPLITS)))
     print(row % ("total", *(sum(counts[split].values()) for split in SPLITS)))
     print("records of %d classes in %s" % (len(classes), output))
 

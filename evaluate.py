@@ -7,13 +7,11 @@ to the model folder's evaluation/. Every picture of the split is counted once.
 """
 
 import collections
-import csv
 import os
 import re
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 import atomic
 import FlowIO
@@ -100,7 +98,7 @@ def answer(model, records, options):
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = modelfolder.restore(model, batch["image"])
         fetches = batch["filename"], batch["label"], outputs
-        bar = tqdm(desc="evaluate", total=total, unit="img", disable=None)
+        bar = runtime.progress_bar("evaluate", total)
         with FlowIO.naming_damage(records), session, bar:
             while len(filenames) < total:
                 began = time.perf_counter()
@@ -142,11 +140,9 @@ def compare(answers, other, records, options):
 def write_predictions(folder, answers, classes):
     path = os.path.join(folder, "predictions.csv")
     predicted, confidence = answers.probabilities.argmax(1), answers.probabilities.max(1)
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "label", "predicted", "probability"])
-        for row in zip(answers.filenames, answers.labels, predicted, confidence):
-            writer.writerow([row[0], classes[row[1]], classes[row[2]], "%.6f" % row[3]])
+    rows = zip(answers.filenames, answers.labels, predicted, confidence)
+    rows = [(filename, classes[i], classes[j], "%.6f" % value) for filename, i, j, value in rows]
+    FlowIO.write_csv(path, ["filename", "label", "predicted", "probability"], rows)
 
 
 def print_results(results, folder):
@@ -155,7 +151,7 @@ def print_results(results, folder):
     rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]
     rows += [("mean", results["macro"], ""), ("weighted mean", results["weighted"], "")]
     for name, row, n in rows:
-        values = (width, name, row["precision"], row["recall"], row["f1"], n)
+        values = (width, runtime.printable(name), row["precision"], row["recall"], row["f1"], n)
         print("%-*s %9.3f %9.3f %9.3f %7s" % values)
     low, high = results["accuracy_ci95"]
     print(

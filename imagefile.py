@@ -27,9 +27,12 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
 LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
+MAX_SCANNED = 10 * MAX_PIXELS  # a progressive JPEG goes over its pixels several times, a bad one for hours
+START_OF_SCAN = b"\xff\xda"
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
 
+EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
 SRGB = ImageCms.createProfile("sRGB")
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
@@ -106,9 +109,14 @@ def prepare(data, image_size, formats=FORMATS):
             image = image.resize(size, Image.HAMMING, reducing_gap=2)
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         raise BadPicture("damaged: %s" % (str(error) or type(error).__name__)) from error
+    return image, to_jpeg(image)
+
+
+def to_jpeg(image):
+    """An RGB PIL image as JPEG bytes."""
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return image, jpeg.getvalue()
+    return jpeg.getvalue()
 
 
 def open_picture(data, formats):
@@ -119,8 +127,12 @@ def open_picture(data, formats):
         image = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # see prepare
         raise BadPicture(why_refused(data, formats)) from error
-    if image.width * image.height > MAX_PIXELS:
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
         raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*image.size, MAX_PIXELS))
+    scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
+    if scans * pixels > MAX_SCANNED:
+        raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))
     return image
 
 
@@ -152,8 +164,8 @@ def colour_profile(image):
 def to_rgb(image, profile=None):
     """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
-        pixels = np.asarray(image, np.int64).clip(0, 65535)
-        image = Image.fromarray((pixels / 257 + 0.5).astype(np.uint8))
+        pixels = np.asarray(image)
+        image = Image.fromarray(EIGHT_BITS[pixels if pixels.dtype == np.uint16 else pixels.clip(0, 65535)])
     elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

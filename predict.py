@@ -24,6 +24,7 @@ import imagefile
 import inference_graph
 import modelfolder
 import runtime
+import sandbox
 from runtime import UserError, say, tf
 
 UNKNOWN = "unknown"  # the answer below --threshold
@@ -81,8 +82,11 @@ def parse_options(arguments=None):
     form.add_argument("--csv", action="store_true", help="a table of file, label, probability and error")
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
     imagefile.add_formats_option(parser)
+    sandbox.add_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    sandbox.check(options, parser)
+    return options
 
 
 def list_images(images):
@@ -133,8 +137,9 @@ def encode(path, model, options):
     formats = (*imagefile.FORMATS, *options.formats)
     try:
         data = imagefile.read_file(path)
-        view = imagefile.encode(data, SAVED_SIDE, formats) if options.save else None
-        jpeg = imagefile.encode(data, None if model.keep_size else model.image_size, formats)
+        small = sandbox.encode if options.sandbox else imagefile.encode
+        view = small(data, SAVED_SIDE, formats) if options.save else None
+        jpeg = small(data, None if model.keep_size else model.image_size, formats)
         return Picture(path, jpeg, view, None)
     except imagefile.BadPicture as error:
         return Picture(path, None, None, str(error))
@@ -200,7 +205,7 @@ def printer(options):
 
     def print_row(path, label, predictions, error):
         probability = "" if error else "%.6f" % predictions[0]["probability"]
-        table.writerow([path, label, probability, error])
+        table.writerow([runtime.csv_cell(each or "") for each in (path, label, probability, error)])
         sys.stdout.flush()
 
     def print_line(path, label, predictions, error):
@@ -209,7 +214,8 @@ def printer(options):
             return
         names = ", ".join("%s %s" % (each["label"], percent(each)) for each in predictions)
         unknown = label == UNKNOWN != predictions[0]["label"]
-        print("%s: %s" % (path, "%s (%s)" % (label, names) if unknown else names), flush=True)
+        answer = "%s (%s)" % (label, names) if unknown else names
+        print(runtime.printable("%s: %s" % (path, answer)), flush=True)
 
     if options.csv:
         table.writerow(["file", "label", "probability", "error"])

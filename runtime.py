@@ -1,6 +1,7 @@
 """What the scripts share: how they start and fail, their command line, and the device they use."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
@@ -177,6 +178,16 @@ def number(kind, low, high=float("inf")):
     return parse
 
 
+def printable(text):
+    """Text from outside for a terminal, its control characters, which could do anything there, spelt out."""
+    return re.sub("[\0-\x1f\x7f-\x9f]", lambda match: "\\x%02x" % ord(match.group()), text)
+
+
+def csv_cell(text):
+    """Text from outside for a table; what a spreadsheet would run gets a ' before it, as OWASP advises."""
+    return "'" + text if re.match(r"[=+@\t\r]|-(?![0-9.]+\Z)", text) else text
+
+
 _live = False  # whether the terminal's last line is one that say_live wrote
 
 
@@ -187,7 +198,7 @@ def is_terminal():
 def say(line):
     """What is not a result goes to standard error."""
     global _live
-    print(("\r\033[K" if _live else "") + line, file=sys.stderr, flush=True)
+    print(("\r\033[K" if _live else "") + printable(line), file=sys.stderr, flush=True)
     _live = False
 
 
@@ -209,6 +220,31 @@ def stop_at_once():
     signal.signal(signal.SIGINT, stop)
 
 
+@contextlib.contextmanager
+def signals_waiting():
+    """SIGINT and SIGTERM wait until the end of what must not be interrupted, such as a fork.
+
+    There, and in destructors, Python prints and forgets an exception, and the signal would be lost.
+    """
+    received, numbers = [], (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+        for number in received[:1]:
+            os.kill(os.getpid(), number)
+
+
+def progress_bar(what, total):
+    """A bar of pictures on the terminal, if standard error is one."""
+    from tqdm import tqdm  # here, because train.py and predict.py have no use for it
+
+    with signals_waiting():
+        return tqdm(desc=what, total=total, unit="img", disable=None)
+
+
 def run(main):
     """End the process with the exit status of `main()`, or of the exception that it ended with."""
     stop_at_once()
@@ -222,7 +258,7 @@ def run(main):
         if sys.stdout:
             sys.stdout.flush()
     except UserError as error:
-        say("%s: error: %s" % (program, str(error).replace("\n", "\\n")))  # names may hold newlines
+        say("%s: error: %s" % (program, error))
         status = error.exit_status
     except Stopped as stopped:
         say("%s: stopped" % program)

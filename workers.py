@@ -7,6 +7,8 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+import runtime
+
 CHUNK = 4  # items that a process takes at a time
 
 
@@ -24,7 +26,8 @@ def map_in_processes(function, items, workers):
     with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),)) as executor:
         try:
             for i in range(0, len(items), CHUNK):
-                pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
+                with runtime.signals_waiting():  # the processes are forked here
+                    pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
                 if len(pending) > 4 * workers:
                     yield from pending.popleft().result()
             while pending:

@@ -1,0 +1,189 @@
+"""Pictures from strangers, decoded in a process that can do nothing else: --sandbox.
+
+The last Pillow and TensorFlow for Python 3.7 get no more security fixes (SECURITY.md). A picture that takes
+over the decoder finds itself in a process without files, network, other programs, environment or much
+memory, which is killed when a picture takes too long. What it answers is read as lengths and bytes, never
+unpickled. Linux only, on x86-64 and 64-bit ARM.
+
+    python sandbox.py [FORMAT ...]     # what `prepare` starts: requests on standard input, answers on output
+"""
+
+import ctypes
+import io
+import os
+import platform
+import struct
+import subprocess
+import sys
+import threading
+
+from PIL import Image
+
+import imagefile
+import splits
+from imagefile import BadPicture
+
+SECONDS = 20  # for one picture; the largest that is not refused takes about half on a busy machine
+MEMORY = 2 << 30  # bytes of address space; the largest picture takes 1.7e9
+
+# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size.
+REQUEST = struct.Struct("<II")
+# Whether it can be used; width, height; bytes that follow, of the perceptual hash and of the JPEG or why not.
+ANSWER = struct.Struct("<?IIBI")
+
+# What is left of the system, for each machine: its name in the kernel, and the numbers of read, write, close,
+# fstat, lseek, mmap, mprotect, munmap, brk, rt_sigaction, rt_sigprocmask, rt_sigreturn, sched_yield, mremap,
+# madvise, exit, gettimeofday, sigaltstack, futex, clock_gettime and exit_group.
+ALLOWED = {
+    "x86_64": (
+        0xC000003E,
+        (0, 1, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 28, 60, 96, 131, 202, 228, 231),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        (63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 124, 216, 233, 93, 169, 132, 98, 113, 94),
+    ),
+}
+
+
+# --- the suite's side ----------------------------------------
+
+_here = threading.local()  # each thread has a process of its own
+
+
+def prepare(data, image_size, formats):
+    """As imagefile.prepare, and always encoded anew, so that no byte of the file itself comes back.
+
+    Returns:
+        The perceptual hash or None, (width, height) and JPEG bytes.
+    Raises:
+        BadPicture: also where the picture ended the process, or had to be stopped.
+    """
+    process = getattr(_here, "process", None) or start(formats)
+    _here.process = None  # unless all goes well, the next picture gets a new one
+    late = threading.Timer(SECONDS, process.kill)
+    late.start()
+    try:
+        process.stdin.write(REQUEST.pack(len(data), image_size or 0) + data)
+        process.stdin.flush()
+        usable, *size, look, length = ANSWER.unpack(receive(process, ANSWER.size))
+        look, content = receive(process, look), receive(process, length)
+    except OSError as error:
+        process.kill()
+        status = process.wait()
+        if late.finished.is_set():
+            raise BadPicture("takes more than %d seconds to decode" % SECONDS) from error
+        raise BadPicture("ended the process that decodes it (exit status %d)" % status) from error
+    finally:
+        late.cancel()
+    _here.process = process
+    if not usable:
+        raise BadPicture(content.decode("utf-8", "backslashreplace"))
+    return look or None, tuple(size), content
+
+
+def start(formats):
+    """A process that decodes. It inherits nothing but what a Python needs to run."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    return subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), *formats],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(kept, OPENBLAS_NUM_THREADS="1"),
+    )
+
+
+def receive(process, count):
+    """So many bytes of an answer; raises OSError where they do not come, or are too many."""
+    data = process.stdout.read(count) if count <= imagefile.MAX_BYTES else b""
+    if len(data) < count:
+        raise OSError("no answer")
+    return data
+
+
+def encode(data, image_size, formats):
+    """As imagefile.encode; see `prepare`."""
+    return prepare(data, image_size, formats)[2]
+
+
+def add_option(parser):
+    parser.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="decode in processes that can do nothing else, for pictures from strangers",
+    )
+
+
+def check(options, parser):
+    """End with a message where --sandbox is asked for and cannot be had."""
+    if options.sandbox and (sys.platform != "linux" or platform.machine() not in ALLOWED):
+        parser.error("--sandbox: works on Linux only, on x86-64 and 64-bit ARM")
+
+
+# --- the other side ----------------------------------------
+
+
+def main(formats):
+    warm_up(formats)
+    limit()
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    while True:
+        request = requests.read(REQUEST.size)
+        if len(request) < REQUEST.size:  # nobody asks any more
+            return
+        length, image_size = REQUEST.unpack(request)
+        answers.write(answer(requests.read(length), image_size or None, formats))
+        answers.flush()
+
+
+def answer(data, image_size, formats):
+    """The bytes that `prepare` reads."""
+    try:
+        image, jpeg = imagefile.prepare(data, image_size, formats)
+        look = splits.perceptual_hash(image) or b""
+        if jpeg is data:
+            jpeg = imagefile.to_jpeg(image)
+        return ANSWER.pack(True, *image.size, len(look), len(jpeg)) + look + jpeg
+    except (BadPicture, MemoryError) as error:
+        reason = (str(error) or "needs too much memory").encode("utf-8", "backslashreplace")
+        return ANSWER.pack(False, 0, 0, 0, len(reason)) + reason
+
+
+def warm_up(formats):
+    """Have everything imported and opened that decoding needs, because later nothing can be."""
+    picture = Image.new("RGB", (64, 64), "red")
+    for format in formats:
+        file = io.BytesIO()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
+        picture.save(file, format, **({"exif": exif, "icc_profile": profile} if format == "JPEG" else {}))
+        answer(file.getvalue(), 32, formats)
+    answer(b"", 32, formats)
+
+
+def limit():
+    """Give up all rights but to compute, read requests and write answers; end the process if that fails."""
+    import resource  # not on Windows
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    architecture, allowed = ALLOWED[platform.machine()]
+    # BPF: load the architecture, compare, load the call's number, compare with each; the last two
+    # instructions refuse (EPERM) and allow.
+    load, jump, give = 0x20, 0x15, 0x06
+    program = [(load, 0, 0, 4), (jump, 0, len(allowed) + 1, architecture), (load, 0, 0, 0)]
+    program += [(jump, len(allowed) - i, 0, number) for i, number in enumerate(allowed)]
+    program += [(give, 0, 0, 0x00050000 | 1), (give, 0, 0, 0x7FFF0000)]
+    code = b"".join(struct.pack("<HBBI", *each) for each in program)
+    instructions = ctypes.create_string_buffer(code, len(code))
+    filter = ctypes.create_string_buffer(struct.pack("HL", len(program), ctypes.addressof(instructions)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for request in ((38, 1, 0, 0, 0), (22, 2, ctypes.addressof(filter), 0, 0)):  # no new rights; this filter
+        if prctl(*map(ctypes.c_ulong, request)):
+            sys.exit("no sandbox here: %s" % os.strerror(ctypes.get_errno()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
