@@ -50,6 +50,16 @@ def hold(folder, alone=False):
     return os.open(os.devnull, os.O_RDONLY)
 
 
+def hold_new(folder):
+    """`hold` a folder alone, and make it before if need be, as often as another process takes it away."""
+    while True:
+        os.makedirs(folder, exist_ok=True)
+        descriptor = hold(folder, alone=True)
+        if is_at(descriptor, folder):
+            return descriptor
+        os.close(descriptor)
+
+
 def is_at(descriptor, folder):
     """Whether the open folder is the one of this name, and was not replaced while it was opened."""
     with contextlib.suppress(FileNotFoundError):
@@ -83,10 +93,9 @@ def replacing(output, own):
     foreign = [name for name in contents(output) if not own.fullmatch(name)]
     if foreign:
         raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))
-    locks = [hold(output, alone=True)]
+    locks = [hold_new(partial)]
     try:
-        os.makedirs(partial, exist_ok=True)
-        locks.append(hold(partial, alone=True))
+        locks.append(hold(output, alone=True))
         for name in contents(partial):  # left by a killed process
             remove(os.path.join(partial, name))
         yield partial
@@ -105,8 +114,7 @@ def replacing(output, own):
         raise UserError(message % output) from error
     finally:
         settle(output)
-        if len(locks) == 2:
-            remove(partial)
+        remove(partial)
         for lock in locks:
             os.close(lock)
 

@@ -11,7 +11,7 @@ import numpy as np
 import atomic
 import jsonfile
 import modelfolder
-from runtime import tf
+from runtime import UserError, tf
 
 BEST = "best"  # folder in the model folder
 
@@ -59,33 +59,45 @@ def saving_hook(folder, every, pictures, validate):
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
 UNFINISHED = re.compile(
-    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|.*\.partial"
+    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.partial"
 )
 
 
 def tidy(folder):
-    """Remove what was not written to its end, and let `checkpoint` name a checkpoint that is there."""
+    """Remove what was not written to its end, and let `checkpoint` name a checkpoint that is there.
+
+    Raises:
+        UserError: the latest checkpoint is damaged.
+    """
     whole = modelfolder.checkpoints(folder)
     for name in os.listdir(folder):
         cut = re.match(r"(model\.ckpt-\d+)\.data-", name)
         if UNFINISHED.fullmatch(name) or cut and os.path.join(folder, cut.group(1)) not in whole:
             atomic.remove(os.path.join(folder, name))
     latest = modelfolder.latest_checkpoint(folder)
-    if latest and tf.train.latest_checkpoint(folder) != latest:
+    if not latest:
+        return
+    try:
+        is_finite(latest)  # reads all of it
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(
+            "%s: damaged (%s); move its files away, and the same command goes on from the one before it"
+            % (latest, str(error).split("\n")[0])
+        ) from error
+    if tf.train.latest_checkpoint(folder) != latest:
         point_to(folder, whole[: whole.index(latest) + 1])
 
 
-def drop_spoilt(folder):
-    """Remove the latest checkpoints while they hold values that are not finite; the last good one or None."""
+def drop_spoilt(folder, step):
+    """Remove the checkpoints beyond a step, and the last ones while they hold values that are not finite."""
     whole = modelfolder.checkpoints(folder)
-    while whole and not is_finite(whole[-1]):
+    while whole and (modelfolder.checkpoint_step(whole[-1]) > step or not is_finite(whole[-1])):
         for path in glob.glob(glob.escape(whole.pop()) + ".*"):
             os.remove(path)
     if whole:
         point_to(folder, whole)
     else:
         atomic.remove(os.path.join(folder, "checkpoint"))
-    return whole[-1] if whole else None
 
 
 def point_to(folder, checkpoints):

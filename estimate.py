@@ -1,6 +1,7 @@
 """What a training would take, from its graph alone: train.py --dry_run, and out of memory."""
 
 import contextlib
+import math
 import os
 import resource
 
@@ -13,6 +14,7 @@ BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
 # benchmarks/growth.py.
 SLACK = 1.3
+ROOM = 0.8  # share of the memory that a batch may take which is said to fit
 # Operations whose result is their input's memory: always, or where nothing else needs that any more.
 VIEWS = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
 IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad", "RealDiv"}
@@ -51,10 +53,10 @@ def out_of_memory(description, training_step):
     fixed, per_picture = memory(description, training_step)
     message = "out of memory with --batch_size %d, which needs about %.1f GB where there are %.1f; "
     message %= batch, (fixed + batch * per_picture) / 1e9, memory_limit() / 1e9
-    fits = min(int((memory_limit() - fixed) / per_picture), batch // 2)
+    fits = min(ROOM * memory_limit() - fixed, batch * per_picture / 2) / per_picture
     if fits < 2:
         return message + "take --mini, fewer --layers or smaller pictures (FlowIO.py --image_size)"
-    return message + "about --batch_size %d would fit" % fits
+    return message + "--batch_size %d would fit" % 2 ** int(math.log2(fits))
 
 
 def memory(description, training_step):
@@ -83,7 +85,9 @@ def memory_limit():
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if address_space != resource.RLIM_INFINITY:
-        limits.append(address_space)
+        with open("/proc/self/statm") as file:
+            virtual, resident = (int(pages) * resource.getpagesize() for pages in file.read().split()[:2])
+        limits.append(address_space - (virtual - resident))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError), open(path) as file:  # the former may say "max"
             limits.append(int(file.read()))

@@ -27,6 +27,7 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
 LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
+MAX_SIDE = 65500  # what libjpeg writes
 MAX_SCANNED = 10 * MAX_PIXELS  # a progressive JPEG goes over its pixels several times, a bad one for hours
 START_OF_SCAN = b"\xff\xda"
 JPEG_QUALITY = 95
@@ -130,6 +131,8 @@ def open_picture(data, formats):
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*image.size, MAX_PIXELS))
+    if max(image.size) > MAX_SIDE:
+        raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*image.size, MAX_SIDE))
     scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
     if scans * pixels > MAX_SCANNED:
         raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))

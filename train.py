@@ -163,11 +163,18 @@ def fit(description, records, machines, strategy):
                     )
                     cluster.train(estimator, train_input, last_step, progress)
     except tf.train.NanLossDuringTrainingError as error:
-        raise UserError(spoilt(progress, options, is_first)) from error
-    except tf.errors.ResourceExhaustedError as error:
-        if "OOM" not in error.message:  # a full disk
+        raise UserError(spoilt(progress, options, started_at if is_first else None)) from error
+    except (tf.errors.OpError, OSError) as error:
+        if "OOM when allocating" in str(error):
+            raise UserError(estimate.out_of_memory(description, training_step)) from error
+        if not atomic.is_full_disk(error):
             raise
-        raise UserError(estimate.out_of_memory(description, training_step)) from error
+        if is_first:
+            checkpoints.tidy(options["output"])
+        raise UserError(
+            "%s: no space left to save there; with more of it the same command goes on from step %d"
+            % (options["output"], modelfolder.latest_step(options["output"]))
+        ) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
@@ -175,10 +182,14 @@ def fit(description, records, machines, strategy):
         validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
 
 
-def spoilt(progress, options, is_first):
-    """What to say where the loss is not a finite number any more; only good checkpoints stay."""
-    find = checkpoints.drop_spoilt if is_first else modelfolder.latest_checkpoint
-    good = find(options["output"])
+def spoilt(progress, options, started_at):
+    """What to say where the loss is not a finite number any more.
+
+    Of the checkpoints since `started_at` only good ones stay, so not that of the step before.
+    """
+    if started_at is not None:
+        checkpoints.drop_spoilt(options["output"], max(started_at, progress.step - 2))
+    good = modelfolder.latest_checkpoint(options["output"])
     rest = "the same command with an --lr below %g %s" % (
         options["lr"],
         "goes on from %s" % good if good else "starts anew; there is no good checkpoint yet",

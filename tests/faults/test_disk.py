@@ -1,0 +1,175 @@
+"""Disks that are full or cannot be written to, and files that vanish: one line, and nothing lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, draw_dataset, run
+
+import checkpoints
+import FlowIO
+import modelfolder
+
+
+def mount(*arguments):
+    sudo = ["sudo", "-n"] if os.geteuid() else []
+    return subprocess.run([*sudo, *arguments], stderr=subprocess.PIPE, encoding="utf-8")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that makes a file system of so many bytes, and puts copies of folders there; its path."""
+    place = str(tmp_path / "disk")
+
+    def make(size, **folders):
+        os.makedirs(place)
+        done = mount("mount", "-t", "tmpfs", "-o", "size=%d,mode=777" % size, "tmpfs", place)
+        if done.returncode:
+            pytest.skip("no file system of its own can be made here: %s" % done.stderr)
+        for name, folder in folders.items():
+            shutil.copytree(folder, os.path.join(place, name))
+        return place
+
+    yield make
+    mount("umount", place)
+
+
+def make_read_only(place):
+    assert mount("mount", "-o", "remount,ro", place).returncode == 0
+
+
+def size(folder):
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return sum(os.path.getsize(path) for path in paths)
+
+
+def fill(place):
+    """Leave 10 kB of a disk free."""
+    status = os.statvfs(place)
+    with open(os.path.join(place, "filler"), "wb") as file:
+        file.write(bytes(status.f_bavail * status.f_bsize - 10000))
+
+
+def files(folder):
+    """{path: bytes} of all files below a folder but TensorBoard's."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if "tfevents" not in name:
+                with open(os.path.join(parent, name), "rb") as file:
+                    found[os.path.relpath(os.path.join(parent, name), folder)] = file.read()
+    return found
+
+
+def fails(script, *arguments, says):
+    """It ends with status 1 and one line that says so."""
+    out, err = run(script, *arguments, status=1)
+    lines = [line for line in err.splitlines() if line.startswith("%s: error: " % script)]
+    assert len(lines) == 1 and lines[0] == err.splitlines()[-1] and says in lines[0], err
+    return lines[0]
+
+
+# --- full ----------------------------------------
+
+
+def test_training_on_a_full_disk(workspace, disk):
+    """No room for the next checkpoint: the last one stays, and with more room the same command goes on."""
+    place = disk(size(workspace.model) + (10 << 20), model=workspace.model)
+    model = os.path.join(place, "model")
+    arguments = ["--data", workspace.records, "--output", model, "--step", 104, "--save_num", 2]
+    fails("train.py", *arguments, says="no space left")
+    assert modelfolder.latest_checkpoint(model).endswith("model.ckpt-100")
+    assert checkpoints.is_finite(modelfolder.latest_checkpoint(model))
+    assert not [name for name in os.listdir(model) if checkpoints.UNFINISHED.fullmatch(name)]
+    assert mount("mount", "-o", "remount,size=2g", place).returncode == 0
+    assert "resuming at step 100" in run("train.py", *arguments)[1]
+    assert modelfolder.latest_checkpoint(model).endswith("model.ckpt-104")
+
+
+@pytest.mark.parametrize("script", ["FlowIO.py", "evaluate.py", "export.py"])
+def test_a_full_disk_keeps_what_was_there(workspace, disk, script):
+    arguments, place = prepare(workspace, disk, script)
+    before = files(place)
+    fill(place)
+    fails(script, *arguments, says="no space left")
+    os.remove(os.path.join(place, "filler"))
+    assert files(place) == before
+
+
+def test_prediction_on_a_full_disk_goes_without_its_cache(workspace, disk):
+    place = disk(1 << 30, model=workspace.model)
+    fill(place)
+    picture = os.path.join(workspace.dataset, "kiwi", "0.png")
+    for _ in range(2):
+        out, _ = run("predict.py", picture, "--model", os.path.join(place, "model"))
+        assert "kiwi" in out
+
+
+# --- not to be written to ----------------------------------------
+
+
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "export.py"])
+def test_a_disk_that_is_read_only(workspace, disk, script):
+    arguments, place = prepare(workspace, disk, script)
+    before = files(place)
+    make_read_only(place)
+    fails(script, *arguments, says="Read-only file system")
+    assert files(place) == before
+
+
+def prepare(workspace, disk, script):
+    """A disk with what a script has written to it; its arguments to do so again, and the disk's place."""
+    place = disk(1 << 30, model=workspace.model, records=workspace.records)
+    model, records = os.path.join(place, "model"), os.path.join(place, "records")
+    arguments = {
+        "FlowIO.py": ["--dataset", workspace.dataset, "--output", records, "--image_size", 40],
+        "train.py": ["--data", records, "--output", model, "--step", 102],
+        "evaluate.py": ["--data", records, "--model", model],
+        "export.py": ["--model", model, "--output", os.path.join(place, "exported")],
+    }[script]
+    if script == "export.py":
+        run(script, *arguments)
+    return arguments, place
+
+
+# --- vanishing ----------------------------------------
+
+
+def test_pictures_that_vanish_are_listed(tmp_path):
+    """Files that were there when the folders were listed, and are gone when they are read."""
+    draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
+    program = """if True:
+        import os, shutil, FlowIO, folders, runtime
+        def vanish(dataset, *rest, list_sources=folders.list_sources):
+            found = list_sources(dataset, *rest)
+            os.remove(os.path.join(dataset, "apple", "3.png"))
+            return found
+        folders.list_sources = vanish
+        runtime.run(FlowIO.main)
+    """
+    command = [sys.executable, "-c", program, "--dataset", tmp_path / "dataset", "--output", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert (
+        "apple/3.png,cannot be read: No such file or directory" in (tmp_path / "out/skipped.csv").read_text()
+    )
+
+
+@pytest.mark.parametrize("victim", ["output", "data"])
+def test_a_folder_that_vanishes_while_it_trains(workspace, tmp_path, victim):
+    model, records = str(tmp_path / "model"), str(tmp_path / "records")
+    shutil.copytree(workspace.records, records)
+    command = [sys.executable, os.path.join(ROOT, "train.py"), "--mini", "--data", records, "--output", model]
+    command += ["--step", "8", "--save_num", "4", "--log_num", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("step 1/"):
+            shutil.rmtree({"output": model, "data": records}[victim])
+    assert process.wait() == 1 and "Traceback" not in "".join(lines)
+    assert lines[-1].startswith("train.py: error: "), lines
+    if victim == "data":  # it was in memory; the validation missed it
+        assert FlowIO.SPLITS[1] in lines[-1] and modelfolder.latest_checkpoint(model).endswith("-4")

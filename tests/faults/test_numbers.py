@@ -1,0 +1,80 @@
+"""A loss that is no number, and a batch that does not fit into the memory."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import ROOT, run
+
+import checkpoints
+import estimate
+import modelfolder
+
+
+def train(*arguments, status, limit=None):
+    command = [sys.executable, os.path.join(ROOT, "train.py"), *map(str, arguments)]
+    set_limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=set_limit)
+    assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_a_loss_that_is_not_finite(workspace, copy):
+    """It names step, rate and checkpoint, and the same command with a lower rate goes on from that."""
+    same = ["--data", workspace.records, "--output", copy, "--step", 130, "--save_num", 1, "--log_num", 1]
+    said = train(*same, "--lr", 1e30, status=1).splitlines()[-1]
+    found = re.search(
+        r"not a finite number any more at step (\d+), with a learning rate of (\S+); "
+        r"the same command with an --lr below 1e\+30 goes on from (\S+)",
+        said,
+    )
+    assert found, said
+    step, rate, checkpoint = int(found.group(1)), float(found.group(2)), found.group(3)
+    assert 101 <= step <= 110 and 1e28 < rate < 1e30
+    assert checkpoint == modelfolder.latest_checkpoint(copy) and checkpoints.is_finite(checkpoint)
+    reached = modelfolder.checkpoint_step(checkpoint)
+    assert 100 <= reached < step - 1
+    said = train(*same[:5], reached + 1, "--lr", 0.0001, status=0)
+    assert "resuming at step %d" % reached in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_spoilt_checkpoints_go(tmp_path, value):
+    with tf.Graph().as_default(), tf.Session() as session:
+        variable = tf.get_variable("v", [3])
+        saver = tf.train.Saver()
+        for step, content in ((1, 1), (2, 2), (3, value), (4, value)):
+            variable.load([0, 0, content], session)
+            saver.save(session, str(tmp_path / "model.ckpt"), step)
+    checkpoints.drop_spoilt(str(tmp_path), 9)
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-2")
+    assert not [name for name in os.listdir(str(tmp_path)) if "-3" in name or "-4" in name]
+
+
+def test_too_little_memory(workspace, tmp_path):
+    """It names the batch, and one that fits, which then does."""
+    limit = 4 << 30
+    arguments = ["--mini", "--data", workspace.records, "--step", 1, "--bn_batches", 0]
+    said = train(
+        *arguments, "--output", tmp_path / "a", "--batch_size", 20000, status=1, limit=limit
+    ).splitlines()[-1]
+    found = re.search(r"out of memory with --batch_size 20000, .* --batch_size (\d+) would fit", said)
+    assert found, said
+    train(*arguments, "--output", tmp_path / "b", "--batch_size", found.group(1), status=0, limit=limit)
+
+
+def test_the_limit_of_a_container(monkeypatch):
+    assert 1e9 < estimate.memory_limit() < 1e14
+    monkeypatch.setattr(estimate.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    assert estimate.memory_limit() == 4096 * 1000
+
+
+def test_nothing_good_is_left(tmp_path, workspace):
+    arguments = ["--mini", "--data", workspace.records, "--output", tmp_path / "model", "--save_num", 1]
+    _, said = run("train.py", *arguments, "--lr", 1e30, "--step", 20, status=1)
+    assert "starts anew; there is no good checkpoint yet" in said.splitlines()[-1] or "goes on from" in said
