@@ -16,13 +16,19 @@ import numpy as np
 
 import modelfolder
 import runtime
-from runtime import say, tf
+from runtime import UserError, say, tf
 
 CACHE = "inference.cache"
 # BLAKE2 of all that follows; the key of what is cached; where the GraphDef begins. Between this and the
 # GraphDef lie the weights.
 HEADER = struct.Struct("<32s24sQ")
 ALIGNMENT = 64  # bytes; TensorFlow uses a slice in place only if it is aligned
+# All that a network is made of. A graph can hold operations that read and write files, and a model folder may
+# come from anywhere.
+OPERATIONS = {
+    *("Placeholder", "Const", "ImmutableConst", "Slice", "Reshape", "Identity", "Pad", "Conv2D", "BiasAdd"),
+    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "Softmax"),
+}
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
 
@@ -127,6 +133,8 @@ def load(model, cached):
 
     Args:
         cached: what `read_cache` returned.
+    Raises:
+        UserError: the cache holds operations that are not a network's.
     """
     if runtime.gpus():  # mapped weights would go to the GPU anew with each batch
         return freeze(model, "NCHW")
@@ -136,6 +144,12 @@ def load(model, cached):
         write_cache(model, graph_def)
         return graph_def
     graph_def = tf.GraphDef.FromString(cached)
+    strange = {node.op for node in graph_def.node} - OPERATIONS
+    if strange or graph_def.library.function:
+        raise UserError(
+            "%s: holds what no network of ours does (%s), and may come from a stranger; remove it"
+            % (cache_path(model), ", ".join(sorted(strange)) or "functions")
+        )
     for node in graph_def.node:
         if node.op == "ImmutableConst":
             node.attr["memory_region_name"].s = os.fsencode(os.path.abspath(cache_path(model)))

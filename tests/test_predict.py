@@ -17,6 +17,7 @@ import imagefile
 import inference_graph
 import modelfolder
 import predict
+import runtime
 
 # --- answers ----------------------------------------
 
@@ -205,6 +206,21 @@ def test_the_cache_gives_the_same_answers_and_is_never_stale(tmp_path):
     assert inference_graph.read_cache(model._replace(image_size=32)) is None
     make_model(tmp_path, shortcut="projection")  # another training of the same name
     assert inference_graph.read_cache(model) is None
+
+
+def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
+    """It is whole and has the right key, as anyone could write it, and would read a file."""
+    model = make_model(tmp_path)
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [None, 32, 32, 3], "images")
+        with tf.control_dependencies([tf.io.read_file("/etc/hostname")]):
+            tf.reduce_mean(images, [1, 2], name="probabilities")
+    inference_graph.write_cache(model, graph.as_graph_def())
+    cached = inference_graph.read_cache(model)
+    with pytest.raises(
+        runtime.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
+    ):
+        inference_graph.load(model, cached)
 
 
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
