@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py --data RECORDS [RECORDS ...] --step 600 [--only REGEX] [train.py's options]
 
 Trains with each of SETTINGS on each of the records and evaluates the last checkpoint on the split --split;
-a row pools the answers on all records, which may be several random splits of one data set. Options that
-are not its own go to train.py.
+a row pools the answers on all records, which may be several random splits of one data set. Mean recall is that of
+the classes, each counting alike, which is what class weights are for. Options that are not its own go to train.py.
 """
 
 import argparse
@@ -38,18 +38,19 @@ SETTINGS = (
 
 def main():
     options, rest = parse_options()
-    print("| settings | accuracy on %s | of | 95%% interval |" % options.split)
-    print("| --- | ---: | ---: | --- |")
+    print("| settings | accuracy on %s | of | 95%% interval | mean recall |" % options.split)
+    print("| --- | ---: | ---: | --- | ---: |")
     for setting in SETTINGS:
         if re.search(options.only, setting):
-            right = total = 0
+            right = total = recall = 0
             for records in options.data:
                 arguments = [*setting.split(), "--step", options.step, "--save_num", options.step, *rest]
-                accuracy, count = measure(records, options.split, arguments)
-                right, total = right + round(accuracy * count), total + count
+                found = measure(records, options.split, arguments)
+                right, total = right + round(found["accuracy"] * found["n"]), total + found["n"]
+                recall += found["macro"]["recall"] / len(options.data)
             interval = metrics.wilson_interval(right, total)
-            row = setting, right / total, total, *interval
-            print("| `%s` | %.4f | %d | %.4f to %.4f |" % row, flush=True)
+            row = setting, right / total, total, *interval, recall
+            print("| `%s` | %.4f | %d | %.4f to %.4f | %.4f |" % row, flush=True)
 
 
 def parse_options():
@@ -62,7 +63,7 @@ def parse_options():
 
 
 def measure(records, split, arguments):
-    """(accuracy, number of pictures) of the last checkpoint of one training."""
+    """What evaluate.py says of the last checkpoint of one training: the content of evaluation.json."""
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "model")
         run("train.py", "--data", records, "--output", model, *arguments)
@@ -70,8 +71,7 @@ def measure(records, split, arguments):
         checkpoint = os.path.join(model, "model.ckpt-%s" % step)
         run("evaluate.py", "--model", checkpoint, "--data", records, "--split", split)
         with open(os.path.join(model, "evaluation", "evaluation.json"), encoding="utf-8") as file:
-            found = json.load(file)
-    return found["accuracy"], found["n"]
+            return json.load(file)
 
 
 def run(script, *arguments):
