@@ -3,8 +3,8 @@
     python benchmarks/accuracy.py --data RECORDS [RECORDS ...] --step 600 [--only REGEX] [train.py's options]
 
 Trains with each of SETTINGS on each of the records and evaluates the last checkpoint on the split --split;
-a row pools the answers on all records, which may be several random splits of one data set. Mean recall is that of
-the classes, each counting alike, which is what class weights are for. Options that are not its own go to train.py.
+a row pools the answers on all records, which may be several random splits of one data set. In the mean recall
+each class counts alike, which is what class weights are for. Options that are not its own go to train.py.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """What train.py says and writes, when it ends, and what --dry_run foresees."""
 
-import json
 import os
 import pty
 import subprocess
@@ -11,6 +10,7 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, described, differing, read_log, run
 
 import estimate
+import jsonfile
 import modelfolder
 import monitor
 
@@ -39,11 +39,9 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
 
 def test_patience_ends_the_training(workspace, copy):
     """A rate of zero changes nothing, so no later checkpoint can be better than the best."""
-    with open(os.path.join(copy, "best", "best.json")) as file:
-        best = json.load(file)
-    best.update(accuracy=1.0, loss=0.0)
-    with open(os.path.join(copy, "best", "best.json"), "w") as file:
-        json.dump(best, file)
+    path = os.path.join(copy, "best", "best.json")
+    best = jsonfile.read(path)
+    jsonfile.write(path, dict(best, accuracy=1.0, loss=0.0))
     same = ["--data", workspace.records, "--output", copy, "--lr", 0, "--save_num", 2, "--log_num", 1]
     _, err = run("train.py", *same, "--step", 120, "--patience", 3, "--keep", 2, "--bn_batches", 0)
     waited = [

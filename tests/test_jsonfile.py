@@ -1,0 +1,80 @@
+"""jsonfile.py: a file is believed if its version, its schema and its checksum say so."""
+
+import json
+
+import pytest
+
+import jsonfile
+from runtime import UserError
+
+MODEL = {
+    "network": {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},
+    "classes": ["cat", "猫"],
+    "image_size": 32,
+    "normalize": "per_image",
+    "options": {"lr": 0.1},
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes a model.json with changes that keep its checksum or not; its path."""
+
+    def write(keep=False, **changes):
+        path = str(tmp_path / "model.json")
+        jsonfile.write(path, MODEL)
+        with open(path, encoding="utf-8") as file:
+            content = dict(json.load(file), **changes)
+        if not keep:
+            del content["checksum"]
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        return path
+
+    return write
+
+
+def test_what_is_written_is_read(written):
+    assert jsonfile.read(written(keep=True)) == dict(MODEL, format_version=1)
+    assert jsonfile.read(written()) == dict(
+        MODEL, format_version=1
+    )  # by hand, or before there were checksums
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"format_version": 2}, "format version 2, this suite reads 1"),
+        ({"image_size": 224.0}, "image_size must be integer"),
+        ({"image_size": True}, "image_size must be integer"),
+        ({"image_size": 10**6}, "image_size must be smaller than or equal to 2048"),
+        ({"classes": []}, "classes must contain at least 1 items"),
+        ({"classes": ["cat", "cat"]}, "classes must contain unique items"),
+        ({"classes": ["x" * 300]}, "must be shorter than or equal to 255 characters"),
+        ({"network": dict(MODEL["network"], layers=18)}, "network.layers must be one of [50, 101, 152]"),
+        ({"network": dict(MODEL["network"], code="1")}, "network must not contain {'code'} properties"),
+        ({"normalize": "__import__('os')"}, "normalize must be one of"),
+        ({"options": []}, "options must be object"),
+        ({"more": 1}, "must not contain {'more'} properties"),
+    ],
+)
+def test_another_schema_is_refused(written, changes, says):
+    with pytest.raises(UserError) as caught:
+        jsonfile.read(written(**changes))
+    message = str(caught.value)
+    assert "model.json: " in message and says in message and "write it again with train.py" in message
+
+
+def test_a_change_breaks_the_checksum(written):
+    with pytest.raises(UserError, match="model.json: damaged, or changed since train.py wrote it"):
+        jsonfile.read(written(keep=True, classes=["dog", "猫"]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"format_version": NaN}', pytest.param("[" * 100000, id="deep"), '"\\ud800'],
+)
+def test_what_is_not_json_is_refused(tmp_path, text):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(UserError, match="model.json: damaged, not JSON"):
+        jsonfile.read(str(tmp_path / "model.json"))
