@@ -19,6 +19,7 @@ import FlowIO
 import inference_graph
 import modelfolder
 import runtime
+import versions
 from runtime import UsageError, UserError, say, tf
 
 SUFFIXES = {"frozen_graph": ".pb", "tflite": ".tflite", "onnx": ".onnx"}
@@ -74,8 +75,8 @@ def check_onnx():
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        message = "--format onnx: needs %s; pip install -r requirements-export.txt" % error.name
-        raise UsageError(message) from error
+        message = "--format onnx: needs %s; pip install -r %s"
+        raise UsageError(message % (error.name, versions.requirements("export"))) from error
 
 
 def default_output(model, format):

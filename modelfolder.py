@@ -14,6 +14,7 @@ import re
 
 import jsonfile
 import runtime
+import versions
 from runtime import UserError, say, tf
 
 # folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
@@ -110,7 +111,7 @@ def logits(images, network, classes, is_train, layout=None, **options):
     layout = layout or runtime.data_format()
     if layout == "NCHW":
         images = tf.transpose(images, [0, 3, 1, 2])
-    on_cpu = layout == "NHWC" and not runtime.gpus() and not runtime.is_intel()
+    on_cpu = layout == "NHWC" and not runtime.gpus() and not versions.has_onednn()
     with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
         return resnet.inference(
             images,

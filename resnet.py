@@ -12,7 +12,7 @@ width, channels] or, with data_format="NCHW", [batch, channels, height, width].
 
 import functools
 
-import tensorflow.compat.v1 as tf
+from versions import tf
 
 # One list per network, one entry per group: its output channels and its number of bottlenecks.
 ResNet_demo = {

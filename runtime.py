@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
-import importlib
 import os
 import re
 import shutil
 import signal
 import sys
+
+import versions
+from versions import tf
 
 
 class UserError(Exception):
@@ -33,21 +35,6 @@ class Stopped(BaseException):
 # --- TensorFlow ----------------------------------------
 
 
-class _TensorFlow:
-    """`tensorflow.compat.v1`, imported at first use.
-
-    The import takes seconds; `--help` and a mistake in the command line should not wait for it.
-    """
-
-    def __getattr__(self, name):
-        value = getattr(importlib.import_module("tensorflow.compat.v1"), name)
-        setattr(self, name, value)  # the next time it is found without coming here
-        return value
-
-
-tf = _TensorFlow()
-
-
 def start(options):
     """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
 
@@ -66,7 +53,7 @@ def start(options):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say("device: CPU, %d cores" % os.cpu_count())
     if options.device == "auto" and tf.test.is_built_with_cuda():
-        say("warning: this TensorFlow is built for GPUs and sees none (it needs CUDA 10.0 and cuDNN 7)")
+        say("warning: this TensorFlow is built for GPUs and sees none (it needs %s)" % versions.cuda())
 
 
 def visible_devices(device, already):
@@ -88,13 +75,6 @@ def visible_devices(device, already):
 def gpus():
     """The GPUs that TensorFlow sees."""
     return tf.config.experimental.list_physical_devices("GPU")
-
-
-def is_intel():
-    """Whether this is Intel's build of TensorFlow, whose convolutions are oneDNN's."""
-    from tensorflow.python import pywrap_tensorflow
-
-    return pywrap_tensorflow.IsMklEnabled()
 
 
 def data_format():

@@ -1,6 +1,7 @@
 """What the tests share: the scripts as subprocesses, and one small trained model."""
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -19,10 +20,13 @@ sys.path.insert(0, os.path.join(ROOT, "data"))
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
 
 import draw_demo  # noqa: E402  (lies in data/)
-import tensorflow.compat.v1 as tf  # noqa: E402
 
 import FlowIO  # noqa: E402
 import settings  # noqa: E402
+import versions  # noqa: E402
+from versions import tf  # noqa: E402
+
+versions.load()  # before any test imports TensorFlow by itself
 
 # The same examples in every run: a red test means a change of the code.
 hypothesis.settings.register_profile(
@@ -34,9 +38,9 @@ RED = (220, 30, 40)
 LABELS = ["banana", "grapes", "kiwi"]
 
 
-def run(script, *arguments, cwd=None, status=0, stdin=None):
+def run(script, *arguments, cwd=None, status=0, stdin=None, python=sys.executable):
     """Run a script of the suite in a process of its own; its standard output and error."""
-    command = [sys.executable, os.path.join(ROOT, script), *map(str, arguments)]
+    command = [python, os.path.join(ROOT, script), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8")
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
@@ -131,6 +135,17 @@ def described(workspace, *arguments):
     options = settings.parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
     settings.complete(options, records, None, None)
     return settings.describe(options, records), records
+
+
+def tf_slim(network):
+    """TF-Slim and a module of its networks: part of TensorFlow 1.15, a package for 2.15."""
+    if not versions.is_2():
+        from tensorflow.contrib import slim
+
+        return slim, importlib.import_module("tensorflow.contrib.slim.nets." + network)
+    slim = importlib.import_module("tf_slim")
+    slim.layers.normalization_layers = tf.layers  # it looks for them in a Keras that is not installed
+    return slim, importlib.import_module("tf_slim.nets." + network)
 
 
 def read_log(folder):

@@ -16,6 +16,7 @@ import FlowIO
 import imagefile
 import modelfolder
 import runtime
+import versions
 
 
 @pytest.fixture(scope="module")
@@ -162,5 +163,5 @@ def test_export_refuses_what_does_not_fit(workspace, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(tmp_path))
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
-    assert "needs tf2onnx; pip install -r requirements-export.txt" in done.stderr
+    assert "needs tf2onnx; pip install -r %s" % versions.requirements("export") in done.stderr
     assert io.StringIO(done.stderr).readlines()[0].startswith("export.py: error:")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from conftest import tf_slim
 
 import resnet
 
@@ -177,9 +178,7 @@ def test_unknown_shortcut():
 
 def test_preactivation_is_TF_Slims_resnet_v2():
     """The same random weights in both networks give the same logits."""
-    from tensorflow.contrib import slim
-    from tensorflow.contrib.slim.nets import resnet_v2
-
+    slim, resnet_v2 = tf_slim("resnet_v2")
     images = tf.constant(np.random.RandomState(0).rand(2, 65, 65, 3).astype("f"))
     ours = resnet.inference(images, resnet.ResNet_demo["layer_50"], 10, False, "projection", True)
     our_variables = tf.global_variables()

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, differing, draw_dataset, refuses, run
+from conftest import LABELS, differing, draw_dataset, refuses, run, tf_slim
 
 import modelfolder
 import warmstart
@@ -56,9 +56,7 @@ def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_pa
 @pytest.mark.parametrize("layers, version", [(50, tf.train.SaverDef.V1), (101, tf.train.SaverDef.V2)])
 def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     """Restored by name they give TF-Slim's logits."""
-    from tensorflow.contrib import slim
-    from tensorflow.contrib.slim.nets import resnet_v2
-
+    slim, resnet_v2 = tf_slim("resnet_v2")
     images = np.random.RandomState(0).uniform(-1, 1, [2, 32, 32, 3]).astype("f")
     path = str(tmp_path / "resnet_v2.ckpt")
     with tf.Graph().as_default(), slim.arg_scope(resnet_v2.resnet_arg_scope()):

@@ -1,0 +1,60 @@
+"""`tf`: TensorFlow 1.15, or 2.15, which carries the same interface on as `tensorflow.compat.v1`.
+
+1.15 is what the suite is written for and the reference; 2.15 is for machines that 1.15 does not serve. The
+files, checkpoints, records and exports are the same. What differs stands here alone.
+"""
+
+import functools
+import importlib
+import warnings
+
+
+class _TensorFlow:
+    """`tensorflow.compat.v1`, imported at first use.
+
+    The import takes seconds; `--help` and a mistake in the command line should not wait for it.
+    """
+
+    def __getattr__(self, name):
+        value = getattr(load(), name)
+        setattr(self, name, value)  # the next time it is found without coming here
+        return value
+
+
+tf = _TensorFlow()
+
+
+@functools.lru_cache(None)
+def load():
+    """Import TensorFlow. Version 2 then builds graphs and runs them in sessions, as version 1 does."""
+    module = importlib.import_module("tensorflow.compat.v1")
+    if module.__version__.startswith("2."):
+        verbosity = module.logging.get_verbosity()
+        module.logging.set_verbosity(module.logging.FATAL)  # it advises against what comes now
+        module.disable_v2_behavior()
+        module.logging.set_verbosity(verbosity)
+        warnings.filterwarnings("ignore", "`tf.layers", UserWarning)
+    return module
+
+
+def is_2():
+    return tf.__version__.startswith("2.")
+
+
+def has_onednn():
+    """Whether the CPU's convolutions are oneDNN's: in Intel's build of 1.15; in 2.15, if not switched off."""
+    if is_2():
+        from tensorflow.python.util import _pywrap_util_port as build
+    else:
+        from tensorflow.python import pywrap_tensorflow as build
+    return build.IsMklEnabled()
+
+
+def cuda():
+    """What it needs for GPUs."""
+    return "CUDA 12.2 and cuDNN 8.9" if is_2() else "CUDA 10.0 and cuDNN 7"
+
+
+def requirements(purpose):
+    """The name of the file that lists the packages for a purpose."""
+    return "requirements%s-%s.txt" % ("-tf2" if is_2() else "", purpose)
