@@ -1,11 +1,18 @@
 # `make` alone lists the targets.
+# TensorFlow 1.15, or 2.15 for machines that 1.15 does not serve.
+TF := 1.15
 PYTHON ?=
+VENV_1.15 := .venv
+VENV_2.15 := .venv-tf2
+PYTHON_1.15 := 3.7
+PYTHON_2.15 := 3.11
+VENV := $(or $(VENV_$(TF)),$(error TF=$(TF): must be 1.15 or 2.15))
 MODEL := models/demo
 RECORDS := data/demo/tfrecords
-RUN := .venv/bin/python
+RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-intel lint benchmark clean
+.PHONY: help demo test test-intel test-both lint benchmark clean
 
 help:
 	@echo "make demo    draw pictures, convert, train, evaluate and predict, in some minutes"
@@ -13,12 +20,14 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make clean   remove what the other targets made, .venv too"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
+	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make benchmark    compare the speed with other suites, in half an hour or more"
 	@echo
-	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and the packages."
-	@echo "PYTHON=/path/to/python3.7 names one that is not found by itself."
+	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."
+	@echo "TF=2.15 behind demo, test or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
+	@echo "PYTHON=/path/to/python names one that is not found by itself."
 
-demo: .venv/run
+demo: $(VENV)/run
 	$(RUN) data/draw_demo.py --output data/demo
 	$(RUN) FlowIO.py --dataset data/demo/dataset --output $(RECORDS) --image_size 32
 	$(RUN) train.py --data $(RECORDS) --output $(MODEL) --layers 50 --mini --step 240 --save_num 120
@@ -27,30 +36,36 @@ demo: .venv/run
 	@echo
 	@echo "That was a picture it had never seen: data/demo/new_pictures/banana.jpg"
 	@echo "Report:      $(MODEL)/evaluation/report.html (open it in a browser)"
-	@echo "TensorBoard: .venv/bin/tensorboard --logdir models"
+	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir models"
 	@echo "Your own:    put pictures into data/dataset/<class>/ and go on with README.md"
 
-test: .venv/dev
+test: $(VENV)/dev
 	$(RUN) -m pytest
 
 test-intel: .venv-intel/dev
 	.venv-intel/bin/python -m pytest tests/intel
 
-benchmark: .venv/run .venv-intel/run .venv-peers/run
-	$(RUN) benchmarks/throughput.py --intel .venv-intel/bin/python --pytorch .venv-peers/bin/python
-	.venv-peers/bin/python benchmarks/plot.py
-	$(RUN) benchmarks/startup.py
-	$(RUN) benchmarks/growth.py
+test-both: .venv/dev .venv-tf2/run
+	TF2_PYTHON=.venv-tf2/bin/python .venv/bin/python -m pytest tests/both
 
-lint: .venv/dev
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+benchmark: .venv/run .venv-intel/run .venv-tf2/run .venv-peers/run
+	.venv/bin/python benchmarks/throughput.py --intel .venv-intel/bin/python --tf2 .venv-tf2/bin/python \
+		--pytorch .venv-peers/bin/python
+	.venv-peers/bin/python benchmarks/plot.py
+	.venv/bin/python benchmarks/startup.py
+	.venv/bin/python benchmarks/growth.py
+
+lint: $(VENV)/dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 clean:
-	rm -rf .venv .venv-intel .venv-peers .pytest_cache .ruff_cache .hypothesis __pycache__ tests/__pycache__ data/demo models/demo
+	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .hypothesis __pycache__ tests/__pycache__ data/demo models/demo
 
-.venv/made .venv-intel/made:
-	python=$$(PYTHON="$(PYTHON)" tools/python37.sh) && "$$python" -m venv --clear $(@D)
+.venv/made .venv-intel/made: version := $(PYTHON_1.15)
+.venv-tf2/made: version := $(PYTHON_2.15)
+.venv/made .venv-intel/made .venv-tf2/made:
+	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" tools/python.sh $(version)) && "$$python" -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
 
@@ -68,6 +83,14 @@ clean:
 
 .venv-intel/dev: .venv-intel/run
 	$(@D)/bin/python $(PIP) -c constraints.txt pytest hypothesis
+	touch $@
+
+.venv-tf2/run: .venv-tf2/made requirements-tf2.txt constraints-tf2.txt
+	$(@D)/bin/python $(PIP) -r requirements-tf2.txt
+	touch $@
+
+.venv-tf2/dev: .venv-tf2/run requirements-tf2-dev.txt requirements-tf2-export.txt
+	$(@D)/bin/python $(PIP) -r requirements-tf2-dev.txt
 	touch $@
 
 .venv-peers/run: requirements-benchmark.txt

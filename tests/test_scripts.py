@@ -187,19 +187,28 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_python37_is_found_past_a_dead_shim(tmp_path):
-    shim = tmp_path / "bin" / "python3.7"
+def test_a_python_is_found_past_a_dead_shim(tmp_path):
+    wanted = "%d.%d" % sys.version_info[:2]
+    shim = tmp_path / "bin" / ("python" + wanted)
     shim.parent.mkdir()
-    shim.write_text("#!/bin/sh\necho 'pyenv: python3.7: command not found' >&2; exit 127\n")
-    real = tmp_path / "pyenv" / "versions" / "3.7.99" / "bin" / "python"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python: command not found' >&2; exit 127\n")
+    real = tmp_path / "pyenv" / "versions" / (wanted + ".99") / "bin" / "python"
     real.parent.mkdir(parents=True)
     real.symlink_to(sys.executable)
     shim.chmod(0o755)
     environment = {"PATH": "%s:/usr/bin:/bin" % shim.parent, "PYENV_ROOT": str(tmp_path / "pyenv")}
-    script = os.path.join(ROOT, "tools", "python37.sh")
-    found = subprocess.run([script], env=environment, stdout=subprocess.PIPE, check=True).stdout
+    command = [os.path.join(ROOT, "tools", "python.sh"), wanted]
+    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
     version = subprocess.run([found.decode().strip(), "--version"], stdout=subprocess.PIPE).stdout
-    assert version.startswith(b"Python 3.7")
+    assert version.decode().startswith("Python " + wanted)
     environment["PYTHON"] = "/bin/true-is-not-python"
-    refused = subprocess.run([script], env=environment, capture_output=True)
-    assert refused.returncode == 1 and b"is no Python 3.7" in refused.stderr
+    refused = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert refused.returncode == 1 and "is no Python " + wanted in refused.stderr
+
+
+def test_without_a_python37_the_other_tensorflow_is_offered(tmp_path):
+    command = [os.path.join(ROOT, "tools", "python.sh"), "3.7"]
+    nothing = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    refused = subprocess.run(command, env=nothing, capture_output=True, encoding="utf-8")
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert "none was found" in refused.stderr and "make demo TF=2.15" in refused.stderr

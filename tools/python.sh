@@ -1,10 +1,17 @@
 #!/bin/sh
-# Print the path of a Python 3.7, the newest that TensorFlow 1.15 has wheels for.
-# Looks at $PYTHON, the PATH, pyenv's versions, and last asks uv to install one.
+# Print the path of a Python of version $1: 3.7, the newest that TensorFlow 1.15 has wheels for, or 3.11, the
+# newest that 2.15 has. Looks at $PYTHON, the PATH, pyenv's versions, and last asks uv to install one.
 
-is_37() {
+wanted=$1
+case $wanted in
+3.7) tensorflow="TensorFlow 1.15" ;;
+*) tensorflow="TensorFlow 2.15" ;;
+esac
+
+fits() {
     # A pyenv shim may be on the PATH and yet answer "command not found", so run it.
-    [ -n "$1" ] && "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 7))' 2>/dev/null
+    [ -n "$1" ] &&
+        "$1" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$wanted" 2>/dev/null
 }
 
 answer() {
@@ -13,13 +20,13 @@ answer() {
 }
 
 if [ -n "$PYTHON" ]; then
-    is_37 "$PYTHON" && answer "$PYTHON"
-    echo "PYTHON=$PYTHON is no Python 3.7, which TensorFlow 1.15 needs" >&2
+    fits "$PYTHON" && answer "$PYTHON"
+    echo "PYTHON=$PYTHON is no Python $wanted, which $tensorflow needs" >&2
     exit 1
 fi
-is_37 python3.7 && answer python3.7
-for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.7.*/bin/python; do
-    is_37 "$python" && answer "$python"
+fits "python$wanted" && answer "python$wanted"
+for python in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$wanted".*/bin/python; do
+    fits "$python" && answer "$python"
 done
 
 uv=$(command -v uv)
@@ -29,10 +36,12 @@ if [ -z "$uv" ]; then
     python3 -m venv "$here" >&2 2>/dev/null && "$here/bin/pip" install -q uv >/dev/null 2>&1 &&
         uv=$here/bin/uv
 fi
-if [ -n "$uv" ] && "$uv" python install 3.7 >/dev/null 2>&1; then
-    python=$("$uv" python find 3.7)
-    is_37 "$python" && answer "$python"
+if [ -n "$uv" ] && "$uv" python install "$wanted" >/dev/null 2>&1; then
+    python=$("$uv" python find "$wanted")
+    fits "$python" && answer "$python"
 fi
-echo "TensorFlow 1.15 needs Python 3.7, and none was found. Install one, for example with" \
-    "'pyenv install 3.7.16' or 'conda create -n py37 python=3.7', then run: make PYTHON=/path/to/python3.7" >&2
+echo "$tensorflow needs Python $wanted, and none was found. Install one, for example with" \
+    "'pyenv install $wanted' or 'conda create -n py$wanted python=$wanted', then name it:" \
+    "make PYTHON=/path/to/python$wanted" >&2
+[ "$wanted" = 3.7 ] && echo "Or take TensorFlow 2.15, which runs on Python 3.11: make demo TF=2.15" >&2
 exit 1
