@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import struct
+import sys
 
 import numpy as np
 
@@ -105,7 +106,9 @@ def cache_key(model):
     for path in (model.checkpoint + ".index", __file__, os.path.join(here, "resnet.py")):
         with open(path, "rb") as file:
             digest.update(file.read())
-    digest.update(json.dumps([model.network, len(model.classes), model.image_size]).encode())
+    # What TensorFlow 2.15 writes 1.15 may not read. Their Pythons tell them apart without importing either.
+    made_from = [model.network, len(model.classes), model.image_size, sys.version_info[:2]]
+    digest.update(json.dumps(made_from).encode())
     return digest.digest()
 
 

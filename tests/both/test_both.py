@@ -1,0 +1,160 @@
+"""TensorFlow 1.15 and 2.15 read what the other one wrote: records, checkpoints, exports.
+
+make test-both
+
+These tests run under 1.15; TF2_PYTHON names the Python of the other. Probabilities must agree to 1e-5.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, draw_dataset, run
+from PIL import Image
+
+import imagefile
+import runtime
+import versions
+
+PYTHONS = {"1.15": sys.executable, "2.15": os.path.abspath(os.environ["TF2_PYTHON"])}
+TOLERANCE = 1e-5
+
+
+class Made:
+    """What one version made: records, and a model that was trained on them for 20 steps."""
+
+    def __init__(self, maker, folder):
+        self.maker, self.other = maker, next(version for version in PYTHONS if version != maker)
+        self.records, self.model = str(folder / "records"), str(folder / "model")
+        draw_dataset(folder / "dataset", 20)
+        places = ["--dataset", folder / "dataset", "--output", self.records]
+        self.run("FlowIO.py", *places, "--image_size", 32)
+        self.train(maker, "--mini", "--step", 20)
+
+    def run(self, script, *arguments, version=None):
+        return run(script, *arguments, python=PYTHONS[version or self.maker])
+
+    def train(self, version, *arguments, output=None):
+        places = ["--data", self.records, "--output", output or self.model]
+        return self.run("train.py", *places, *arguments, "--save_num", 10, version=version)[1]
+
+    def evaluate(self, version, model):
+        """The rows of predictions.csv, and the figures of evaluation.json."""
+        self.run("evaluate.py", "--model", model, "--data", self.records, version=version)
+        with open(os.path.join(model, "evaluation", "predictions.csv"), newline="") as file:
+            rows = list(csv.DictReader(file))
+        with open(os.path.join(model, "evaluation", "evaluation.json")) as file:
+            return rows, json.load(file)
+
+
+@pytest.fixture(scope="module", params=sorted(PYTHONS))
+def made(request, tmp_path_factory):
+    return Made(request.param, tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def model(made, tmp_path):
+    """A copy of the model folder."""
+    return shutil.copytree(made.model, str(tmp_path / "model"))
+
+
+def test_the_two_are_what_they_should_be():
+    program = "import versions; print(versions.tf.__version__)"
+    found = [
+        subprocess.run([PYTHONS[version], "-c", program], cwd=ROOT, stdout=subprocess.PIPE).stdout
+        for version in ("1.15", "2.15")
+    ]
+    assert found[0].startswith(b"1.15.") and found[1].startswith(b"2.15.") and not versions.is_2()
+
+
+def agree(one, other):
+    """Assert that two evaluations gave the same answers to the same pictures."""
+    (rows, figures), (other_rows, other_figures) = one, other
+    assert len(rows) > 5
+    for row, other_row in zip(rows, other_rows):
+        probability, other_probability = (float(each.pop("probability")) for each in (row, other_row))
+        assert abs(probability - other_probability) < TOLERANCE
+    assert rows == other_rows
+    assert figures["confusion_matrix"] == other_figures["confusion_matrix"]
+    assert figures["log_loss"] == pytest.approx(other_figures["log_loss"], abs=TOLERANCE)
+
+
+def test_the_other_one_evaluates_the_same(made, model):
+    agree(made.evaluate(made.maker, model), made.evaluate(made.other, model))
+
+
+def test_the_other_one_resumes(made, model):
+    said = made.train(made.other, "--step", 24, "--log_num", 1, output=model)
+    assert "resuming at step 20" in said and "step 24/24" in said
+    agree(made.evaluate(made.maker, model), made.evaluate(made.other, model))
+    said = made.train(made.maker, "--step", 26, output=model)  # and back
+    assert "resuming at step 24" in said and runtime.latest_step(model) == 26
+
+
+def test_the_other_one_starts_from_its_weights(made, tmp_path):
+    made.train(made.other, "--model", made.model, "--step", 0, output=str(tmp_path / "model"))
+    assert runtime.latest_step(str(tmp_path / "model")) == 0
+
+
+def predictions(made, version, model, folder):
+    """[pictures, classes], in the order of the classes' names; and what was said."""
+    out, err = made.run("predict.py", folder, "--model", model, "--json", version=version)
+    answers = [json.loads(line)["predictions"] for line in out.splitlines()]
+    by_label = [sorted((each["label"], each["probability"]) for each in answer) for answer in answers]
+    return np.array([[probability for _, probability in answer] for answer in by_label]), err
+
+
+def test_the_other_one_predicts_the_same(made, model, tmp_path):
+    """Whatever cache the first one left.
+
+    The JPEGs are small enough to be passed on as they are; Pillow, which reduces others, is another in each.
+    """
+    draw_dataset(tmp_path / "drawn", 3, seed=9)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, path in enumerate(imagefile.list_files(str(tmp_path / "drawn"))):
+        image = Image.open(path).convert("RGB").resize((34, 34))
+        image.save(str(folder / ("%d.jpg" % number)), quality=95, subsampling=0)
+    first, err = predictions(made, made.maker, model, folder)
+    assert "preparing the model" in err and first.shape == (9, 3)
+    second, err = predictions(made, made.other, model, folder)
+    np.testing.assert_allclose(first, second, atol=TOLERANCE)
+    assert "preparing the model" in err  # never the other's cache
+    again, err = predictions(made, made.other, model, folder)
+    np.testing.assert_array_equal(second, again)
+    assert "preparing the model" not in err
+
+
+@pytest.mark.parametrize("format, suffix", [("saved_model", ""), ("frozen_graph", ".pb")])
+def test_the_other_one_runs_the_export(made, tmp_path, format, suffix):
+    path, pixels = str(tmp_path / ("exported" + suffix)), str(tmp_path / "pixels.npy")
+    made.run("export.py", "--model", made.model, "--format", format, "--output", path)
+    np.save(pixels, np.random.RandomState(0).uniform(0, 255, (8, 32, 32, 3)).astype(np.float32))
+    program = "import sys, numpy, export; found = export.run_%s(%r, numpy.load(%r)); numpy.save(%r, found)"
+    found = []
+    for version in (made.maker, made.other):
+        answers = str(tmp_path / ("%s.npy" % version))
+        code = program % (format, path, pixels, answers)
+        subprocess.run([PYTHONS[version], "-c", code], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+        found.append(np.load(answers))
+    np.testing.assert_allclose(*found, atol=TOLERANCE)
+
+
+def test_what_reduces_pictures_differs_little(tmp_path):
+    """A photo goes through Pillow before the network, and its versions round differently."""
+    x, y = np.meshgrid(np.arange(600), np.arange(400))
+    photo = np.stack([x * 0.4, y * 0.6, (x * y) % 256], 2).astype(np.uint8)
+    path = str(tmp_path / "photo.png")
+    Image.fromarray(photo).save(path)
+    program = "import sys, imagefile; sys.stdout.buffer.write(imagefile.encode(imagefile.read_file(%r), 64))"
+    pixels = []
+    for python in PYTHONS.values():
+        jpeg = subprocess.run([python, "-c", program % path], cwd=ROOT, stdout=subprocess.PIPE).stdout
+        pixels.append(np.asarray(Image.open(io.BytesIO(jpeg))).astype(int))
+    assert np.abs(pixels[0] - pixels[1]).max() <= 2
