@@ -1,7 +1,7 @@
 """Pictures/s of training and of inference, against other suites and against what the processor can do.
 
     make benchmark                      # or, with environments of your own:
-    python benchmarks/throughput.py [--pytorch PYTHON] [--intel PYTHON] [--cases REGEX] [--output FOLDER]
+    python benchmarks/throughput.py [--pytorch PYTHON] [--intel PYTHON] [--tf2 PYTHON] [--cases REGEX]
 
 Prints a table for each case and writes throughput.json, from which plot.py draws. All contenders of a case
 stand ready and take their steps in turns; see tensorflow_steps.py and pytorch_steps.py for what they are.
@@ -25,8 +25,8 @@ from turns import summary, take_turns
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Work, layers, width, side of the pictures, pictures per step, and who takes part besides PyTorch and
-# Intel's build, which do where their Python is named.
+# Work, layers, width, side of the pictures, pictures per step, and who takes part besides PyTorch,
+# Intel's build and TensorFlow 2.15, which do where their Python is named.
 CASES = [
     ("train", 50, "full", 224, 8, ("ours", "ours_plain", "slim", "keras")),
     ("train", 101, "full", 224, 8, ("ours", "slim")),
@@ -60,6 +60,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pytorch", metavar="PYTHON", help="a Python with PyTorch")
     parser.add_argument("--intel", metavar="PYTHON", help="a Python 3.7 with intel-tensorflow 1.15")
+    parser.add_argument("--tf2", metavar="PYTHON", help="a Python 3.11 with TensorFlow 2.15")
     parser.add_argument("--cases", default="", metavar="REGEX", help="only cases whose name it finds")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender")
     parser.add_argument("--seconds", type=float, default=2.0, help="that a turn takes, about")
@@ -74,6 +75,8 @@ def commands(case, options):
     found = {name: [sys.executable, script, name, *what] for name in names}
     if options.intel:
         found["ours, intel-tensorflow"] = [options.intel, script, "ours", *what]
+    if options.tf2:
+        found["ours, tensorflow 2.15"] = [options.tf2, script, "ours", *what]
     if options.pytorch and width == "full":
         found["PyTorch"] = [options.pytorch, os.path.join(HERE, "pytorch_steps.py"), *what[:2], *what[3:]]
     found[PRODUCT] = [sys.executable, script, "product", *what]
