@@ -65,8 +65,10 @@ def test_two_devices_share_each_batch(train_small):
 
 
 def test_xla_computes_the_same(train_small):
-    plain, _ = train_small("plain")
-    compiled, said = train_small("xla", "--xla", "--verbose", flags="--tf_xla_cpu_global_jit")
+    """Of the same pictures: under TensorFlow 2.15 it draws other random numbers, which augmentation takes."""
+    plain, _ = train_small("plain", "--augment", "none")
+    options = ["--augment", "none", "--xla", "--verbose"]
+    compiled, said = train_small("xla", *options, flags="--tf_xla_cpu_global_jit")
     assert "Compiled cluster using XLA" in said
     assert losses(compiled)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
 

@@ -19,7 +19,7 @@ from conftest import ROOT, draw_dataset, run
 from PIL import Image
 
 import imagefile
-import runtime
+import modelfolder
 import versions
 
 PYTHONS = {"1.15": sys.executable, "2.15": os.path.abspath(os.environ["TF2_PYTHON"])}
@@ -94,12 +94,12 @@ def test_the_other_one_resumes(made, model):
     assert "resuming at step 20" in said and "step 24/24" in said
     agree(made.evaluate(made.maker, model), made.evaluate(made.other, model))
     said = made.train(made.maker, "--step", 26, output=model)  # and back
-    assert "resuming at step 24" in said and runtime.latest_step(model) == 26
+    assert "resuming at step 24" in said and modelfolder.latest_step(model) == 26
 
 
 def test_the_other_one_starts_from_its_weights(made, tmp_path):
     made.train(made.other, "--model", made.model, "--step", 0, output=str(tmp_path / "model"))
-    assert runtime.latest_step(str(tmp_path / "model")) == 0
+    assert modelfolder.latest_step(str(tmp_path / "model")) == 0
 
 
 def predictions(made, version, model, folder):

@@ -8,7 +8,6 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modelfolder
-import runtime
 import versions
 
 NETWORKS = [
