@@ -154,7 +154,8 @@ def with_normalisation(network, model, batch_size=None):
     with tf.Graph().as_default() as graph:
         shape = [batch_size, model.image_size, model.image_size, 3]
         classify(network, model, tf.placeholder(tf.float32, shape, "images"), "probabilities")
-        return graph.as_graph_def()
+        # An older TensorFlow refuses attributes that it does not know, even with their default.
+        return tf.train.export_meta_graph(graph=graph, strip_default_attrs=True).graph_def
 
 
 def classify(network, model, images, name=None):
@@ -198,7 +199,8 @@ def write_saved_model(folder, network, model):
             "pixels": signature({"images": images}, outputs),
         }
         builder = tf.saved_model.Builder(os.path.join(folder, "new"))
-        builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], signatures)
+        tags = [tf.saved_model.tag_constants.SERVING]
+        builder.add_meta_graph_and_variables(session, tags, signatures, strip_default_attrs=True)
         builder.save()
     for name in os.listdir(os.path.join(folder, "new")):  # the builder wants to make its folder itself
         os.rename(os.path.join(folder, "new", name), os.path.join(folder, name))

@@ -75,7 +75,7 @@ def fold_batch_norms(graph_def):
         set_value(beta, value(beta) - value(mean) * scale)
         node.op = "BiasAdd"
         node.input[:] = [node.input[0], beta.name]
-        for name in ("U", "epsilon", "is_training"):
+        for name in set(node.attr) - {"T", "data_format"}:
             del node.attr[name]
 
 
