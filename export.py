@@ -143,8 +143,9 @@ def write_and_run(options, network, model, pixels, path):
             file.write(with_normalisation(network, model).SerializeToString())
         return run_frozen_graph(path, pixels)
     if options.format == "tflite":
-        write_tflite(path, with_normalisation(network, model, batch_size=1), options.quantize)
-        return run_tflite(path, pixels)
+        with versions.silent(options.verbose):
+            write_tflite(path, with_normalisation(network, model, batch_size=1), options.quantize)
+            return run_tflite(path, pixels)
     write_onnx(path, with_normalisation(network, model))
     return run_onnx(path, pixels)
 

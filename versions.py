@@ -4,8 +4,10 @@
 files, checkpoints, records and exports are the same. What differs stands here alone.
 """
 
+import contextlib
 import functools
 import importlib
+import os
 import warnings
 
 
@@ -48,6 +50,22 @@ def has_onednn():
     else:
         from tensorflow.python import pywrap_tensorflow as build
     return build.IsMklEnabled()
+
+
+@contextlib.contextmanager
+def silent(verbose):
+    """Nothing on standard error, where TensorFlow Lite of 2.15 writes whatever the level of the log is."""
+    if verbose:
+        yield
+        return
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def cuda():

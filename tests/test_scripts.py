@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,13 @@ def test_training_says_what_it_is_doing(workspace):
     assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
     if not runtime.gpus() and tf.test.is_built_with_cuda():
         assert "warning: this TensorFlow is built for GPUs and sees none" in err
+
+
+def test_tensorflow_says_nothing_of_its_own(workspace):
+    for _, err in (workspace.flowio, workspace.training, workspace.evaluation):
+        for line in err.splitlines():
+            ours = line.startswith("warning: this TensorFlow is built for GPUs")
+            assert ours or not re.search(r"(?i)tensorflow|onednn|deprecated|\.(py|cc):\d", line), line
 
 
 def test_the_model_folder_is_complete(workspace):
