@@ -1,4 +1,4 @@
-"""One contender of throughput.py: steps of a network in TensorFlow 1.15, see turns.serve.
+"""One contender of throughput.py: steps of a network in TensorFlow, see turns.serve.
 
     python benchmarks/tensorflow_steps.py WHO {train,infer} LAYERS {full,mini} SIZE BATCH
 
