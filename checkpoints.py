@@ -11,6 +11,7 @@ import numpy as np
 import atomic
 import jsonfile
 import modelfolder
+import versions
 from runtime import UserError, tf
 
 BEST = "best"  # folder in the model folder
@@ -82,7 +83,7 @@ def tidy(folder):
     except (tf.errors.OpError, ValueError) as error:
         raise UserError(
             "%s: damaged (%s); move its files away, and the same command goes on from the one before it"
-            % (latest, str(error).split("\n")[0])
+            % (latest, versions.reason(error))
         ) from error
     if tf.train.latest_checkpoint(folder) != latest:
         point_to(folder, whole[: whole.index(latest) + 1])

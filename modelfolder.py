@@ -159,5 +159,5 @@ def load_weights(session, checkpoint):
             values[variable.initializer.inputs[1]] = reader.get_tensor(name)
         session.run([variable.initializer for variable in tf.global_variables()], values)
     except (tf.errors.OpError, ValueError) as error:
-        reason = str(error).split("\n")[0]
+        reason = versions.reason(error)
         raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error

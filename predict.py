@@ -25,6 +25,7 @@ import inference_graph
 import modelfolder
 import runtime
 import sandbox
+import versions
 from runtime import UserError, say, tf
 
 UNKNOWN = "unknown"  # the answer below --threshold
@@ -173,7 +174,7 @@ def build(model, cached):
         try:
             return picture._replace(data=decode_jpeg(picture.data))
         except tf.errors.InvalidArgumentError as error:
-            return picture._replace(error="damaged: %s" % error.message.split("\n")[0])
+            return picture._replace(error="damaged: %s" % versions.reason(error))
 
     return decode, lambda pictures: compute(np.stack(pictures)) if pictures else []
 

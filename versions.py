@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib
 import os
+import re
 import warnings
 
 
@@ -50,6 +51,11 @@ def has_onednn():
     else:
         from tensorflow.python import pywrap_tensorflow as build
     return build.IsMklEnabled()
+
+
+def reason(error):
+    """What an exception says, in one line. Version 2 says first where in the graph it was."""
+    return re.match(r"(?:Graph execution error:.*?\nNode: [^\n]*\n)?([^\n]*)", str(error), re.DOTALL).group(1)
 
 
 @contextlib.contextmanager
