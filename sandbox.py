@@ -143,7 +143,8 @@ def answer(data, image_size, formats):
         image, jpeg = imagefile.prepare(data, image_size, formats)
         look = splits.perceptual_hash(image) or b""
         if jpeg is data:
-            jpeg = imagefile.to_jpeg(image)
+            # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.
+            jpeg = imagefile.to_jpeg(image.copy())
         return ANSWER.pack(True, *image.size, len(look), len(jpeg)) + look + jpeg
     except (BadPicture, MemoryError) as error:
         reason = (str(error) or "needs too much memory").encode("utf-8", "backslashreplace")

@@ -19,7 +19,9 @@ import modelfolder
 def train(*arguments, status, limit=None):
     command = [sys.executable, os.path.join(ROOT, "train.py"), *map(str, arguments)]
     set_limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
-    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=set_limit)
+    # The oneDNN in TensorFlow 2.15 crashes where memory is refused.
+    env = dict(os.environ, TF_ENABLE_ONEDNN_OPTS="0") if limit else None
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=set_limit, env=env)
     assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
     return done.stderr
 
