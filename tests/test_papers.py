@@ -1,5 +1,6 @@
 """The papers cannot rot: their commands are run or parsed, their quotations, links and figures looked up."""
 
+import ast
 import base64
 import collections
 import glob
@@ -155,6 +156,23 @@ def test_each_option_named_in_a_sentence_exists(capsys):
         for code in re.findall(r"`([^`]+)`", prose(paper)):
             named |= set(re.findall(r"(?<!\S)--\w+", code))
         assert named and named <= known, (paper, named - known)
+
+
+FOREIGN = ("No matching distribution", "Descriptors cannot", "Cannot convert", "Assign requires")  # messages
+
+
+def test_each_message_of_ours_that_is_quoted_exists():
+    literals = set()
+    for path in glob.glob(os.path.join(ROOT, "*.py")):
+        tree = ast.walk(ast.parse(read(os.path.basename(path))))
+        literals |= {node.s for node in tree if isinstance(node, ast.Str)}
+    for paper in READMES:
+        quoted = re.findall(r"\*`([^`]+)`\*", read(paper))
+        assert len(quoted) > 5
+        for message in quoted:
+            if not message.startswith(FOREIGN):
+                words = ["(?:%s|%%[sdg])" % re.escape(word) for word in message.split()]
+                assert any(re.search(" ".join(words), literal) for literal in literals), (paper, message)
 
 
 # --- commands that really run ----------------------------------------
