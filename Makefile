@@ -12,7 +12,7 @@ RECORDS := data/demo/tfrecords
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-intel test-both lint benchmark clean
+.PHONY: help demo test test-faults test-intel test-both lint benchmark clean
 
 help:
 	@echo "make demo    draw pictures, convert, train, evaluate and predict, in some minutes"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint    check style and formatting"
 	@echo "make clean   remove what the other targets made, .venv too"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
+	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make benchmark    compare the speed with other suites, in half an hour or more"
 	@echo
@@ -41,6 +42,12 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	$(RUN) -m pytest
+
+test-faults: $(VENV)/dev
+	$(RUN) -m pytest tests/faults
+	$(RUN) tests/faults/kills.py
+	$(RUN) tests/faults/damage.py
+	$(RUN) tests/faults/fuzz.py
 
 test-intel: .venv-intel/dev
 	.venv-intel/bin/python -m pytest tests/intel

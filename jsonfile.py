@@ -148,7 +148,7 @@ def write(path, content):
     """Write a dict whole or not at all; one of FILES gets its version and checksum."""
     name = os.path.basename(path)
     if name in FILES:
-        content = dict(format_version=FILES[name][0], **content)
+        content = dict(content, format_version=FILES[name][0])
         content["checksum"] = checksum(json.loads(json.dumps(content)))
     with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
         json.dump(content, file, ensure_ascii=False, indent=2)

@@ -12,6 +12,7 @@ def measure(labels, probabilities, classes):
     Args:
         labels: int64 [n], indices into `classes`; n > 0.
         probabilities: float [n, classes], each row adding up to 1.
+        classes: list of str in index order.
     Returns:
         The dict that evaluation.json holds. A precision, recall or F1 whose denominator is zero
         (no picture of the class, or none predicted) is 0.
@@ -41,14 +42,21 @@ def measure(labels, probabilities, classes):
 
 
 def confusion_matrix(labels, predicted, classes):
-    """How often each class (row) was taken for each (column): int64 [classes, classes]."""
+    """How often each class (row) was taken for each (column): int64 [classes, classes].
+
+    Args:
+        labels, predicted: int64 [n], indices into `classes`.
+    """
     matrix = np.zeros([len(classes), len(classes)], int)
     np.add.at(matrix, (labels, predicted), 1)
     return matrix
 
 
 def measure_classes(matrix, classes):
-    """[{"label", "precision", "recall", "f1", "n", "predicted"}] from int [true, predicted]."""
+    """[{"label", "precision", "recall", "f1", "n", "predicted"}] from int [true, predicted].
+
+    `n` and `predicted` are numbers of pictures, the others from 0 to 1.
+    """
     right, n_true, n_predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     return [
         {
@@ -64,7 +72,12 @@ def measure_classes(matrix, classes):
 
 
 def average(per_class, weights):
-    """{"precision", "recall", "f1"}, averaged over the classes that occur or were predicted."""
+    """{"precision", "recall", "f1"}, averaged over the classes that occur or were predicted.
+
+    Args:
+        per_class: from `measure_classes`.
+        weights: a number for each class, not all of them 0.
+    """
     rows = [(row, weight) for row, weight in zip(per_class, weights) if row["n"] or row["predicted"]]
     total = sum(weight for _, weight in rows)
     keys = ("precision", "recall", "f1")
@@ -72,11 +85,17 @@ def average(per_class, weights):
 
 
 def ratio(part, whole):
+    """A float, 0 where there is no whole."""
     return float(part) / float(whole) if whole else 0.0
 
 
 def wilson_interval(successes, n, z=1.959964):
-    """The 95% score interval of a proportion (Wilson 1927): [low, high], within 0 and 1."""
+    """The 95% score interval of a proportion (Wilson 1927): [low, high], within 0 and 1.
+
+    Args:
+        successes: from 0 to n; n > 0.
+        z: the normal distribution's quantile, 1.96 for 95%.
+    """
     share = successes / n
     centre = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -85,7 +104,12 @@ def wilson_interval(successes, n, z=1.959964):
 
 
 def log_loss(labels, probabilities):
-    """The mean of -log(probability of the right class); a probability of 0 counts as the smallest float32."""
+    """The mean of -log(probability of the right class); a probability of 0 counts as the smallest float32.
+
+    Args:
+        labels: int64 [n]; n > 0.
+        probabilities: float [n, classes].
+    """
     right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean())
 
@@ -94,7 +118,7 @@ def calibration(right, confidence):
     """How well the probability of the best class tells how often it is right (Guo et al. 2017).
 
     Args:
-        right: bool [n]; confidence: float [n], 0 to 1.
+        right: bool [n]; confidence: float [n], 0 to 1; n > 0.
     Returns:
         {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}: the expected calibration
         error, and the bins of equal width that it is the weighted mean over. Empty bins have None.

@@ -49,7 +49,11 @@ STEPS_AT = (0.5, 0.75)  # where in the training the rate falls to a tenth, as in
 
 
 def complete(options):
-    """Fill in what was not given, from the recipe or from the number of steps."""
+    """Fill in, in place, what was not given (None), from the recipe or from the number of steps.
+
+    Args:
+        options: the argparse.Namespace of settings.parse_options, `step` being known.
+    """
     for name, value in RECIPES[options.recipe].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -65,16 +69,19 @@ def complete(options):
 
 
 def bn_momentum(steps):
-    """The moving statistics span a fiftieth of the training: 0.9 for 500 steps, 0.995 for 10,000."""
+    """The moving statistics span a fiftieth of the training: 0.9 for 500 steps, 0.995 for 10,000.
+
+    Never below 0.9 or above 0.997.
+    """
     return min(0.997, 1 - 1 / max(10, steps / 50))
 
 
 def learning_rate(options, step):
-    """The rate at a step, a float32 tensor.
+    """The rate at a step, a scalar float32 tensor.
 
     Args:
         options: {"lr", "schedule", "warmup" and "step" (both in steps)}.
-        step: integer tensor, from 0.
+        step: scalar integer tensor, from 0.
     """
     lr, steps = options["lr"], options["step"]
     if options["schedule"] == "cosine":
@@ -92,6 +99,12 @@ def learning_rate(options, step):
 
 
 def optimizer(options, rate):
+    """A tf.train.Optimizer: Adam (Kingma and Ba 2014), or Nesterov's momentum.
+
+    Args:
+        options: {"optimizer", "mixed_precision"}.
+        rate: scalar float32 tensor.
+    """
     if options["optimizer"] == "adam":
         chosen = tf.train.AdamOptimizer(rate)
     else:
@@ -102,17 +115,31 @@ def optimizer(options, rate):
 
 
 def mix(images, targets, alpha):
-    """mixup (Zhang et al. 2017): blend the batch, and its targets, with itself in reverse order."""
+    """mixup (Zhang et al. 2017): blend the batch, and its targets, with itself in reverse order.
+
+    Args:
+        images: float32 [batch, size, size, 3].
+        targets: float32 [batch, classes].
+        alpha: above 0; the share of each is drawn from Beta(alpha, alpha), one for the batch.
+    Returns:
+        Images and targets of the same shapes.
+    """
     share = tf.distributions.Beta(alpha, alpha).sample()
     return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
 
 
 def class_weights(counts):
-    """Weights that make each class count alike, on average 1: n / (classes * n of the class)."""
+    """Weights that make each class count alike, on average 1: n / (classes * n of the class).
+
+    Args:
+        counts: pictures of each class; a class without any gets 0.
+    Returns:
+        A list of floats.
+    """
     return [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
 
 
 def weight_penalty(variables):
-    """Half the sum of squares of the weights, but for biases and batch norms' scales and offsets."""
+    """Half the sum of squares of all weights but biases and batch norms' scales and offsets: a scalar."""
     # Not v.op.name: on the second GPU that ends with "replica_1".
     return tf.add_n([tf.nn.l2_loss(v) for v in variables if v.name.endswith(("kernel:0", "weight:0"))])

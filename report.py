@@ -29,6 +29,8 @@ def write(folder, results, answers, model, records):
     Args:
         results: what evaluation.json holds.
         answers: see evaluate.Answers.
+        model: see modelfolder.Model.
+        records: see FlowIO.load_records.
     """
     order, galleries = choose_pictures(answers)
     thumbnails = make_thumbnails(records, results["split"], order)
@@ -92,6 +94,7 @@ def make_thumbnails(records, split, order):
 
 
 def shrink(jpeg):
+    """JPEG bytes of at most THUMBNAIL pixels down and across, from JPEG bytes."""
     image = Image.open(io.BytesIO(jpeg))
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     small = io.BytesIO()

@@ -7,7 +7,9 @@ read beside this file. The papers: He et al. 2015, "Deep Residual Learning for I
 (arXiv:1603.05027) for `preactivation`.
 
 Every function adds to the default graph and takes and returns float32 tensors, [batch, height,
-width, channels] or, with data_format="NCHW", [batch, channels, height, width].
+width, channels] or, with data_format="NCHW", [batch, channels, height, width]. Shapes are written in
+the former order below. The number of channels must be known, that of pixels need not.
+docs/walkthrough.md goes through all of it, with the shapes for 224 pixels.
 """
 
 import functools
@@ -46,11 +48,14 @@ SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C o
 
 
 def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format="NHWC", scale=1):
-    """Batch normalisation over all but the channels (Ioffe and Szegedy 2015).
+    """Batch normalisation over all but the channels (Ioffe and Szegedy 2015); the shape stays.
 
-    `is_train` is a Python bool: True normalises with the batch's statistics and adds the updates
-    of the moving ones to `tf.GraphKeys.UPDATE_OPS`; False normalises with the moving ones.
-    `scale` is what the learned factor (gamma) starts from.
+    Args:
+        is_train: a Python bool. True normalises with the batch's statistics and adds the updates
+            of the moving ones to `tf.GraphKeys.UPDATE_OPS`; False normalises with the moving ones.
+        momentum: from 0 to 1, a float or a scalar tensor: what an update keeps of the moving ones.
+        epsilon: added to the variance.
+        scale: what the learned factor (gamma) starts from.
     """
     return tf.layers.batch_normalization(
         input_tensor,
@@ -65,7 +70,10 @@ def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format=
 
 
 def sampling(input_tensor, ksize=1, stride=2, padding="VALID", data_format="NHWC"):
-    """Max pool; with ksize 1 it keeps every stride-th pixel: n pixels become ceil(n / stride)."""
+    """Max pool; with ksize 1 it keeps every stride-th pixel: n pixels become ceil(n / stride).
+
+    In general n become floor((n - ksize) / stride) + 1 with 'VALID', ceil(n / stride) with 'SAME'.
+    """
     window, step = _spatial(ksize, data_format), _spatial(stride, data_format)
     return tf.nn.max_pool(input_tensor, window, step, padding, data_format=data_format)
 
@@ -73,6 +81,10 @@ def sampling(input_tensor, ksize=1, stride=2, padding="VALID", data_format="NHWC
 def depthFilling(input_tensor, depth, data_format="NHWC"):
     """Pad the channels with zeros up to `depth`, half before and half (the odd one too) after.
 
+    Option A of He et al. 2015: a shortcut without weights.
+
+    Returns:
+        [batch, height, width, depth].
     Raises:
         ValueError: the tensor has more than `depth` channels already.
     """
@@ -100,9 +112,14 @@ def conv2d_same(
     even and odd sizes; here the padding is explicit, (kernel_size - 1) // 2 before.
 
     Args:
+        num_outputs: channels of the result.
+        kernel_size, stride: the same down and across.
+        is_train: see `batch_norm`.
         normalizer_fn: called with (tensor, is_train); the convolution then has no bias, which
             the normaliser would cancel. None or False: a bias instead.
         activation_fn: applied last; None for none.
+    Returns:
+        [batch, ceil(height / stride), ceil(width / stride), num_outputs].
     """
     padding = "SAME"
     if stride > 1:
@@ -137,6 +154,8 @@ def bottleneck(
 ):
     """A residual of three convolutions (1x1, 3x3 with the stride, 1x1) added to a shortcut.
 
+    The second of the two versions that the article prints: the one that is given the stride.
+
     Args:
         output_depth: channels of the result; the two inner convolutions have a quarter of them.
         shortcut: one of SHORTCUTS. "zero_pad" fills missing channels with zeros; "projection"
@@ -147,6 +166,10 @@ def bottleneck(
             ReLU before the residual and before a projection, which carries a bias instead.
         zero_init_residual: also batch norm after the third convolution, as in He et al. 2015, with
             a scale that starts from zero: the block begins as its shortcut (Goyal et al. 2017).
+    Returns:
+        [batch, ceil(height / stride), ceil(width / stride), output_depth].
+    Raises:
+        ValueError: a shortcut without weights cannot reduce the channels, see `depthFilling`.
     """
     convolve = functools.partial(conv2d_same, is_train=is_train, data_format=data_format)
     data = identity = input_tensor
@@ -200,7 +223,7 @@ def inference(
         is_train: a Python bool, see `batch_norm`; the updates of its moving statistics are in
             `tf.GraphKeys.UPDATE_OPS` and must be run with each training step.
         shortcut, preactivation, zero_init_residual: see `bottleneck`.
-        dropout: above 0 the head is `cnn_to_fc`, which drops this share of the features.
+        dropout: from 0 to below 1; above 0 the head is `cnn_to_fc`, which drops this share of the features.
         bn_momentum: how much of the moving statistics each training step keeps; a float or a tensor.
     Returns:
         float32 logits, [batch, num_output].
@@ -249,6 +272,8 @@ def inference(
 
 def cnn_to_fc(input_tensor, num_output, train=False, regularizer=None, rate=0.5):
     """Flatten and classify by one dense layer: the article's other head, for [batch, h, w, c].
+
+    Its variables are `layer-fc/weight` and `layer-fc/bias`; height, width and channels must be known.
 
     Args:
         train: drop the share `rate` of the features; the article drops logits, which only adds noise

@@ -190,10 +190,15 @@ def say_live(line):
     _live = True
 
 
+_stop_signal = None  # the one that came
+
+
 def stop_at_once():
     """Let SIGINT and SIGTERM raise Stopped, wherever the process is."""
 
     def stop(signal_number, frame):
+        global _stop_signal
+        _stop_signal = signal_number
         raise Stopped(signal_number)
 
     signal.signal(signal.SIGTERM, stop)
@@ -246,6 +251,12 @@ def run(main):
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except SystemError:
+        if not _stop_signal:
+            raise
+        # A signal that comes while C code of TensorFlow's runs may end as its error.
+        say("%s: stopped" % program)
+        status = Stopped(_stop_signal).exit_status
     except Exception as error:
         # Of the machine's failures, such as a full disk or memory, one line says enough.
         if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
