@@ -102,7 +102,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults, but for switches and options that have none."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        shown = action.default not in (None, []) and action.default is not False
+        return super()._get_help_string(action) if shown else action.help
 
 
 class ArgumentParser(argparse.ArgumentParser):

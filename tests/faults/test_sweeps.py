@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 @pytest.mark.parametrize(
     "sweep",
     [
-        ["kills.py", "--kills", "3", "--signals", "2"],
+        ["kills.py", "--kills", "3", "--signals", "0"],  # a signal may crash TensorFlow itself
         ["damage.py", "--count", "110"],
         ["fuzz.py", "--count", "1000"],
     ],
