@@ -142,7 +142,7 @@ def tf_slim(network):
     if not versions.is_2():
         from tensorflow.contrib import slim
 
-        return slim, importlib.import_module("tensorflow.contrib.slim.nets." + network)
+        return slim, getattr(importlib.import_module("tensorflow.contrib.slim.nets"), network)
     slim = importlib.import_module("tf_slim")
     slim.layers.normalization_layers = tf.layers  # it looks for them in a Keras that is not installed
     return slim, importlib.import_module("tf_slim.nets." + network)
