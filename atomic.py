@@ -8,7 +8,7 @@ import shutil
 import time
 
 import runtime
-from runtime import UserError, tf
+from runtime import UserError
 
 PREVIOUS = ".previous"  # suffix of the old folder while the new one takes its place
 PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
@@ -153,7 +153,12 @@ def flush(path):
 
 
 def is_full_disk(error):
-    """Whether Python or TensorFlow says with this exception that a file could not grow."""
+    """Whether Python or TensorFlow says with this exception that a file could not grow.
+
+    TensorFlow's classes do not tell that: its ResourceExhaustedError is also a lack of memory, and its
+    OutOfRangeError the end of the records.
+    """
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if runtime.is_tensorflow_error(error):
-        return isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError))
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return any(os.strerror(code) in str(error) for code in codes)
+    return isinstance(error, OSError) and error.errno in codes

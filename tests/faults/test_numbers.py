@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, run
 
+import atomic
 import checkpoints
 import estimate
 import modelfolder
@@ -68,6 +69,19 @@ def test_too_little_memory(workspace, tmp_path):
     found = re.search(r"out of memory with --batch_size 20000, .* --batch_size (\d+) would fit", said)
     assert found, said
     train(*arguments, "--output", tmp_path / "b", "--batch_size", found.group(1), status=0, limit=limit)
+
+
+@pytest.mark.parametrize(
+    "kind, message, full",
+    [
+        (tf.errors.ResourceExhaustedError, "OOM when allocating tensor with shape[9]", False),
+        (tf.errors.OutOfRangeError, "End of sequence", False),
+        (tf.errors.ResourceExhaustedError, "model.ckpt-2: No space left on device", True),
+        (tf.errors.OutOfRangeError, "shard: File too large", True),
+    ],
+)
+def test_too_little_memory_is_no_full_disk(kind, message, full):
+    assert atomic.is_full_disk(kind(None, None, message)) == full
 
 
 def test_the_limit_of_a_container(monkeypatch):
