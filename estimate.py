@@ -137,12 +137,12 @@ def peak_bytes(fetch):
     them back after the last operation that reads it.
     """
     operations = needed_by(fetch)
-    owner = {}  # of a tensor: the one whose memory it is
+    # Of a tensor: the one whose memory it is. An operation of a branch may read one that is made after it.
+    owner = {tensor: tensor for operation in operations for tensor in operation.outputs}
     last_read = {}
     for at, operation in enumerate(operations):
-        for tensor in operation.outputs:
-            viewed = operation.type in VIEWS and operation.inputs
-            owner[tensor] = owner[operation.inputs[0]] if viewed else tensor
+        if operation.type in VIEWS and operation.inputs:
+            owner[operation.outputs[0]] = owner[operation.inputs[0]]
         for tensor in operation.inputs:
             last_read[owner[tensor]] = at
 
