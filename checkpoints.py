@@ -80,7 +80,7 @@ def tidy(folder):
         return
     try:
         is_finite(latest)  # reads all of it
-    except (tf.errors.OpError, ValueError) as error:
+    except versions.checkpoint_errors() as error:
         raise UserError(
             "%s: damaged (%s); move its files away, and the same command goes on from the one before it"
             % (latest, versions.reason(error))

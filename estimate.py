@@ -8,7 +8,7 @@ import resource
 import FlowIO
 import modelfolder
 import runtime
-from runtime import tf
+from runtime import say, tf
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
@@ -47,11 +47,27 @@ def report(description, records, training_step):
         print("  %s: %s" % (name, ", ".join(numbers)))
 
 
+def warn(batch, train_op):
+    """Say beforehand that a batch will hardly fit: the system may kill the process, or oneDNN crash.
+
+    Args:
+        batch: pictures per step.
+        train_op: of the training, in whose graph we are.
+    """
+    fixed, per_picture = memory_of(train_op, batch)
+    if fixed + batch * per_picture > memory_limit():
+        say("warning: " + too_large(batch, fixed, per_picture))
+
+
 def out_of_memory(description, training_step):
-    """What to say where the memory did not suffice: the batch size, and the one that would fit."""
-    batch = description["options"]["batch_size"]
-    fixed, per_picture = memory(description, training_step)
-    message = "out of memory with --batch_size %d, which needs about %.1f GB where there are %.1f; "
+    """What to say where the memory did not suffice."""
+    needs = memory(description, training_step)
+    return "out of memory: " + too_large(description["options"]["batch_size"], *needs)
+
+
+def too_large(batch, fixed, per_picture):
+    """That a batch does not fit, and the one that would; the arguments as from `memory`."""
+    message = "--batch_size %d needs about %.1f GB where there are %.1f; "
     message %= batch, (fixed + batch * per_picture) / 1e9, memory_limit() / 1e9
     fits = min(ROOM * memory_limit() - fixed, batch * per_picture / 2) / per_picture
     if fits < 2:
@@ -72,8 +88,12 @@ def memory(description, training_step):
             "image": tf.placeholder(tf.float32, [batch, size, size, 3]),
             "label": tf.placeholder(tf.int64, [batch]),
         }
-        train_op = training_step(features, description).train_op
-        return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch
+        return memory_of(training_step(features, description).train_op, batch)
+
+
+def memory_of(train_op, batch):
+    """The same of a training whose graph is there."""
+    return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch
 
 
 def memory_limit():
@@ -117,12 +137,12 @@ def peak_bytes(fetch):
     them back after the last operation that reads it.
     """
     operations = needed_by(fetch)
-    owner = {}  # of a tensor: the one whose memory it is
+    # Of a tensor: the one whose memory it is. An operation of a branch may read one that is made after it.
+    owner = {tensor: tensor for operation in operations for tensor in operation.outputs}
     last_read = {}
     for at, operation in enumerate(operations):
-        for tensor in operation.outputs:
-            viewed = operation.type in VIEWS and operation.inputs
-            owner[tensor] = owner[operation.inputs[0]] if viewed else tensor
+        if operation.type in VIEWS and operation.inputs:
+            owner[operation.outputs[0]] = owner[operation.inputs[0]]
         for tensor in operation.inputs:
             last_read[owner[tensor]] = at
 

@@ -158,6 +158,6 @@ def load_weights(session, checkpoint):
             name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
             values[variable.initializer.inputs[1]] = reader.get_tensor(name)
         session.run([variable.initializer for variable in tf.global_variables()], values)
-    except (tf.errors.OpError, ValueError) as error:
+    except versions.checkpoint_errors() as error:
         reason = versions.reason(error)
         raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error

@@ -198,9 +198,16 @@ def spoilt(progress, options, started_at):
     return message % (progress.step, progress.rate, rest)
 
 
-def model_fn(*arguments):
+def model_fn(description, *arguments):
     """training_step as tf.estimator calls it; a closure, because its `params` would be copied."""
-    return lambda features: training_step(features, *arguments)
+
+    def call(features):
+        step = training_step(features, description, *arguments)
+        if not runtime.gpus() and not tf.distribute.has_strategy():
+            estimate.warn(description["options"]["batch_size"], step.train_op)
+        return step
+
+    return call
 
 
 def run_config(options, strategy):

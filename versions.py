@@ -58,6 +58,11 @@ def reason(error):
     return re.match(r"(?:Graph execution error:.*?\nNode: [^\n]*\n)?([^\n]*)", str(error), re.DOTALL).group(1)
 
 
+def checkpoint_errors():
+    """What reading a checkpoint may raise. Where one is too short, version 2 raises Python's IndexError."""
+    return tf.errors.OpError, ValueError, IndexError
+
+
 @contextlib.contextmanager
 def silent(verbose):
     """Nothing on standard error, where TensorFlow Lite of 2.15 writes whatever the level of the log is."""

@@ -12,6 +12,7 @@ import numpy as np
 
 import modelfolder
 import runtime
+import versions
 from runtime import UserError, say, tf
 
 SLIM = re.compile(r"resnet_v2_(50|101|152)/")
@@ -67,7 +68,7 @@ def read_names(path):
         raise UserError("%s: no such model folder or checkpoint" % path)
     try:
         return [name for name, _ in tf.train.list_variables(path)]
-    except (tf.errors.OpError, ValueError) as error:
+    except versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
 
@@ -85,7 +86,7 @@ def write(source, classes, target):
     source has the same ones. Everything else, such as the optimizer's slots, starts fresh.
 
     Raises:
-        UserError: next to nothing fits.
+        UserError: next to nothing fits, or the source is damaged.
     """
     variables = tf.global_variables()
     names = {variable.op.name.replace(modelfolder.AVERAGED, "") for variable in tf.trainable_variables()}
@@ -99,7 +100,10 @@ def write(source, classes, target):
             if name in names:
                 fresh.append(variable.op.name)
             continue
-        value = reader.get_tensor(found)
+        try:
+            value = reader.get_tensor(found)
+        except versions.checkpoint_errors() as error:
+            raise UserError("%s: damaged (%s)" % (source.checkpoint, versions.reason(error))) from error
         if name.startswith("logits/"):
             value = reorder(value, source.classes, classes)
         values[variable.initializer.inputs[1]] = value

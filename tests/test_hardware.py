@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 from conftest import ROOT, read_log, refuses
 
+import cluster
 import modelfolder
+import runtime
+import settings
+from runtime import tf
 
 # train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
 SMALL_NETWORK = """
@@ -62,6 +67,19 @@ def test_two_devices_share_each_batch(train_small):
     assert "resuming at step 4" in said
     _, said = train_small("two", "--step", "8")
     assert "resuming at step 6" in said and len(losses(output)) == 8
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [(["--batch_size", "5"], "must be a multiple of the 2 devices"), (["--ema", "0.9"], "one device only")],
+)
+def test_what_two_devices_refuse(monkeypatch, options, says):
+    monkeypatch.setattr(runtime, "gpus", lambda: ["gpu:0", "gpu:1"])
+    two = types.SimpleNamespace(num_replicas_in_sync=2)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two)
+    assert cluster.choose_strategy(cluster.ALONE, settings.parse_options([])) is two
+    with pytest.raises(runtime.UsageError, match=says):
+        cluster.choose_strategy(cluster.ALONE, settings.parse_options(options))
 
 
 def test_xla_computes_the_same(train_small):

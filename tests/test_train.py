@@ -13,6 +13,7 @@ import estimate
 import jsonfile
 import modelfolder
 import monitor
+import train
 
 # --- the log, the end ----------------------------------------
 
@@ -127,6 +128,15 @@ def test_dry_run_counts(workspace, tmp_path):
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
     assert f"parameters: {parameters:,}" in out and "memory: about 0." in out
     assert "banana: " in out and "records: 3 files" in out
+
+
+def test_memory_with_and_without_branches(workspace):
+    """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
+    found = []
+    for more in ([], ["--schedule", "steps"], ["--mixed_precision"]):
+        description, _ = described(workspace, "--recipe", "modern", *more)
+        found.append(sum(estimate.memory(description, train.training_step)))
+    assert found == pytest.approx([found[0]] * 3, rel=0.01)
 
 
 def test_peak_memory_by_hand(graph):

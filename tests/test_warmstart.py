@@ -1,6 +1,7 @@
 """train.py --model: weights of ours and of TF-Slim's, with the same classes and with others."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -84,5 +85,10 @@ def test_what_cannot_be_fine_tuned(workspace, tmp_path):
     refuses("train.py", *same, "--model", tmp_path / "none", says="no such model", status=1)
     (tmp_path / "text").write_text("no checkpoint")
     refuses("train.py", *same, "--model", tmp_path / "text", says="not a checkpoint", status=1)
+    short = shutil.copytree(workspace.model, str(tmp_path / "short"))
+    os.truncate(os.path.join(short, "model.ckpt-50.data-00000-of-00001"), 10000)
+    source = ["--model", os.path.join(short, "model.ckpt-50")]
+    _, err = run("train.py", *same, *source, "--step", 0, status=1)
+    assert "model.ckpt-50: damaged (" in err.splitlines()[-1]
     refuses("train.py", *same, "--step", 0, says="argument --step: 0 only writes", status=2)
     refuses("train.py", *same, "--freeze", 5, says="argument --freeze: needs", status=2)

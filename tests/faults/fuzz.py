@@ -54,7 +54,7 @@ def seeds():
         ("PNG", alpha, {"icc_profile": profile}),
         ("PNG", picture.quantize(16), {"transparency": 3, "bits": 4}),
         ("PNG", small.convert("1"), {}),
-        ("PNG", small.convert("I"), {}),
+        ("PNG", small.convert("I").convert("I;16"), {}),
         ("GIF", picture.quantize(32), {}),
         ("GIF", frames[0].quantize(8), {"save_all": True, "append_images": frames[1:]}),
         ("BMP", picture, {}),
