@@ -73,6 +73,7 @@ def visible_names(folder):
 
 
 def is_text(name):
+    """Whether a file name can be written as UTF-8: Python gives bytes that cannot as lone surrogates."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:

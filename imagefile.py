@@ -40,6 +40,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
 
 
 def add_formats_option(parser):
+    """--formats: a list of those of MORE_FORMATS that are opened too."""
     parser.add_argument(
         "--formats",
         nargs="+",

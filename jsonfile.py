@@ -136,11 +136,12 @@ def schema(name):
 
 
 def refuse_constant(name):
+    """Raises ValueError: Python reads NaN and Infinity, which no other program takes for JSON."""
     raise ValueError("%s is not JSON" % name)
 
 
 def checksum(content):
-    """SHA-256 of a dict, whatever the order and the spaces that it is written with."""
+    """SHA-256 of a dict, in hexadecimal, whatever the order and the spaces that it is written with."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
 

@@ -37,6 +37,7 @@ Picture = collections.namedtuple("Picture", "path data view error")
 
 
 def main():
+    """Returns the exit status: 1 if a picture could not be used."""
     options = parse_options()
     paths = list_images(options.images)
     model = modelfolder.load(options.model)
@@ -66,6 +67,7 @@ def main():
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = runtime.ArgumentParser(__doc__)
     number = runtime.number
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
@@ -91,7 +93,11 @@ def parse_options(arguments=None):
 
 
 def list_images(images):
-    """The paths that the command line names, folders and standard input opened up."""
+    """The paths that the command line names, folders and standard input opened up.
+
+    Raises:
+        UserError: a folder has no files. Whether the others exist is seen when they are read.
+    """
     paths = []
     for image in images:
         if image == "-":
@@ -134,7 +140,11 @@ def batches(items, size):
 
 
 def encode(path, model, options):
-    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow."""
+    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow.
+
+    Args:
+        model: see modelfolder.Model; the JPEG is made as FlowIO.py made those that it was trained on.
+    """
     formats = (*imagefile.FORMATS, *options.formats)
     try:
         data = imagefile.read_file(path)
@@ -154,6 +164,8 @@ def build(model, cached):
     Returns:
         decode: a function from what `encode` returned to a Picture of float32 pixels.
         classify: a function from a list of pixels to float32 probabilities [len(list), classes].
+    Raises:
+        UserError: see inference_graph.load.
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
@@ -180,7 +192,15 @@ def build(model, cached):
 
 
 def best(probabilities, classes, top, threshold):
-    """The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first."""
+    """What to say of a picture.
+
+    Args:
+        probabilities: float32 [classes].
+        top: how many classes to name.
+        threshold: from 0 to 1.
+    Returns:
+        The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first.
+    """
     order = (-probabilities).argsort(kind="stable")[:top]
     predictions = [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
     label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else UNKNOWN
@@ -188,6 +208,7 @@ def best(probabilities, classes, top, threshold):
 
 
 def percent(prediction):
+    """98.2% for a probability of 0.982."""
     return "%.1f%%" % (100 * prediction["probability"])
 
 

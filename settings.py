@@ -29,6 +29,10 @@ RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's sta
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's.
+
+    What was not given and has no fixed default is None; see `complete`.
+    """
     parser = runtime.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
     number = runtime.number
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
@@ -85,6 +89,7 @@ def parse_options(arguments=None):
 
 
 def add_network(group):
+    """The options that describe the network and its input; None where `complete` decides."""
     group.add_argument("--layers", type=int, choices=(50, 101, 152), help="depth (default: 50)")
     group.add_argument(
         "--mini", action="store_const", const=True, help="half the channels, for small pictures"
@@ -173,20 +178,23 @@ def add_recipe(group):
 
 
 def yes_or_no(text):
-    """An argparse type."""
+    """An argparse type: a bool."""
     if text not in ("yes", "no"):
         raise argparse.ArgumentTypeError("%r is neither yes nor no" % text)
     return text == "yes"
 
 
 def shown(value):
+    """A setting as the user would give it: yes and no for a bool."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def complete(options, records, existing, source):
-    """Fill in what was not given.
+    """Fill in, in place, what was not given.
 
     Args:
+        options: from `parse_options`.
+        records: see FlowIO.load_records.
         existing: the content of model.json in --output, or None.
         source: a warmstart.Source, or None.
     """

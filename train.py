@@ -30,6 +30,7 @@ PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
 
 def main():
+    """Train, resume, or say what would be trained."""
     options = settings.parse_options()
     machines = cluster.read_environment()
     atomic.hold(options.data)
@@ -74,6 +75,7 @@ def main():
 
 
 def announce(description, records, existing):
+    """Say what will be trained, on what, for how long and how; `existing`: whether it resumes."""
     network, options = description["network"], description["options"]
     pictures = FlowIO.count(records, "train")
     switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]

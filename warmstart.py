@@ -63,6 +63,11 @@ def open_source(path):
 
 
 def read_names(path):
+    """The names of the variables in a checkpoint, list of str.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
         raise UserError("%s: no such model folder or checkpoint" % path)
     try:
@@ -116,13 +121,23 @@ def write(source, classes, target):
 
 
 def reorder(value, theirs, ours):
-    """The classifier's columns in the order of our classes, where both know the same ones."""
+    """The classifier's columns in the order of our classes, where both know the same ones.
+
+    Args:
+        value: float32 [..., classes].
+        theirs, ours: lists of str in index order; `theirs` None where it is not known.
+    """
     if not theirs or theirs == ours or sorted(theirs) != sorted(ours):
         return value
     return np.take(value, [theirs.index(name) for name in ours], -1)
 
 
 def report(source, classes, names, fresh):
+    """Say which weights were taken, which start fresh and which were left out.
+
+    Args:
+        names: of all weights of the network; fresh: of those that were not taken.
+    """
     say("weights of %s: %d of %d taken" % (source.checkpoint, len(names) - len(fresh), len(names)))
     if fresh:
         say("start fresh: %s" % some(fresh))
@@ -139,4 +154,5 @@ def is_weight(name):
 
 
 def some(names):
+    """The first LISTED of a list of str, for a message, and how many more there are."""
     return ", ".join(names[:LISTED]) + (" and %d more" % (len(names) - LISTED) if len(names) > LISTED else "")

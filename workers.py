@@ -38,6 +38,7 @@ def map_in_processes(function, items, workers):
 
 
 def map_list(function, items):
+    """The function's results for a CHUNK of items, in a worker process."""
     return [function(item) for item in items]
 
 
