@@ -11,6 +11,8 @@ the former gave; train.py, evaluate.py and predict.py all call the same two func
 stand together, long as that makes the file, because each must match the other to the bit.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import csv
@@ -21,6 +23,7 @@ import os
 import re
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -155,13 +158,20 @@ def normalize(pixels, normalize_as):
 
 # --- from TFRecords to batches ----------------------------------------
 
-# folder: str; classes: list of str in index order; image_size: int; keep_size: whether the pictures
-# were kept as large as they were; counts: {split: {class: n}}; shards: {file name: bytes}; digest: str, of
-# all pictures and their labels.
-Records = collections.namedtuple("Records", "folder classes image_size keep_size counts shards digest")
+
+class Records(NamedTuple):
+    """What dataset.json says."""
+
+    folder: str
+    classes: list[str]  # in index order
+    image_size: int  # pixels that the network will see
+    keep_size: bool  # whether the pictures were kept as large as they were
+    counts: dict[str, dict[str, int]]  # pictures, by split and class
+    shards: dict[str, int]  # bytes of each file
+    digest: str | None  # of all pictures and their labels; None where an older version wrote them
 
 
-def load_records(folder):
+def load_records(folder: str) -> Records:
     """What dataset.json says about a folder of records, on any of TensorFlow's file systems.
 
     Raises:
@@ -207,7 +217,7 @@ def naming_damage(records):
         raise
 
 
-def check_records(records, split):
+def check_records(records: Records, split: str) -> None:
     """Read a split's files and compare their checksums. Raises UserError, which names the damaged one."""
     for name in shard_names(split, count(records, split)):
         path = os.path.join(records.folder, name)
@@ -218,12 +228,12 @@ def check_records(records, split):
             raise UserError("%s: damaged (%s); run FlowIO.py again" % (path, error.message)) from error
 
 
-def count(records, split):
+def count(records: Records, split: str) -> int:
     """The number of pictures in a split."""
     return sum(records.counts[split].values())
 
 
-def shard_names(split, pictures):
+def shard_names(split: str, pictures: int) -> list[str]:
     """The names of the files that this number of pictures of a split is spread over."""
     shards = -(-pictures // PICTURES_PER_SHARD)
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]

@@ -6,10 +6,12 @@ Prints accuracy and a table of the classes; writes evaluation.json, predictions.
 to the model folder's evaluation/. Every picture of the split is counted once.
 """
 
-import collections
+from __future__ import annotations
+
 import os
 import re
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +24,16 @@ import report
 import runtime
 from runtime import UserError, say, tf
 
-# What a model answered for a split. filenames: list of str; labels: int64 [n], indices into the model's
-# classes; probabilities: float32 [n, classes]; seconds: list of float, for each batch.
-Answers = collections.namedtuple("Answers", "filenames labels probabilities seconds")
-
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
+
+
+class Answers(NamedTuple):
+    """What a model answered for a split of n pictures."""
+
+    filenames: list[str]
+    labels: np.ndarray  # int64 [n], indices into the model's classes
+    probabilities: np.ndarray  # float32 [n, classes]
+    seconds: list[float]  # that each batch took
 
 
 def main():

@@ -6,6 +6,8 @@ IMAGE is a file, a folder, or - for file names on standard input. A picture that
 reported, the others are answered, and the exit status is 1.
 """
 
+from __future__ import annotations
+
 import collections
 import csv
 import io
@@ -14,6 +16,7 @@ import json
 import os
 import sys
 from multiprocessing.pool import ThreadPool
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -31,9 +34,14 @@ from runtime import UserError, say, tf
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
-# A picture on its way. path: str; data: bytes of the file made small, later float32 [size, size, 3];
-# view: JPEG bytes to draw on, with --save; error: why there is no answer, or None.
-Picture = collections.namedtuple("Picture", "path data view error")
+
+class Picture(NamedTuple):
+    """A picture on its way."""
+
+    path: str
+    data: bytes | np.ndarray | None  # of the file made small; later float32 [size, size, 3]
+    view: bytes | None  # JPEG to draw on, with --save
+    error: str | None  # why there is no answer
 
 
 def main():
@@ -92,7 +100,7 @@ def parse_options(arguments=None):
     return options
 
 
-def list_images(images):
+def list_images(images: list[str]) -> list[str]:
     """The paths that the command line names, folders and standard input opened up.
 
     Raises:
@@ -207,7 +215,7 @@ def best(probabilities, classes, top, threshold):
     return label, predictions
 
 
-def percent(prediction):
+def percent(prediction: dict) -> str:
     """98.2% for a probability of 0.982."""
     return "%.1f%%" % (100 * prediction["probability"])
 

@@ -4,9 +4,11 @@ TF-Slim's ImageNet checkpoints fit `--shortcut projection --preactivation`, whic
 chooses by itself; network.md's switches are options of resnet.py.
 """
 
-import collections
+from __future__ import annotations
+
 import os
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,12 +30,18 @@ SLIM_NAMES = (
 )
 LISTED = 6  # names shown of what was left out
 
-# Where weights come from. checkpoint: str; weights: {our name: name in the checkpoint}; network: dict, see
-# modelfolder.logits; normalize: see FlowIO.normalize; classes: list of str, or None where it is not known.
-Source = collections.namedtuple("Source", "checkpoint weights network normalize classes")
+
+class Source(NamedTuple):
+    """Where weights come from."""
+
+    checkpoint: str  # path without extension
+    weights: dict[str, str]  # our name -> name in the checkpoint
+    network: dict  # see modelfolder.logits
+    normalize: str  # see FlowIO.normalize
+    classes: list[str] | None  # in index order, where it is known
 
 
-def open_source(path):
+def open_source(path: str) -> Source:
     """The Source that --model names: a model folder, a checkpoint in one, or a checkpoint of TF-Slim's.
 
     Raises:
@@ -62,8 +70,8 @@ def open_source(path):
     return Source(path, {our_name(name): name for name in names}, network, "minus1_1", None)
 
 
-def read_names(path):
-    """The names of the variables in a checkpoint, list of str.
+def read_names(path: str) -> list[str]:
+    """The names of the variables in a checkpoint.
 
     Raises:
         UserError: there is none, or it cannot be read.
@@ -76,7 +84,7 @@ def read_names(path):
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
 
-def our_name(slim_name):
+def our_name(slim_name: str) -> str:
     """resnet/group_1/bottleneck_2/conv_3/kernel for .../block1/unit_2/bottleneck_v2/conv3/weights."""
     for pattern, ours in SLIM_NAMES:
         slim_name = re.sub(pattern, ours, slim_name)
@@ -148,11 +156,11 @@ def report(source, classes, names, fresh):
         say("warning: the classifier that was taken knows other classes: %s" % some(source.classes))
 
 
-def is_weight(name):
+def is_weight(name: str) -> bool:
     """Whether it is a weight of a network, and not an optimizer's slot, a statistic or the step."""
     return name.endswith(("kernel", "weight", "weights", "bias", "biases", "gamma", "beta"))
 
 
-def some(names):
-    """The first LISTED of a list of str, for a message, and how many more there are."""
+def some(names: list[str]) -> str:
+    """The first LISTED, for a message, and how many more there are."""
     return ", ".join(names[:LISTED]) + (" and %d more" % (len(names) - LISTED) if len(names) > LISTED else "")
