@@ -107,7 +107,7 @@ def point_to(folder, checkpoints):
 
 
 def is_finite(checkpoint):
-    """Whether all its values are, the optimizer's too. Reads the whole file.
+    """Whether all its values are, the optimizer's too. Reads them until one is not.
 
     Raises:
         tf.errors.OpError, ValueError: it is damaged.

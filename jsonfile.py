@@ -138,7 +138,7 @@ def schema(name: str) -> dict:
 
 
 def refuse_constant(name: str) -> None:
-    """Raises ValueError: Python reads NaN and Infinity, which no other program takes for JSON."""
+    """Raises ValueError: Python reads NaN and Infinity, which JSON does not have."""
     raise ValueError("%s is not JSON" % name)
 
 
