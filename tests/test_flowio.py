@@ -282,7 +282,9 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     run("FlowIO.py", *arguments, "--image_size", 32)
     before = contents(str(tmp_path / "out"))
     program = """if True:
-        import resource, sys, FlowIO, runtime
+        import atexit, resource, FlowIO, runtime
+        # Coverage is saved after this, `make coverage`.
+        atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (-1, -1))
         def limited(*arguments, step=FlowIO.%s):
             getattr(arguments[-1], "flush", list)()  # the spool: it is the shards that meet the limit
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, -1))
