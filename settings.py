@@ -109,8 +109,7 @@ def add_network(group):
 
 
 def add_recipe(group):
-    """The options that override a recipe; None where the recipe decides."""
-    number = runtime.number
+    """--recipe, and the options that override it; None where the recipe decides."""
     group.add_argument(
         "--recipe", choices=tuple(recipes.RECIPES), default="article", help="table of settings"
     )
@@ -122,6 +121,17 @@ def add_recipe(group):
             "--" + name, help=help + (" (%s)" % ", ".join(values) if values else ""), **options
         )
 
+    add_optimization(add)
+    add_network_and_pictures(add)
+
+
+def add_optimization(add):
+    """How the weights move, and what holds them back.
+
+    Args:
+        add: as ArgumentParser.add_argument, for the name without dashes; its help gets the recipes' values.
+    """
+    number = runtime.number
     add("optimizer", "momentum is Nesterov's", choices=tuple(recipes.LEARNING_RATES))
     rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
     add(
@@ -140,6 +150,11 @@ def add_recipe(group):
     add("mixup", "alpha of the blending of pictures; 0: none", type=number(float, 0))
     add("clip_norm", "largest norm of the gradient; 0: any", type=number(float, 0))
     add("ema", "decay of averaged weights, which evaluate; 0: none", type=number(float, 0, 1))
+
+
+def add_network_and_pictures(add):
+    """What the network and its pictures are while it trains; `add`: see `add_optimization`."""
+    number = runtime.number
     add(
         "dropout",
         "share of the features dropped before the classifier cnn_to_fc; 0: the 1x1 convolution",
