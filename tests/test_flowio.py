@@ -140,6 +140,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", "--image_size", "big", says="--image_size", status=2)
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
+    refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local folder", status=2)
     assert contents(str(output)) == before
 
     shutil.rmtree(str(dataset / "empty"))
@@ -186,6 +187,19 @@ def test_near_duplicates_are_listed(tmp_path):
         ("test/kiwi/again.jpg", "train/kiwi/once.png")
     ]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["near_duplicates"] == 1
+
+
+def test_unequal_classes_are_warned_of(capsys):
+    counts = {
+        "train": {"cat": 900, "dog": 70},
+        "val": {"cat": 100, "dog": 10},
+        "test": {"cat": 100, "dog": 20},
+    }
+    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    assert "cat has 11 times as many pictures as dog" in capsys.readouterr().err
+    counts["test"]["dog"] = 30  # a tenth
+    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    assert capsys.readouterr().err == ""
 
 
 def test_the_preview_shows_each_class(tmp_path):
@@ -274,6 +288,7 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_description"])
 def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     """A limit on the size of files, set before one of the steps, stands for the disk."""

@@ -9,6 +9,8 @@ from conftest import ROOT, read_log, refuses
 
 import modelfolder
 
+pytestmark = pytest.mark.slow
+
 # train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
 SMALL_NETWORK = """
 import train, resnet, runtime

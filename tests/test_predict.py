@@ -78,6 +78,7 @@ def test_below_the_threshold_the_answer_is_unknown():
     assert predict.best(probabilities, ["a", "b", "c"], 2, 0.5)[0] == "b"
 
 
+@pytest.mark.slow
 def test_the_threshold_on_the_command_line(workspace, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(str(tmp_path / "noise.png"))
@@ -171,6 +172,7 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_folding_changes_no_answer(tmp_path, network):
     model = make_model(tmp_path, **network)
     graph_def = inference_graph.freeze(model, "NHWC")
@@ -181,6 +183,7 @@ def test_folding_changes_no_answer(tmp_path, network):
     np.testing.assert_allclose(probabilities_of(graph_def, IMAGES), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_cache_gives_the_same_answers_and_is_never_stale(tmp_path):
     model = make_model(tmp_path)
     assert inference_graph.read_cache(model) is None
@@ -223,6 +226,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
         inference_graph.load(model, cached)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
     model = make_model(tmp_path)
     monkeypatch.setattr(inference_graph, "cache_path", lambda model: str(tmp_path / "none" / "cache"))
@@ -244,6 +248,7 @@ def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
     assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) == str(tmp_path / "plain" / "model.ckpt-1")
 
 
+@pytest.mark.slow
 def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     model = make_model(tmp_path)
     path = str(tmp_path / "large.jpg")

@@ -11,6 +11,7 @@ import modelfolder
 import warmstart
 
 
+@pytest.mark.slow
 def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     draw_dataset(tmp_path / "dataset", 12, ["apple", "watermelon"])
     records, output = str(tmp_path / "records"), str(tmp_path / "model")
@@ -53,6 +54,7 @@ def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers, version", [(50, tf.train.SaverDef.V1), (101, tf.train.SaverDef.V2)])
 def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     """Restored by name they give TF-Slim's logits."""
