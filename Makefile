@@ -76,7 +76,7 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage __pycache__ tests/__pycache__ data/demo models/demo
+	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* __pycache__ tests/__pycache__ data/demo models/demo
 
 .venv/made .venv-intel/made: version := $(PYTHON_1.15)
 .venv-tf2/made: version := $(PYTHON_2.15)

@@ -216,6 +216,7 @@ def make_report(folder, count, classes, seed=0):
     return str(folder / "report.html"), answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count, classes", [(10000, 10), (10000, 1000), (2, 2)])
 def test_the_report_stays_small(tmp_path, count, classes):
     path, answers = make_report(tmp_path, count, ["class %d" % i for i in range(classes)])

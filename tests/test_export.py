@@ -150,6 +150,7 @@ def test_a_failed_export_leaves_the_old_one(workspace, tmp_path):
     assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == ["model.pb"]
 
 
+@pytest.mark.slow
 def test_export_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("export.py", "--quantize", says="--format tflite", status=2)
     refuses("export.py", "--format", "coreml", says="--format", status=2)

@@ -91,6 +91,7 @@ def test_a_folder_of_odd_things(tmp_path):
             assert len(here) == description["counts"][split][label]
 
 
+@pytest.mark.slow
 def test_same_pictures_same_bytes_whatever_the_workers(tmp_path):
     draw_dataset(tmp_path / "dataset", 20)
     for workers in (1, 4):
@@ -236,6 +237,7 @@ def test_keep_size_and_formats(tmp_path):
     assert pixels(encoded["b/tagged.tiff"]).shape == (200, 310, 3)
 
 
+@pytest.mark.slow
 def test_links_are_followed_only_when_asked(tmp_path):
     draw_dataset(tmp_path / "dataset", 2, ["apple", "kiwi"])
     draw_dataset(tmp_path / "elsewhere", 3, ["apple", "kiwi"], seed=1)

@@ -259,6 +259,7 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     assert Image.open(path).size != imagefile.prepare(kept.data, model.image_size)[0].size
 
 
+@pytest.mark.slow
 def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     gradient().save(str(tmp_path / "picture.tiff"))
     arguments = [tmp_path / "picture.tiff", "--model", workspace.model]
@@ -268,6 +269,7 @@ def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     assert "picture.tiff: " in out
 
 
+@pytest.mark.slow
 def test_a_model_folder_can_be_copied(workspace, tmp_path):
     shutil.copytree(workspace.model, str(tmp_path / "copy"))
     draw_demo.picture("kiwi", 40, random.Random(1)).save(str(tmp_path / "kiwi.png"))

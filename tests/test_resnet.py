@@ -176,6 +176,7 @@ def test_unknown_shortcut():
         build(shortcut="identity")
 
 
+@pytest.mark.slow
 def test_preactivation_is_TF_Slims_resnet_v2():
     """The same random weights in both networks give the same logits."""
     slim, resnet_v2 = tf_slim("resnet_v2")

@@ -81,6 +81,7 @@ def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fine_tuned(workspace, tmp_path):
     same = ["--data", workspace.records, "--output", tmp_path / "model"]
     refuses("train.py", *same, "--model", tmp_path / "none", says="no such model", status=1)
