@@ -15,19 +15,19 @@ PIP := -m pip install --quiet --disable-pip-version-check
 .PHONY: help demo test test-all coverage test-faults test-intel test-both lint benchmark clean
 
 help:
-	@echo "make demo    draw pictures, convert, train, evaluate and predict, in some minutes"
-	@echo "make test    run the quick tests, in a few minutes"
-	@echo "make test-all     run all tests, in half an hour"
-	@echo "make lint    check style, formatting and types"
-	@echo "make clean   remove what the other targets made, .venv too"
-	@echo "make coverage     the same, and which lines no test runs"
+	@echo "make demo         draw pictures, convert, train, evaluate and predict, in some minutes"
+	@echo "make test         run the quick tests, in some minutes"
+	@echo "make test-all     run all tests, in half an hour or less"
+	@echo "make coverage     the same, and list the lines that no test runs"
+	@echo "make lint         check style, formatting, docstrings and types"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make benchmark    compare the speed with other suites, in half an hour or more"
+	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
 	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."
-	@echo "TF=2.15 behind demo, test or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
+	@echo "TF=2.15 behind demo, test, test-all or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
 	@echo "PYTHON=/path/to/python names one that is not found by itself."
 
 demo: $(VENV)/run
