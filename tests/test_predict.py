@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, draw_dataset, draw_demo, gradient, refuses, run
+from conftest import LABELS, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
 from PIL import Image
 
 import drawing
@@ -49,6 +49,15 @@ def test_prediction_agrees_with_evaluation(workspace):
         assert answer["image"].endswith(row["filename"])
         assert answer["predictions"][0]["label"] == row["predicted"]
         assert answer["predictions"][0]["probability"] == pytest.approx(float(row["probability"]), abs=1e-4)
+
+
+def test_a_jpeg_that_only_tensorflow_refuses(workspace):
+    model = modelfolder.load(workspace.model)
+    decode, _ = predict.build(model, inference_graph.read_cache(model))
+    whole, cut = file_bytes(gradient(), "JPEG"), b"\xff\xd8\xff\xe0 and no more"
+    assert decode(predict.Picture("a.jpg", whole, None, None)).data.shape == (32, 32, 3)
+    refused = decode(predict.Picture("b.jpg", cut, None, None))
+    assert refused.error.startswith("damaged: ") and "\n" not in refused.error and refused.path == "b.jpg"
 
 
 def test_a_bad_file_among_many(workspace, tmp_path):
