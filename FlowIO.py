@@ -11,6 +11,8 @@ the former gave; train.py, evaluate.py and predict.py all call the same two func
 stand together, long as that makes the file, because each must match the other to the bit.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import csv
@@ -21,6 +23,7 @@ import os
 import re
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -61,12 +64,14 @@ def decode(jpeg, image_size, normalize_as):
     """The network's view of a picture when it is not training: the centre, undistorted.
 
     Args:
-        jpeg: string tensor, what imagefile.encode returned.
+        jpeg: scalar string tensor, what imagefile.encode returned.
         image_size: the centre square of this many pixels is taken; of a picture that is larger than
             `encode` makes them, the same share; a smaller picture is taken whole and enlarged.
         normalize_as: see `normalize`.
     Returns:
         float32 [image_size, image_size, 3].
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, where the bytes are no JPEG.
     """
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     side = crop_side(shape, image_size)
@@ -81,7 +86,9 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
     Args:
         augment: "none": as `decode`. "flip": a random position, as far as the picture is larger than
             the network's view, mirrored half of the time. "standard": a random quarter to whole of the
-            picture, mirrored half of the time, with other brightness, contrast and saturation.
+            picture, or less where that does not fit, 3:4 to 4:3 and squeezed into a square (Szegedy et al.
+            2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
+            0.8 to 1.25 times the contrast and the saturation.
         seed: int64 [2]; the same seed gives the same view.
     """
     if augment == "none":
@@ -112,21 +119,21 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
 
 
 def crop_side(shape, image_size):
-    """The side of the square that `decode` takes out of a picture of int32 shape [height, width]."""
+    """The side of the square that `decode` takes, of a picture's shape, int32 [height, width]; int32."""
     shorter = tf.reduce_min(shape)
     share = tf.cast(tf.round(tf.cast(shorter, tf.float32) / MARGIN), tf.int32)
     return tf.minimum(shorter, tf.maximum(image_size, share))
 
 
 def crop_and_resize(jpeg, offset, size, image_size):
-    """Decode only the window at `offset` of `size`, int32 [2] each, down and across; float32, 0..255."""
+    """Decode only the window at `offset` of `size`, int32 [2] each, down and across; see `resize`."""
     window = tf.concat([offset, size], 0)
     pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
     return resize(pixels, image_size)
 
 
 def resize(pixels, image_size):
-    """Pixels of any height and width to float32 [image_size, image_size, 3]."""
+    """Pixels [height, width, 3] of 0..255 to float32 [image_size, image_size, 3] of the same range."""
     pixels, target = pixels[tf.newaxis], [image_size, image_size]
     # Bilinear sampling passes over pixels from half the size on: the records were made for larger ones.
     pixels = tf.cond(
@@ -138,7 +145,12 @@ def resize(pixels, image_size):
 
 
 def normalize(pixels, normalize_as):
-    """Scale pixels of 0..255: "per_image" to mean 0 and deviation 1 (the article), or "minus1_1"."""
+    """Scale pixels of 0..255, float32 [..., height, width, 3]; the shape stays.
+
+    Args:
+        normalize_as: "per_image": each picture to mean 0 and deviation 1, as in the article; "minus1_1": all
+            to -1..1, as in TF-Slim.
+    """
     if normalize_as == "minus1_1":
         return pixels / 127.5 - 1
     return tf.image.per_image_standardization(pixels)
@@ -146,13 +158,20 @@ def normalize(pixels, normalize_as):
 
 # --- from TFRecords to batches ----------------------------------------
 
-# folder: str; classes: list of str in index order; image_size: int; keep_size: whether the pictures
-# were kept as large as they were; counts: {split: {class: n}}; shards: {file name: bytes}; digest: str, of
-# all pictures and their labels.
-Records = collections.namedtuple("Records", "folder classes image_size keep_size counts shards digest")
+
+class Records(NamedTuple):
+    """What dataset.json says."""
+
+    folder: str
+    classes: list[str]  # in index order
+    image_size: int  # pixels that the network will see
+    keep_size: bool  # whether the pictures were kept as large as they were
+    counts: dict[str, dict[str, int]]  # pictures, by split and class
+    shards: dict[str, int]  # bytes of each file
+    digest: str | None  # of all pictures and their labels; None where an older version wrote them
 
 
-def load_records(folder):
+def load_records(folder: str) -> Records:
     """What dataset.json says about a folder of records, on any of TensorFlow's file systems.
 
     Raises:
@@ -198,7 +217,7 @@ def naming_damage(records):
         raise
 
 
-def check_records(records, split):
+def check_records(records: Records, split: str) -> None:
     """Read a split's files and compare their checksums. Raises UserError, which names the damaged one."""
     for name in shard_names(split, count(records, split)):
         path = os.path.join(records.folder, name)
@@ -209,12 +228,12 @@ def check_records(records, split):
             raise UserError("%s: damaged (%s); run FlowIO.py again" % (path, error.message)) from error
 
 
-def count(records, split):
+def count(records: Records, split: str) -> int:
     """The number of pictures in a split."""
     return sum(records.counts[split].values())
 
 
-def shard_names(split, pictures):
+def shard_names(split: str, pictures: int) -> list[str]:
     """The names of the files that this number of pictures of a split is spread over."""
     shards = -(-pictures // PICTURES_PER_SHARD)
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
@@ -233,6 +252,8 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
     Returns:
         image: float32 [batch, image_size, image_size, 3]; label: int64 [batch]; filename: string
         [batch], relative to the data set's folder.
+    Raises:
+        UserError: a file that is to be cached is damaged.
     """
 
     @tf.autograph.experimental.do_not_convert  # which would take a second and find nothing to do
@@ -283,6 +304,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
 
 
 def main():
+    """Returns the exit status: 1 if files were skipped."""
     options = parse_options()
     say("device: CPU, %d workers" % options.workers)
     classes, sources = folders.list_sources(options.dataset, options.follow_links)
@@ -308,6 +330,7 @@ def main():
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = runtime.ArgumentParser(__doc__)
     number = runtime.number
     parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
@@ -362,7 +385,7 @@ def parse_options(arguments=None):
 
 
 def encode_all(sources, spool, options):
-    """Encode every source into the file `spool`, in order, whatever the number of workers.
+    """Encode every source into the binary file `spool`, in order, whatever the number of workers.
 
     Returns:
         A Picture for each file that can be used, and (Source, reason) for each that cannot.
@@ -396,7 +419,12 @@ def encode_all(sources, spool, options):
 
 
 def encode_source(source, options):
-    """((digest, perceptual hash, size, JPEG bytes), None), or (None, why it cannot be used)."""
+    """Read and encode one Source; runs in a worker process.
+
+    Returns:
+        ((digest, perceptual hash, (width, height), JPEG bytes), None), see splits.Picture; or (None, why it
+        cannot be used).
+    """
     path = os.path.join(options.dataset, source.filename)
     try:
         if not options.follow_links and os.path.islink(path) and folders.leaves(path, options.dataset):
@@ -426,7 +454,12 @@ def check_classes(classes, pictures, skipped, dataset):
 
 
 def write_shards(folder, split, members, classes, spool):
-    """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys."""
+    """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys.
+
+    Args:
+        members: the split's Pictures, in order; they are dealt out to the files in turn.
+        spool: what `encode_all` wrote.
+    """
     names = shard_names(split, len(members))
     for shard, name in enumerate(names):
         with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
@@ -446,7 +479,7 @@ def write_shards(folder, split, members, classes, spool):
 
 
 def spooled(picture, spool):
-    """The JPEG bytes of a Picture."""
+    """The JPEG bytes of a Picture, from what `encode_all` wrote."""
     spool.seek(picture.offset)
     return spool.read(picture.length)
 
@@ -459,17 +492,20 @@ def feature(value):
 
 
 def write_skipped(folder, skipped):
+    """skipped.csv, from (Source, reason) for each file."""
     rows = [(source.filename, reason) for source, reason in skipped]
     write_csv(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
 
 
 def write_near_duplicates(folder, alike):
+    """near_duplicates.csv, from what splits.find_near_duplicates returned."""
     rows = [(one.source.filename, other.source.filename, bits) for one, other, bits in alike]
     columns = ["filename", "looks_like", "differing_bits"]
     write_csv(os.path.join(folder, "near_duplicates.csv"), columns, rows)
 
 
 def write_csv(path, columns, rows):
+    """A table in UTF-8, its cells harmless to spreadsheets, bytes that are no text spelt by their codes."""
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -486,6 +522,12 @@ def count_pictures(splits, classes):
 
 
 def write_description(folder, classes, counts, skipped, copies, alike, options):
+    """dataset.json, from what went into the records; the digest is the SHA-256 of the files in their order.
+
+    Args:
+        counts: {split: {class: n}}.
+        skipped, alike: lists, of which only the lengths are written; copies: a number.
+    """
     shards = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecord"))
     digest = hashlib.sha256()
     for name in shards:
@@ -513,6 +555,7 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
 
 
 def print_counts(classes, counts, output):
+    """The table that the user sees: pictures by class and split."""
     width = max(len(name) for name in classes + ["class"])
     row = "%%-%ds %%7s %%7s %%7s" % width
     print(row % ("class", *SPLITS))

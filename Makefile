@@ -12,20 +12,22 @@ RECORDS := data/demo/tfrecords
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-faults test-intel test-both lint benchmark clean
+.PHONY: help demo test test-all coverage test-faults test-intel test-both lint benchmark clean
 
 help:
-	@echo "make demo    draw pictures, convert, train, evaluate and predict, in some minutes"
-	@echo "make test    run the tests"
-	@echo "make lint    check style and formatting"
-	@echo "make clean   remove what the other targets made, .venv too"
+	@echo "make demo         draw pictures, convert, train, evaluate and predict, in some minutes"
+	@echo "make test         run the quick tests, in some minutes"
+	@echo "make test-all     run all tests, in half an hour or less"
+	@echo "make coverage     the same, and list the lines that no test runs"
+	@echo "make lint         check style, formatting, docstrings and types"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make benchmark    compare the speed with other suites, in half an hour or more"
+	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
 	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."
-	@echo "TF=2.15 behind demo, test or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
+	@echo "TF=2.15 behind demo, test, test-all or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
 	@echo "PYTHON=/path/to/python names one that is not found by itself."
 
 demo: $(VENV)/run
@@ -41,7 +43,13 @@ demo: $(VENV)/run
 	@echo "Your own:    put pictures into data/dataset/<class>/ and go on with README.md"
 
 test: $(VENV)/dev
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(VENV)/dev
 	$(RUN) -m pytest
+
+coverage: .venv/dev
+	.venv/bin/python -m pytest --cov=$(CURDIR)
 
 test-faults: $(VENV)/dev
 	$(RUN) -m pytest tests/faults
@@ -65,9 +73,10 @@ benchmark: .venv/run .venv-intel/run .venv-tf2/run .venv-peers/run
 lint: $(VENV)/dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .hypothesis __pycache__ tests/__pycache__ data/demo models/demo
+	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* __pycache__ tests/__pycache__ data/demo models/demo
 
 .venv/made .venv-intel/made: version := $(PYTHON_1.15)
 .venv-tf2/made: version := $(PYTHON_2.15)

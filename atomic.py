@@ -1,11 +1,15 @@
 """Folders and files that are written whole or not at all, and by one process at a time."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import time
+from typing import Iterator
 
 import runtime
 from runtime import UserError
@@ -17,7 +21,7 @@ PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers 
 # --- by one process at a time ----------------------------------------
 
 
-def hold(folder, alone=False):
+def hold(folder: str, alone: bool = False) -> int:
     """Lock a folder until this process ends: `alone` to write to it, else together with other readers.
 
     It is the kernel's lock on the folder itself, so it leaves no file behind, and none is stale: it ends with
@@ -50,7 +54,7 @@ def hold(folder, alone=False):
     return os.open(os.devnull, os.O_RDONLY)
 
 
-def hold_new(folder):
+def hold_new(folder: str) -> int:
     """`hold` a folder alone, and make it before if need be, as often as another process takes it away."""
     while True:
         os.makedirs(folder, exist_ok=True)
@@ -60,7 +64,7 @@ def hold_new(folder):
         os.close(descriptor)
 
 
-def is_at(descriptor, folder):
+def is_at(descriptor: int, folder: str) -> bool:
     """Whether the open folder is the one of this name, and was not replaced while it was opened."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), os.stat(folder))
@@ -70,18 +74,18 @@ def is_at(descriptor, folder):
 # --- whole or not at all ----------------------------------------
 
 
-def settle(output):
+def settle(output: str) -> None:
     """Bring back a folder that a process left aside, killed between the two renames of `replacing`."""
     if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
         os.rename(output + PREVIOUS, output)
 
 
 @contextlib.contextmanager
-def replacing(output, own):
+def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     """A new folder to write to, which takes the place of `output` when all went well.
 
     Args:
-        own: a compiled pattern of the names that `output` may hold: what is replaced.
+        own: of the names that `output` may hold: what is replaced.
 
     Raises:
         UserError: `output` holds something else, which would be lost; another process uses it; or the
@@ -119,12 +123,12 @@ def replacing(output, own):
             os.close(lock)
 
 
-def contents(folder):
+def contents(folder: str) -> list[str]:
     """The names in it; none where there is no such folder."""
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove a file or a folder, if it is there."""
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
@@ -133,7 +137,7 @@ def remove(path):
 
 
 @contextlib.contextmanager
-def replacing_file(path):
+def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     partial = path + ".partial"
@@ -146,13 +150,13 @@ def replacing_file(path):
             os.remove(partial)
 
 
-def flush(path):
+def flush(path: str) -> None:
     """Have a file on the disk before the old one goes, in case the power fails."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
-def is_full_disk(error):
+def is_full_disk(error: BaseException) -> bool:
     """Whether Python or TensorFlow says with this exception that a file could not grow.
 
     TensorFlow's classes do not tell that: its ResourceExhaustedError is also a lack of memory, and its

@@ -107,6 +107,11 @@ def point_to(folder, checkpoints):
 
 
 def is_finite(checkpoint):
+    """Whether all its values are, the optimizer's too. Reads them until one is not.
+
+    Raises:
+        tf.errors.OpError, ValueError: it is damaged.
+    """
     reader = tf.train.load_checkpoint(checkpoint)
     values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())
     return all(np.isfinite(value).all() for value in values)
@@ -116,7 +121,13 @@ def is_finite(checkpoint):
 
 
 def read_best(output):
-    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None."""
+    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None.
+
+    The accuracy (0 to 1) and the loss are the validation's, None where there was none.
+
+    Raises:
+        UserError: see jsonfile.read.
+    """
     path = os.path.join(output, BEST, "best.json")
     return jsonfile.read(path) if os.path.exists(path) else None
 

@@ -22,7 +22,9 @@ def gradients(convolution, upstream):
     Args:
         convolution: an operation of type Conv2D, its padding "SAME" or "VALID", the former with stride 1
             and a kernel of odd size only.
-        upstream: float32 [batch, height, width, channels], the gradient with respect to its result.
+        upstream: float32 [batch, height, width, outputs], the gradient with respect to its result.
+    Returns:
+        float32 tensors of the input's and of the kernel's shape.
     """
     data, kernel = convolution.inputs
     stride, padding = convolution.get_attr("strides")[1], convolution.get_attr("padding").decode()
@@ -42,7 +44,17 @@ def gradients(convolution, upstream):
 
 
 def by_kernel(padded, upstream, size, stride):
-    """Convolve each input channel by the gradient of each output channel, summing over the batch."""
+    """With respect to the kernel: convolve each input channel by the gradient of each output channel.
+
+    The batch takes the place of the channels, which a convolution sums over.
+
+    Args:
+        padded: float32 [batch, height, width, channels], what the kernel went over.
+        upstream: float32 [batch, height, width, outputs].
+        size, stride: the convolution's.
+    Returns:
+        float32 [size, size, channels, outputs].
+    """
     channels_first = tf.transpose(padded, [3, 1, 2, 0])
     windows = tf.transpose(upstream, [1, 2, 0, 3])
     found = tf.nn.conv2d(channels_first, windows, 1, "VALID", dilations=stride)
@@ -50,7 +62,15 @@ def by_kernel(padded, upstream, size, stride):
 
 
 def by_product(data, kernel, upstream):
-    """Of a 1x1 convolution: matrix products over all positions of all pictures."""
+    """Both of a 1x1 convolution with stride 1: matrix products over all positions of all pictures.
+
+    Args:
+        data: float32 [batch, height, width, channels].
+        kernel: float32 [1, 1, channels, outputs].
+        upstream: float32 [batch, height, width, outputs].
+    Returns:
+        Those of the shapes of `data` and of `kernel`.
+    """
     depth, outputs = kernel.shape.as_list()[2:]
     rows, upstream_rows = tf.reshape(data, [-1, depth]), tf.reshape(upstream, [-1, outputs])
     by_data = tf.matmul(upstream_rows, kernel[0, 0], transpose_b=True)

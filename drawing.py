@@ -62,7 +62,12 @@ def caption(image, text):
 
 
 def confusion_matrix(matrix, classes, cell=36, size=13):
-    """int64 [true, predicted] as PNG bytes; the darker a cell, the larger its share of the row."""
+    """int64 [true, predicted] as PNG bytes; the darker a cell, the larger its share of the row.
+
+    Args:
+        cell, size: pixels of a cell, fewer with many classes, and of the letters, for which small ones
+            have no room.
+    """
     cell = max(4, min(cell, 1200 // len(classes)))
     legible = cell >= 2 * size
     left = max(text_width(name, size) for name in classes) + 12 if legible else 4
@@ -94,6 +99,7 @@ def confusion_matrix(matrix, classes, cell=36, size=13):
 
 
 def draw_text(image, x, baseline, text, size, colour):
+    """Draw on a PIL image, from pixel x on, the feet of the letters at `baseline`; `size`: their pixels."""
     draw = ImageDraw.Draw(image)
     for sign, font in spell(text, size):
         if isinstance(font, ImageFont.FreeTypeFont):

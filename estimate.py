@@ -127,6 +127,7 @@ def multiply_adds(graph):
 
 
 def variable_bytes():
+    """Those of all variables of the default graph, the optimizer's too."""
     return sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables())
 
 

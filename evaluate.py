@@ -6,10 +6,12 @@ Prints accuracy and a table of the classes; writes evaluation.json, predictions.
 to the model folder's evaluation/. Every picture of the split is counted once.
 """
 
-import collections
+from __future__ import annotations
+
 import os
 import re
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,14 +24,20 @@ import report
 import runtime
 from runtime import UserError, say, tf
 
-# What a model answered for a split. filenames: list of str; labels: int64 [n], indices into the model's
-# classes; probabilities: float32 [n, classes]; seconds: list of float, for each batch.
-Answers = collections.namedtuple("Answers", "filenames labels probabilities seconds")
-
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
 
 
+class Answers(NamedTuple):
+    """What a model answered for a split of n pictures."""
+
+    filenames: list[str]
+    labels: np.ndarray  # int64 [n], indices into the model's classes
+    probabilities: np.ndarray  # float32 [n, classes]
+    seconds: list[float]  # that each batch took
+
+
 def main():
+    """Evaluate, and print what came out."""
     options = parse_options()
     atomic.hold(options.data)
     records = FlowIO.load_records(options.data)
@@ -53,6 +61,7 @@ def main():
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = runtime.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
@@ -83,7 +92,13 @@ def match_classes(model, records):
 
 
 def answer(model, records, options):
-    """The network's Answers to each picture of the split."""
+    """The network's Answers to each picture of the split, in the records' order.
+
+    Pictures of records that were made for another size are decoded for the model's.
+
+    Raises:
+        UserError: see `match_classes` and modelfolder.restore; or a record is damaged.
+    """
     label_map = match_classes(model, records)
     if records.image_size != model.image_size:
         say(
@@ -115,6 +130,11 @@ def latency(seconds, batch_size):
     """Percentiles of the time that a batch takes, reading included; None if there is only one.
 
     The first batch is left out: it allocates memory and chooses kernels.
+
+    Args:
+        seconds: a list of float, for each batch.
+    Returns:
+        {"batch_size", "batches" (how many were timed), "p50_ms", "p90_ms", "p99_ms" (milliseconds)}.
     """
     if len(seconds) < 2:
         return None
@@ -124,7 +144,16 @@ def latency(seconds, batch_size):
 
 
 def compare(answers, other, records, options):
-    """How another model answers the same pictures; see metrics.mcnemar."""
+    """How another model answers the same pictures.
+
+    Args:
+        answers: the first model's Answers.
+        other: the second modelfolder.Model.
+    Returns:
+        {"checkpoint", "accuracy", "accuracy_ci95"} of the other one, and the test of metrics.mcnemar.
+    Raises:
+        UserError: see `answer`.
+    """
     say("comparing with %s" % other.checkpoint)
     right, other_right = (
         each.probabilities.argmax(1) == each.labels for each in (answers, answer(other, records, options))
@@ -138,6 +167,7 @@ def compare(answers, other, records, options):
 
 
 def write_predictions(folder, answers, classes):
+    """predictions.csv, a row for each picture: the true class, the predicted one and its probability."""
     path = os.path.join(folder, "predictions.csv")
     predicted, confidence = answers.probabilities.argmax(1), answers.probabilities.max(1)
     rows = zip(answers.filenames, answers.labels, predicted, confidence)
@@ -146,6 +176,7 @@ def write_predictions(folder, answers, classes):
 
 
 def print_results(results, folder):
+    """Print what evaluation.json holds, as far as a line or a table can show it."""
     width = max(len(row["label"]) for row in results["per_class"] + [{"label": "weighted mean"}])
     print("%-*s %9s %9s %9s %7s" % (width, "class", "precision", "recall", "f1", "n"))
     rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]

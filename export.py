@@ -30,6 +30,7 @@ OPSET = 13  # of ONNX; what onnxruntime 1.10 and onnxruntime-web run
 
 
 def main():
+    """Write, compare and put into place; print where that is."""
     options = parse_options()
     if options.format == "onnx":
         check_onnx()
@@ -52,6 +53,7 @@ def main():
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = runtime.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument(
@@ -80,6 +82,7 @@ def check_onnx():
 
 
 def default_output(model, format):
+    """The folder to write to where --output does not say."""
     folder = os.path.join(model.folder, "export")
     if format == "saved_model":  # TensorFlow Serving wants a number below the model's folder
         return os.path.join(folder, "saved_model", str(modelfolder.checkpoint_step(model.checkpoint)))
@@ -92,6 +95,7 @@ def file_name(output, suffix):
 
 
 def write_labels(folder, classes):
+    """labels.txt: a line for each class, in index order."""
     path = os.path.join(folder, "labels.txt")
     with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
         file.writelines("%s\n" % name.replace("\n", "\\n") for name in classes)
@@ -101,7 +105,11 @@ def write_labels(folder, classes):
 
 
 def sample(model):
-    """Pictures, float32 [SAMPLES, size, size, 3] of 0..255, and the checkpoint's probabilities for them."""
+    """Pictures, float32 [SAMPLES, size, size, 3] of 0..255, and the checkpoint's probabilities for them.
+
+    Raises:
+        UserError: see modelfolder.restore.
+    """
     rng = np.random.RandomState(0)
     coarse = rng.uniform(0, 255, [SAMPLES, 8, 8, 3])
     repeat = -(-model.image_size // 8)
@@ -115,7 +123,7 @@ def sample(model):
 
 
 def compare(found, expected, quantized=False):
-    """Say how far the exported model's probabilities are from the checkpoint's.
+    """Say how far the exported model's probabilities are from the checkpoint's; float32 [n, classes] each.
 
     Raises:
         UserError: further than TOLERANCE, and not because it was quantised.
@@ -134,7 +142,14 @@ def compare(found, expected, quantized=False):
 
 
 def write_and_run(options, network, model, pixels, path):
-    """Write the format to `path`, run it and return the probabilities of `pixels`."""
+    """Write the format to `path`, run it and return the probabilities of `pixels`.
+
+    Args:
+        network: what inference_graph.freeze returned.
+        pixels: float32 [n, size, size, 3] of 0..255.
+    Returns:
+        float32 [n, classes].
+    """
     if options.format == "saved_model":
         write_saved_model(path, network, model)
         return run_saved_model(path, pixels)
@@ -151,7 +166,12 @@ def write_and_run(options, network, model, pixels, path):
 
 
 def with_normalisation(network, model, batch_size=None):
-    """A GraphDef from `images`, 0..255, to `probabilities`."""
+    """A GraphDef from `images`, float32 [n, size, size, 3] of 0..255, to `probabilities`.
+
+    Args:
+        network: what inference_graph.freeze returned.
+        batch_size: the n that it takes; None: any.
+    """
     with tf.Graph().as_default() as graph:
         shape = [batch_size, model.image_size, model.image_size, 3]
         classify(network, model, tf.placeholder(tf.float32, shape, "images"), "probabilities")
@@ -167,6 +187,7 @@ def classify(network, model, images, name=None):
 
 
 def run_frozen_graph(path, pixels):
+    """The probabilities of `pixels`."""
     with open(path, "rb") as file:
         graph_def = tf.GraphDef.FromString(file.read())
     with tf.Graph().as_default(), tf.Session(config=runtime.session_config()) as session:
@@ -238,6 +259,7 @@ def run_saved_model(folder, pixels):
 
 
 def write_tflite(path, graph_def, quantize):
+    """A FlatBuffer for TensorFlow Lite; with `quantize` its weights are int8."""
     with tf.Graph().as_default(), tf.Session() as session:
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(graph_def, return_elements=elements, name="")
@@ -252,6 +274,7 @@ def write_tflite(path, graph_def, quantize):
 
 
 def run_tflite(path, pixels):
+    """The probabilities of `pixels`, one picture after the other."""
     interpreter = tf.lite.Interpreter(path)
     interpreter.allocate_tensors()
     answers = []
@@ -263,6 +286,7 @@ def run_tflite(path, pixels):
 
 
 def write_onnx(path, graph_def):
+    """An ONNX model of opset OPSET whose input and output have the names without TensorFlow's ":0"."""
     import onnx
     import tf2onnx
 
@@ -281,6 +305,7 @@ def write_onnx(path, graph_def):
 
 
 def run_onnx(path, pixels):
+    """The probabilities of `pixels`, on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,5 +1,7 @@
 """A data set as the user made it: a folder per class, in folders for train, val and test or not."""
 
+from __future__ import annotations
+
 import os
 
 import imagefile
@@ -7,7 +9,7 @@ from runtime import UserError, say
 from splits import SPLITS, Source
 
 
-def list_sources(dataset, follow_links):
+def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Source]]:
     """The class names, in index order, and a Source for each file of each class.
 
     Raises:
@@ -15,7 +17,8 @@ def list_sources(dataset, follow_links):
     """
     classes, given = list_classes(dataset)
     sources = []
-    for split in given or [None]:
+    parents: list[str | None] = [*given] or [None]
+    for split in parents:
         parent = os.path.join(dataset, split) if split else dataset
         loose = [name for name in visible_names(parent) if os.path.isfile(os.path.join(parent, name))]
         if loose:
@@ -34,7 +37,7 @@ def list_sources(dataset, follow_links):
     return classes, sources
 
 
-def list_classes(dataset):
+def list_classes(dataset: str) -> tuple[list[str], list[str]]:
     """The class names, in index order; and the splits that the user has made folders for, if any.
 
     Raises:
@@ -47,8 +50,8 @@ def list_classes(dataset):
     if given and "train" not in given:
         raise UserError("%s: has %s but no train folder" % (dataset, " and ".join(given)))
     if given:
-        tops = {name for split in given for name in list_folders(os.path.join(dataset, split))}
-    classes = sorted(tops, key=imagefile.natural)
+        tops = [name for split in given for name in list_folders(os.path.join(dataset, split))]
+    classes = sorted(set(tops), key=imagefile.natural)
     if len(classes) < 2:
         found = "only one class, %s" % classes[0] if classes else "no class folders in it"
         examples = os.path.join(dataset, "cat"), os.path.join(dataset, "dog")
@@ -62,17 +65,18 @@ def list_classes(dataset):
     return classes, given
 
 
-def list_folders(folder):
+def list_folders(folder: str) -> list[str]:
     """The names of the folders in it that are not hidden."""
     return [name for name in visible_names(folder) if os.path.isdir(os.path.join(folder, name))]
 
 
-def visible_names(folder):
+def visible_names(folder: str) -> list[str]:
     """The names in it, in natural order, but for hidden ones."""
     return sorted(imagefile.visible(os.listdir(folder)), key=imagefile.natural)
 
 
-def is_text(name):
+def is_text(name: str) -> bool:
+    """Whether a file name can be written as UTF-8: Python gives bytes that cannot as lone surrogates."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -80,6 +84,6 @@ def is_text(name):
     return True
 
 
-def leaves(link, folder):
+def leaves(link: str, folder: str) -> bool:
     """Whether a link leads out of the folder."""
     return not os.path.realpath(link).startswith(os.path.join(os.path.realpath(folder), ""))

@@ -4,10 +4,13 @@ Pillow and numpy alone: nothing here waits for TensorFlow. FlowIO.decode turns t
 network's input.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import re
 import stat
+from typing import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -40,6 +43,7 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
 
 
 def add_formats_option(parser):
+    """--formats: a list of those of MORE_FORMATS that are opened too."""
     parser.add_argument(
         "--formats",
         nargs="+",
@@ -57,7 +61,7 @@ class BadPicture(Exception):
 # --- from a file to JPEG bytes ----------------------------------------
 
 
-def read_file(path):
+def read_file(path: str) -> bytes:
     """The bytes of a file. Raises BadPicture."""
     try:
         status = os.stat(path)
@@ -72,7 +76,7 @@ def read_file(path):
         raise BadPicture("cannot be read: %s" % error.strerror) from error
 
 
-def encode(data, image_size, formats=FORMATS):
+def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS) -> bytes:
     """Make any supported picture a small upright RGB JPEG.
 
     Args:
@@ -89,7 +93,9 @@ def encode(data, image_size, formats=FORMATS):
     return prepare(data, image_size, formats)[1]
 
 
-def prepare(data, image_size, formats=FORMATS):
+def prepare(
+    data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
+) -> tuple[Image.Image, bytes]:
     """As `encode`; returns the RGB PIL image too."""
     image = open_picture(data, formats)
     shorter = round(image_size * MARGIN) if image_size else max(image.size)
@@ -113,14 +119,14 @@ def prepare(data, image_size, formats=FORMATS):
     return image, to_jpeg(image)
 
 
-def to_jpeg(image):
+def to_jpeg(image: Image.Image) -> bytes:
     """An RGB PIL image as JPEG bytes."""
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return jpeg.getvalue()
 
 
-def open_picture(data, formats):
+def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
     if not data:
         raise BadPicture("empty file")
@@ -139,7 +145,7 @@ def open_picture(data, formats):
     return image
 
 
-def why_refused(data, formats):
+def why_refused(data: bytes, formats: Sequence[str]) -> str:
     """What to say of bytes that are in none of the formats."""
     for name, (beginning, reason) in REFUSED.items():
         if name not in formats and re.match(beginning, data, re.DOTALL):
@@ -147,7 +153,7 @@ def why_refused(data, formats):
     return "not a picture in %s format" % ", ".join(formats)
 
 
-def has_orientation(image):
+def has_orientation(image: Image.Image) -> bool:
     """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
     try:
         return image.getexif().get(0x0112, 1) in range(2, 9)
@@ -155,7 +161,7 @@ def has_orientation(image):
         return False
 
 
-def colour_profile(image):
+def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
     """The embedded ICC profile; None where there is none, a damaged one, or sRGB anyway."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
@@ -164,7 +170,7 @@ def colour_profile(image):
         return None
 
 
-def to_rgb(image, profile=None):
+def to_rgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None = None) -> Image.Image:
     """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
     if image.mode.startswith("I"):
         pixels = np.asarray(image)
@@ -185,18 +191,18 @@ def to_rgb(image, profile=None):
 # --- which files ----------------------------------------
 
 
-def natural(name):
+def natural(name: str) -> tuple[list, str]:
     """A sort key that puts 2 before 10."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
 
 
-def visible(names):
+def visible(names: Iterable[str]) -> list[str]:
     """The names but for hidden ones and LITTER."""
     return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
 
 
-def list_files(folder, follow_links=False):
+def list_files(folder: str, follow_links: bool = False) -> list[str]:
     """The paths of the files below a folder, in natural order, but for hidden files and LITTER.
 
     A folder below it that is not entered, being a link or forbidden, is listed as if it were a file:

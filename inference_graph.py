@@ -85,6 +85,7 @@ def value(constant):
 
 
 def set_value(constant, array):
+    """Put an array into a Const node, as float32."""
     tensor = tf.make_tensor_proto(array.astype(np.float32))
     constant.attr["value"].tensor.CopyFrom(tensor)
 
@@ -93,6 +94,7 @@ def set_value(constant, array):
 
 
 def cache_path(model):
+    """Where the checkpoint's cache lies, or would."""
     return os.path.join(os.path.dirname(model.checkpoint), CACHE)
 
 

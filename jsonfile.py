@@ -4,6 +4,8 @@ A format version, a schema, and a checksum over the content, so that neither a d
 one gives a wrong answer without a word.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -28,7 +30,7 @@ COUNTS = {  # pictures, by split and class
 }
 
 # {file: (format version, the script that writes it, what must be there, what may be)}
-FILES = {
+FILES: dict[str, tuple[int, str, dict, dict]] = {
     "dataset.json": (
         1,
         "FlowIO.py",
@@ -90,7 +92,7 @@ FILES = {
 }
 
 
-def read(path):
+def read(path: str) -> dict:
     """The dict in one of FILES, on any of TensorFlow's file systems, checked.
 
     Raises:
@@ -123,7 +125,7 @@ def read(path):
     return content
 
 
-def schema(name):
+def schema(name: str) -> dict:
     """The JSON schema of one of FILES; draft 4, in which 224.0 is no integer."""
     version, _, required, optional = FILES[name]
     return {
@@ -135,16 +137,17 @@ def schema(name):
     }
 
 
-def refuse_constant(name):
+def refuse_constant(name: str) -> None:
+    """Raises ValueError: Python reads NaN and Infinity, which JSON does not have."""
     raise ValueError("%s is not JSON" % name)
 
 
-def checksum(content):
-    """SHA-256 of a dict, whatever the order and the spaces that it is written with."""
+def checksum(content: dict) -> str:
+    """SHA-256 of a dict, in hexadecimal, whatever the order and the spaces that it is written with."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def write(path, content):
+def write(path: str, content: dict) -> None:
     """Write a dict whole or not at all; one of FILES gets its version and checksum."""
     name = os.path.basename(path)
     if name in FILES:

@@ -1,12 +1,14 @@
 """What a set of answers is worth: numpy arrays in, plain numbers out."""
 
+from __future__ import annotations
+
 import numpy as np
 
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
 
 
-def measure(labels, probabilities, classes):
+def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
     """Accuracy and what explains it.
 
     Args:
@@ -41,7 +43,7 @@ def measure(labels, probabilities, classes):
     }
 
 
-def confusion_matrix(labels, predicted, classes):
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
     """How often each class (row) was taken for each (column): int64 [classes, classes].
 
     Args:
@@ -52,7 +54,7 @@ def confusion_matrix(labels, predicted, classes):
     return matrix
 
 
-def measure_classes(matrix, classes):
+def measure_classes(matrix: np.ndarray, classes: list[str]) -> list[dict]:
     """[{"label", "precision", "recall", "f1", "n", "predicted"}] from int [true, predicted].
 
     `n` and `predicted` are numbers of pictures, the others from 0 to 1.
@@ -71,7 +73,7 @@ def measure_classes(matrix, classes):
     ]
 
 
-def average(per_class, weights):
+def average(per_class: list[dict], weights: list[int]) -> dict[str, float]:
     """{"precision", "recall", "f1"}, averaged over the classes that occur or were predicted.
 
     Args:
@@ -84,12 +86,12 @@ def average(per_class, weights):
     return {key: sum(row[key] * weight for row, weight in rows) / total for key in keys}
 
 
-def ratio(part, whole):
+def ratio(part: float, whole: float) -> float:
     """A float, 0 where there is no whole."""
     return float(part) / float(whole) if whole else 0.0
 
 
-def wilson_interval(successes, n, z=1.959964):
+def wilson_interval(successes: int, n: int, z: float = 1.959964) -> list[float]:
     """The 95% score interval of a proportion (Wilson 1927): [low, high], within 0 and 1.
 
     Args:
@@ -103,7 +105,7 @@ def wilson_interval(successes, n, z=1.959964):
     return [max(0.0, float(low)), min(1.0, float(high))]
 
 
-def log_loss(labels, probabilities):
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean of -log(probability of the right class); a probability of 0 counts as the smallest float32.
 
     Args:
@@ -114,7 +116,7 @@ def log_loss(labels, probabilities):
     return float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean())
 
 
-def calibration(right, confidence):
+def calibration(right: np.ndarray, confidence: np.ndarray) -> dict:
     """How well the probability of the best class tells how often it is right (Guo et al. 2017).
 
     Args:
@@ -128,17 +130,16 @@ def calibration(right, confidence):
     for i in range(BINS):
         inside = number == i
         n = int(inside.sum())
-        mean, accuracy = (
-            (float(confidence[inside].mean()), float(right[inside].mean())) if n else (None, None)
-        )
-        bins.append(
-            {"low": i / BINS, "high": (i + 1) / BINS, "n": n, "confidence": mean, "accuracy": accuracy}
-        )
-        error += n * abs(mean - accuracy) if n else 0
+        row = {"low": i / BINS, "high": (i + 1) / BINS, "n": n, "confidence": None, "accuracy": None}
+        if n:
+            mean, accuracy = float(confidence[inside].mean()), float(right[inside].mean())
+            row.update(confidence=mean, accuracy=accuracy)
+            error += n * abs(mean - accuracy)
+        bins.append(row)
     return {"ece": error / len(right), "bins": bins}
 
 
-def mcnemar(right, other_right):
+def mcnemar(right: np.ndarray, other_right: np.ndarray) -> dict:
     """Whether two models differ on the same pictures: the exact test of McNemar (1947).
 
     Args:

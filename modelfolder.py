@@ -5,25 +5,34 @@ train.py writes it, the other scripts read it: checkpoints `model.ckpt-<step>.*`
 to type it again.
 """
 
+from __future__ import annotations
+
 import ast
-import collections
 import contextlib
 import functools
 import os
 import re
+from typing import NamedTuple
 
 import jsonfile
 import runtime
 import versions
 from runtime import UserError, say, tf
 
-# folder: str; checkpoint: str, path without extension; network: dict, see `logits`; classes: list of
-# str in index order; image_size: int, pixels; normalize: str, see FlowIO.normalize; keep_size: whether
-# it was trained on pictures that FlowIO.py had not reduced.
-Model = collections.namedtuple("Model", "folder checkpoint network classes image_size normalize keep_size")
+
+class Model(NamedTuple):
+    """What a model folder says, and one of its checkpoints."""
+
+    folder: str
+    checkpoint: str  # path without extension
+    network: dict  # see `logits`
+    classes: list[str]  # in index order
+    image_size: int  # pixels
+    normalize: str  # see FlowIO.normalize
+    keep_size: bool  # whether it was trained on pictures that FlowIO.py had not reduced
 
 
-def load(path):
+def load(path: str) -> Model:
     """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
 
     Raises:
@@ -45,12 +54,18 @@ def load(path):
         checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(start_at)
     if not checkpoint:
         raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
-    fields = ("network", "classes", "image_size", "normalize")
-    keep_size = description.get("keep_size", False)
-    return Model(folder, checkpoint, *(description[field] for field in fields), keep_size)
+    return Model(
+        folder,
+        checkpoint,
+        description["network"],
+        description["classes"],
+        description["image_size"],
+        description["normalize"],
+        description.get("keep_size", False),
+    )
 
 
-def latest_checkpoint(folder):
+def latest_checkpoint(folder: str) -> str | None:
     """The checkpoint that the folder's `checkpoint` file points to, or None where there is none.
 
     As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes. Where that file is
@@ -63,8 +78,8 @@ def latest_checkpoint(folder):
     try:
         with open(path, encoding="utf-8") as file:
             quoted = re.search(r'^model_checkpoint_path: ("(\\.|[^"\\])*")', file.read(), re.MULTILINE)
-        name = os.fsdecode(ast.literal_eval("b" + quoted.group(1)))
-    except (OSError, ValueError, SyntaxError, AttributeError):
+        name = os.fsdecode(ast.literal_eval("b" + quoted.group(1))) if quoted else None
+    except (OSError, ValueError, SyntaxError):
         name = None
     if name and os.path.join(folder, name) in found:
         return os.path.join(folder, name)
@@ -75,7 +90,7 @@ def latest_checkpoint(folder):
 warn = functools.lru_cache(None)(say)  # each line once
 
 
-def checkpoints(folder):
+def checkpoints(folder: str) -> list[str]:
     """The whole checkpoints in a folder, the highest step last."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = [name[: -len(".index")] for name in names if re.fullmatch(r".+\.ckpt-\d+\.index", name)]
@@ -83,12 +98,12 @@ def checkpoints(folder):
     return [os.path.join(folder, each) for each in sorted(found, key=checkpoint_step)]
 
 
-def checkpoint_step(checkpoint):
+def checkpoint_step(checkpoint: str) -> int:
     """The step in a checkpoint's name: 2000 for models/resnet/model.ckpt-2000."""
     return int(checkpoint.rpartition("-")[2])
 
 
-def latest_step(folder):
+def latest_step(folder: str) -> int:
     """The step of the folder's latest checkpoint, 0 where there is none."""
     checkpoint = latest_checkpoint(folder)
     return checkpoint_step(checkpoint) if checkpoint else 0

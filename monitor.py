@@ -60,6 +60,7 @@ class Log:
             writer.writerows(rows)
 
     def add(self, step, **values):
+        """Write a row; `values`: numbers by the names of COLUMNS."""
         row = {name: "%.6g" % value for name, value in values.items()}
         row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
         if "val_accuracy" in row:
@@ -79,7 +80,7 @@ def is_whole(row):
 
 
 def catch_stop_signals():
-    """A list that the first SIGINT or SIGTERM is appended to; the second one stops at once."""
+    """A list that the number of the first SIGINT or SIGTERM is appended to; the second raises Stopped."""
     received = []
 
     def handle(signal_number, frame):
@@ -97,6 +98,14 @@ def progress_hook(options, log, stop_signals):
     """A hook that shows how far the training is, and ends it when asked to.
 
     On a terminal there is one line that changes; elsewhere a plain one every --log_num steps.
+
+    Args:
+        options: {"step", "log_num", "batch_size"}.
+        log: a Log.
+        stop_signals: from `catch_stop_signals`.
+    Returns:
+        A tf.train.SessionRunHook. It raises tf.train.NanLossDuringTrainingError; its `step` and `rate` then
+        say where that was.
     """
     steps, log_num = options["step"], options["log_num"]
 
@@ -148,6 +157,7 @@ def progress_hook(options, log, stop_signals):
 
 
 def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None):
+    """What is said of a step: loss and accuracy of its batch, the speed where one is known."""
     line = "step %d/%d  epoch %.1f  loss %.4f  accuracy %.3f  lr %.2g" % (
         step,
         steps,

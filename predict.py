@@ -6,6 +6,8 @@ IMAGE is a file, a folder, or - for file names on standard input. A picture that
 reported, the others are answered, and the exit status is 1.
 """
 
+from __future__ import annotations
+
 import collections
 import csv
 import io
@@ -14,6 +16,7 @@ import json
 import os
 import sys
 from multiprocessing.pool import ThreadPool
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -31,12 +34,18 @@ from runtime import UserError, say, tf
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
-# A picture on its way. path: str; data: bytes of the file made small, later float32 [size, size, 3];
-# view: JPEG bytes to draw on, with --save; error: why there is no answer, or None.
-Picture = collections.namedtuple("Picture", "path data view error")
+
+class Picture(NamedTuple):
+    """A picture on its way."""
+
+    path: str
+    data: bytes | np.ndarray | None  # of the file made small; later float32 [size, size, 3]
+    view: bytes | None  # JPEG to draw on, with --save
+    error: str | None  # why there is no answer
 
 
 def main():
+    """Returns the exit status: 1 if a picture could not be used."""
     options = parse_options()
     paths = list_images(options.images)
     model = modelfolder.load(options.model)
@@ -66,6 +75,7 @@ def main():
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = runtime.ArgumentParser(__doc__)
     number = runtime.number
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
@@ -90,8 +100,12 @@ def parse_options(arguments=None):
     return options
 
 
-def list_images(images):
-    """The paths that the command line names, folders and standard input opened up."""
+def list_images(images: list[str]) -> list[str]:
+    """The paths that the command line names, folders and standard input opened up.
+
+    Raises:
+        UserError: a folder has no files. Whether the others exist is seen when they are read.
+    """
     paths = []
     for image in images:
         if image == "-":
@@ -134,7 +148,11 @@ def batches(items, size):
 
 
 def encode(path, model, options):
-    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow."""
+    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow.
+
+    Args:
+        model: see modelfolder.Model; the JPEG is made as FlowIO.py made those that it was trained on.
+    """
     formats = (*imagefile.FORMATS, *options.formats)
     try:
         data = imagefile.read_file(path)
@@ -154,6 +172,8 @@ def build(model, cached):
     Returns:
         decode: a function from what `encode` returned to a Picture of float32 pixels.
         classify: a function from a list of pixels to float32 probabilities [len(list), classes].
+    Raises:
+        UserError: see inference_graph.load.
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
@@ -180,14 +200,23 @@ def build(model, cached):
 
 
 def best(probabilities, classes, top, threshold):
-    """The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first."""
+    """What to say of a picture.
+
+    Args:
+        probabilities: float32 [classes].
+        top: how many classes to name.
+        threshold: from 0 to 1.
+    Returns:
+        The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first.
+    """
     order = (-probabilities).argsort(kind="stable")[:top]
     predictions = [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
     label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else UNKNOWN
     return label, predictions
 
 
-def percent(prediction):
+def percent(prediction: dict) -> str:
+    """98.2% for a probability of 0.982."""
     return "%.1f%%" % (100 * prediction["probability"])
 
 

@@ -4,6 +4,8 @@ Each setting is also an option of train.py and overrides the recipe. benchmarks/
 each recipe reaches, and what each setting of the modern one adds.
 """
 
+from __future__ import annotations
+
 from runtime import tf
 
 RECIPES = {
@@ -68,7 +70,7 @@ def complete(options):
         options.bn_momentum = bn_momentum(options.step)
 
 
-def bn_momentum(steps):
+def bn_momentum(steps: int) -> float:
     """The moving statistics span a fiftieth of the training: 0.9 for 500 steps, 0.995 for 10,000.
 
     Never below 0.9 or above 0.997.
@@ -128,13 +130,11 @@ def mix(images, targets, alpha):
     return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
 
 
-def class_weights(counts):
+def class_weights(counts: list[int]) -> list[float]:
     """Weights that make each class count alike, on average 1: n / (classes * n of the class).
 
     Args:
         counts: pictures of each class; a class without any gets 0.
-    Returns:
-        A list of floats.
     """
     return [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
 

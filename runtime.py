@@ -73,7 +73,7 @@ def visible_devices(device, already):
 
 
 def gpus():
-    """The GPUs that TensorFlow sees."""
+    """A list of the GPUs that TensorFlow sees; imports it."""
     return tf.config.experimental.list_physical_devices("GPU")
 
 
@@ -117,6 +117,7 @@ class ArgumentParser(argparse.ArgumentParser):
         )
 
     def parse_args(self, *arguments):
+        """As argparse's; also keeps TensorFlow's C++ code quiet from here on, unless --verbose was given."""
         group = self.add_argument_group("machine")
         group.add_argument(
             "--device",
@@ -132,18 +133,19 @@ class ArgumentParser(argparse.ArgumentParser):
         return options
 
     def error(self, message):
+        """End with exit status 2 and one line, without argparse's lines of usage."""
         self.exit(2, "%s: error: %s\n" % (self.prog, message))
 
 
 def device(text):
-    """An argparse type: auto, cpu or gpu:<number>."""
+    """An argparse type: auto, cpu or gpu:<number>, as str."""
     if not re.match(r"(auto|cpu|gpu:\d+)\Z", text):
         raise argparse.ArgumentTypeError("%r is none of auto, cpu, gpu:0, gpu:1, ..." % text)
     return text
 
 
 def number(kind, low, high=float("inf")):
-    """An argparse type: a number of type `kind` (int or float) from `low` to `high`."""
+    """An argparse type: a number of type `kind` (int or float) from `low` to `high`, both included."""
 
     def parse(text):
         try:
@@ -173,6 +175,7 @@ _live = False  # whether the terminal's last line is one that say_live wrote
 
 
 def is_terminal():
+    """Whether a person may be watching standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
@@ -195,7 +198,7 @@ _stop_signal = None  # the one that came
 
 
 def stop_at_once():
-    """Let SIGINT and SIGTERM raise Stopped, wherever the process is."""
+    """Let SIGINT and SIGTERM raise Stopped in the main thread, wherever that is."""
 
     def stop(signal_number, frame):
         global _stop_signal

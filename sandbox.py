@@ -108,6 +108,7 @@ def encode(data, image_size, formats):
 
 
 def add_option(parser):
+    """--sandbox: whether pictures are decoded here."""
     parser.add_argument(
         "--sandbox",
         action="store_true",
@@ -125,6 +126,7 @@ def check(options, parser):
 
 
 def main(formats):
+    """Answer requests until standard input ends."""
     warm_up(formats)
     limit()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer

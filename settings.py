@@ -29,6 +29,10 @@ RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's sta
 
 
 def parse_options(arguments=None):
+    """The argparse.Namespace of a list of arguments, by default the command line's.
+
+    What was not given and has no fixed default is None; see `complete`.
+    """
     parser = runtime.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
     number = runtime.number
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
@@ -85,6 +89,7 @@ def parse_options(arguments=None):
 
 
 def add_network(group):
+    """The options that describe the network and its input; None where `complete` decides."""
     group.add_argument("--layers", type=int, choices=(50, 101, 152), help="depth (default: 50)")
     group.add_argument(
         "--mini", action="store_const", const=True, help="half the channels, for small pictures"
@@ -104,8 +109,7 @@ def add_network(group):
 
 
 def add_recipe(group):
-    """The options that override a recipe; None where the recipe decides."""
-    number = runtime.number
+    """--recipe, and the options that override it; None where the recipe decides."""
     group.add_argument(
         "--recipe", choices=tuple(recipes.RECIPES), default="article", help="table of settings"
     )
@@ -117,6 +121,17 @@ def add_recipe(group):
             "--" + name, help=help + (" (%s)" % ", ".join(values) if values else ""), **options
         )
 
+    add_optimization(add)
+    add_network_and_pictures(add)
+
+
+def add_optimization(add):
+    """How the weights move, and what holds them back.
+
+    Args:
+        add: as ArgumentParser.add_argument, for the name without dashes; its help gets the recipes' values.
+    """
+    number = runtime.number
     add("optimizer", "momentum is Nesterov's", choices=tuple(recipes.LEARNING_RATES))
     rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
     add(
@@ -135,6 +150,11 @@ def add_recipe(group):
     add("mixup", "alpha of the blending of pictures; 0: none", type=number(float, 0))
     add("clip_norm", "largest norm of the gradient; 0: any", type=number(float, 0))
     add("ema", "decay of averaged weights, which evaluate; 0: none", type=number(float, 0, 1))
+
+
+def add_network_and_pictures(add):
+    """What the network and its pictures are while it trains; `add`: see `add_optimization`."""
+    number = runtime.number
     add(
         "dropout",
         "share of the features dropped before the classifier cnn_to_fc; 0: the 1x1 convolution",
@@ -173,20 +193,23 @@ def add_recipe(group):
 
 
 def yes_or_no(text):
-    """An argparse type."""
+    """An argparse type: a bool."""
     if text not in ("yes", "no"):
         raise argparse.ArgumentTypeError("%r is neither yes nor no" % text)
     return text == "yes"
 
 
 def shown(value):
+    """A setting as the user would give it: yes and no for a bool."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def complete(options, records, existing, source):
-    """Fill in what was not given.
+    """Fill in, in place, what was not given.
 
     Args:
+        options: from `parse_options`.
+        records: see FlowIO.load_records.
         existing: the content of model.json in --output, or None.
         source: a warmstart.Source, or None.
     """

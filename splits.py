@@ -3,30 +3,45 @@
 Pure functions over what is known of each picture; FlowIO.py reads the files and writes the records.
 """
 
+from __future__ import annotations
+
 import collections
 import hashlib
 import itertools
 import operator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
 
-# A file to convert. given: the split that the user's folders give it, or None; label: class index;
-# filename: relative to the data set's folder.
-Source = collections.namedtuple("Source", "given label filename")
 
-# A converted one. digest: bytes, equal for files of equal content; look: its perceptual hash or None;
-# position: 0 to 1, decides its split and its place in the records; offset, length: of its JPEG bytes in
-# the spool; height, width: pixels.
-Picture = collections.namedtuple("Picture", "source digest look position offset length height width")
+class Source(NamedTuple):
+    """A file to convert."""
+
+    given: str | None  # the split that the user's folders give it
+    label: int  # class index
+    filename: str  # relative to the data set's folder
+
+
+class Picture(NamedTuple):
+    """A converted one."""
+
+    source: Source
+    digest: bytes  # equal for files of equal content
+    look: bytes | None  # its perceptual hash
+    position: float  # 0 to 1, decides its split and its place in the records
+    offset: int  # of its JPEG bytes in the spool
+    length: int
+    height: int  # pixels
+    width: int
 
 
 # --- by content ----------------------------------------
 
 
-def position(digest, seed):
+def position(digest: bytes, seed: int) -> float:
     """A number from 0 to 1 that depends on a file's content and the seed alone.
 
     So a picture keeps its split when others are added or renamed.
@@ -35,7 +50,9 @@ def position(digest, seed):
     return int.from_bytes(keyed, "big") / 2**64
 
 
-def drop_copies(pictures, classes):
+def drop_copies(
+    pictures: list[Picture], classes: list[str]
+) -> tuple[list[Picture], int, list[tuple[Source, str]]]:
     """Keep the first of files with equal content, and none where they are in several classes.
 
     Returns:
@@ -43,8 +60,8 @@ def drop_copies(pictures, classes):
     """
     kept, copies, conflicts = [], 0, []
     digest = operator.attrgetter("digest")
-    for _, same in itertools.groupby(sorted(pictures, key=digest), digest):
-        same = list(same)
+    for _, group in itertools.groupby(sorted(pictures, key=digest), digest):
+        same = list(group)
         labels = sorted({picture.source.label for picture in same})
         if len(labels) > 1:
             reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
@@ -55,13 +72,13 @@ def drop_copies(pictures, classes):
     return kept, copies, sorted(conflicts)
 
 
-def assign_splits(pictures, train_ratio, val_ratio):
+def assign_splits(pictures: list[Picture], train_ratio: float, val_ratio: float) -> dict[str, list[Picture]]:
     """{split: [Picture]} in the order of their positions, which is random.
 
     Each class is split by the ratios. Where it has two pictures or more, one is in train and one in
     test, unless no test split was asked for.
     """
-    splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[Picture]] = {split: [] for split in SPLITS}
     by_label = collections.defaultdict(list)
     for picture in pictures:
         if picture.source.given:
@@ -98,7 +115,7 @@ COSINES *= np.sqrt(2 / HASH_PIXELS)
 COSINES[0] /= np.sqrt(2)
 
 
-def perceptual_hash(image):
+def perceptual_hash(image: Image.Image) -> bytes | None:
     """18 bytes that hardly change when a picture is resized, compressed or made lighter; or None.
 
     The low frequencies of its cosine transform, each compared with their median (pHash, Zauner 2010).
@@ -113,7 +130,7 @@ def perceptual_hash(image):
     return np.packbits(waves > median).tobytes()
 
 
-def find_near_duplicates(splits):
+def find_near_duplicates(splits: dict[str, list[Picture]]) -> list[tuple[Picture, Picture, int]]:
     """What the final test or the validation shows the network though it has seen nearly the same.
 
     Returns:
@@ -132,7 +149,7 @@ def find_near_duplicates(splits):
     return found
 
 
-def nearest(hashes, among, block=512):
+def nearest(hashes: list, among: list, block: int = 512) -> tuple[np.ndarray, np.ndarray]:
     """For each hash the one that differs least.
 
     Args:
@@ -157,7 +174,7 @@ def nearest(hashes, among, block=512):
     return index, best
 
 
-def signs(hashes):
+def signs(hashes: list[bytes]) -> np.ndarray:
     """Hashes as float32 rows of +1 and -1."""
     packed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
     return np.unpackbits(packed, axis=1) * np.float32(2) - 1

@@ -30,6 +30,7 @@ PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
 
 def main():
+    """Train, resume, or say what would be trained."""
     options = settings.parse_options()
     machines = cluster.read_environment()
     atomic.hold(options.data)
@@ -56,12 +57,7 @@ def main():
         return
 
     if machines.index == 0:
-        os.makedirs(options.output, exist_ok=True)
-        atomic.hold(options.output, alone=True)
-        checkpoints.tidy(options.output)
-        jsonfile.write(os.path.join(options.output, "model.json"), description)
-        if source:
-            write_start(source, description)
+        prepare(description, source)
     elif source:
         cluster.wait_for_start(options.output)
     if options.step:
@@ -74,6 +70,7 @@ def main():
 
 
 def announce(description, records, existing):
+    """Say what will be trained, on what, for how long and how; `existing`: whether it resumes."""
     network, options = description["network"], description["options"]
     pictures = FlowIO.count(records, "train")
     switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
@@ -102,6 +99,21 @@ def conclude(options):
     )
 
 
+def prepare(description, source):
+    """Lock, tidy and describe the model folder, and write the weights of `source`, if there is one.
+
+    Raises:
+        UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
+    """
+    output = description["options"]["output"]
+    os.makedirs(output, exist_ok=True)
+    atomic.hold(output, alone=True)
+    checkpoints.tidy(output)
+    jsonfile.write(os.path.join(output, "model.json"), description)
+    if source:
+        write_start(source, description)
+
+
 def write_start(source, description):
     """Write model.ckpt-0 with the weights of another checkpoint, as if we had stopped there."""
     size, options = description["image_size"], description["options"]
@@ -121,23 +133,16 @@ def fit(description, records, machines, strategy):
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
     Raises:
         runtime.Stopped: by SIGINT or SIGTERM; the state is saved.
-        UserError: the loss is not a number any more.
+        UserError: see `failure`.
     """
-    options, started_at = description["options"], modelfolder.latest_step(description["options"]["output"])
-    is_first = machines.index == 0
+    options, is_first = description["options"], machines.index == 0
+    started_at = modelfolder.latest_step(options["output"])
     stop_signals = monitor.catch_stop_signals()
     epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
     log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps)
-    validator = None
-    if is_first and FlowIO.count(records, "val"):
-        validator = validation.Validation(description, records, log, stop_signals)
-        if started_at:  # a run that was killed may have saved it and not validated it
-            validator.validate(modelfolder.latest_checkpoint(options["output"]))
-    elif is_first:
-        say("no validation pictures: the latest checkpoint counts as the best")
-        shutil.rmtree(os.path.join(options["output"], checkpoints.BEST), ignore_errors=True)
-    replicas = strategy.num_replicas_in_sync if strategy else 1
+    validator = start_validation(description, records, log, stop_signals, started_at) if is_first else None
     progress = monitor.progress_hook(options, log, stop_signals)
+    replicas = strategy.num_replicas_in_sync if strategy else 1
 
     def train_input():
         return FlowIO.read(
@@ -162,24 +167,49 @@ def fit(description, records, machines, strategy):
                         run_config(options, strategy),
                     )
                     cluster.train(estimator, train_input, last_step, progress)
-    except tf.train.NanLossDuringTrainingError as error:
-        raise UserError(spoilt(progress, options, started_at if is_first else None)) from error
-    except (tf.errors.OpError, OSError) as error:
-        if "OOM when allocating" in str(error):
-            raise UserError(estimate.out_of_memory(description, training_step)) from error
-        if not atomic.is_full_disk(error):
+    except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
+        message = failure(error, description, progress, started_at if is_first else None)
+        if not message:
             raise
-        if is_first:
-            checkpoints.tidy(options["output"])
-        raise UserError(
-            "%s: no space left to save there; with more of it the same command goes on from step %d"
-            % (options["output"], modelfolder.latest_step(options["output"]))
-        ) from error
+        raise UserError(message) from error
     if stop_signals:
         raise runtime.Stopped(stop_signals[0])
     runtime.stop_at_once()
     if is_first:
         validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
+
+
+def start_validation(description, records, log, stop_signals, started_at):
+    """The Validation of the checkpoints to come, or None where there are no pictures for it."""
+    output = description["options"]["output"]
+    if not FlowIO.count(records, "val"):
+        say("no validation pictures: the latest checkpoint counts as the best")
+        shutil.rmtree(os.path.join(output, checkpoints.BEST), ignore_errors=True)
+        return None
+    validator = validation.Validation(description, records, log, stop_signals)
+    if started_at:  # a run that was killed may have saved it and not validated it
+        validator.validate(modelfolder.latest_checkpoint(output))
+    return validator
+
+
+def failure(error, description, progress, started_at):
+    """What to say of the exception that ended the training; None where that says enough itself.
+
+    Args:
+        progress: the hook that saw the last step.
+        started_at: the step; None on all machines but the first, which leave the model folder alone.
+    """
+    options = description["options"]
+    if isinstance(error, tf.train.NanLossDuringTrainingError):
+        return spoilt(progress, options, started_at)
+    if "OOM when allocating" in str(error):
+        return estimate.out_of_memory(description, training_step)
+    if not atomic.is_full_disk(error):
+        return None
+    if started_at is not None:
+        checkpoints.tidy(options["output"])
+    message = "%s: no space left to save there; with more of it the same command goes on from step %d"
+    return message % (options["output"], modelfolder.latest_step(options["output"]))
 
 
 def spoilt(progress, options, started_at):

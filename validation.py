@@ -34,6 +34,7 @@ class Validation:
         self.session = None
 
     def build(self):
+        """Make the graph, its session, and the folder of curves for TensorBoard."""
         with tf.Graph().as_default():
             normalize, network = self.description["normalize"], self.description["network"]
             dataset = FlowIO.read(self.records, "val", self.options["batch_size"], normalize)
@@ -47,7 +48,13 @@ class Validation:
         self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
 
     def validate(self, checkpoint):
-        """Measure a checkpoint, log it, and keep it if it is the best. True when --patience is over."""
+        """Measure a checkpoint, log it, and keep it if it is the best; not one that was validated before.
+
+        Returns:
+            True when --patience is over.
+        Raises:
+            UserError: see modelfolder.load_weights.
+        """
         step = modelfolder.checkpoint_step(checkpoint)
         if self.stop_signals or step in self.log.validated:
             return False
@@ -68,7 +75,7 @@ class Validation:
         return over
 
     def measure(self, checkpoint, step):
-        """The accuracy and the mean cross entropy of a checkpoint, which also go to TensorBoard."""
+        """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""
         if not self.session:
             self.build()
         count = math.ceil(FlowIO.count(self.records, "val") / self.options["batch_size"])

@@ -41,6 +41,7 @@ def load():
 
 
 def is_2():
+    """Whether it is TensorFlow 2.15; imports it."""
     return tf.__version__.startswith("2.")
 
 

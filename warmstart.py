@@ -4,9 +4,11 @@ TF-Slim's ImageNet checkpoints fit `--shortcut projection --preactivation`, whic
 chooses by itself; network.md's switches are options of resnet.py.
 """
 
-import collections
+from __future__ import annotations
+
 import os
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,12 +31,18 @@ SLIM_NAMES = (
 )
 LISTED = 6  # names shown of what was left out
 
-# Where weights come from. checkpoint: str; weights: {our name: name in the checkpoint}; network: dict, see
-# modelfolder.logits; normalize: see FlowIO.normalize; classes: list of str, or None where it is not known.
-Source = collections.namedtuple("Source", "checkpoint weights network normalize classes")
+
+class Source(NamedTuple):
+    """Where weights come from."""
+
+    checkpoint: str  # path without extension
+    weights: dict[str, str]  # our name -> name in the checkpoint
+    network: dict  # see modelfolder.logits
+    normalize: str  # see FlowIO.normalize
+    classes: list[str] | None  # in index order, where it is known
 
 
-def open_source(path):
+def open_source(path: str) -> Source:
     """The Source that --model names: a model folder, a checkpoint in one, or a checkpoint of TF-Slim's.
 
     Raises:
@@ -63,7 +71,12 @@ def open_source(path):
     return Source(path, {our_name(name): name for name in names}, network, "minus1_1", None)
 
 
-def read_names(path):
+def read_names(path: str) -> list[str]:
+    """The names of the variables in a checkpoint.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
         raise UserError("%s: no such model folder or checkpoint" % path)
     try:
@@ -72,7 +85,7 @@ def read_names(path):
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
 
-def our_name(slim_name):
+def our_name(slim_name: str) -> str:
     """resnet/group_1/bottleneck_2/conv_3/kernel for .../block1/unit_2/bottleneck_v2/conv3/weights."""
     for pattern, ours in SLIM_NAMES:
         slim_name = re.sub(pattern, ours, slim_name)
@@ -120,13 +133,23 @@ def write(source, classes, target):
 
 
 def reorder(value, theirs, ours):
-    """The classifier's columns in the order of our classes, where both know the same ones."""
+    """The classifier's columns in the order of our classes, where both know the same ones.
+
+    Args:
+        value: float32 [..., classes].
+        theirs, ours: lists of str in index order; `theirs` None where it is not known.
+    """
     if not theirs or theirs == ours or sorted(theirs) != sorted(ours):
         return value
     return np.take(value, [theirs.index(name) for name in ours], -1)
 
 
 def report(source, classes, names, fresh):
+    """Say which weights were taken, which start fresh and which were left out.
+
+    Args:
+        names: of all weights of the network; fresh: of those that were not taken.
+    """
     say("weights of %s: %d of %d taken" % (source.checkpoint, len(names) - len(fresh), len(names)))
     if fresh:
         say("start fresh: %s" % some(fresh))
@@ -137,10 +160,11 @@ def report(source, classes, names, fresh):
         say("warning: the classifier that was taken knows other classes: %s" % some(source.classes))
 
 
-def is_weight(name):
+def is_weight(name: str) -> bool:
     """Whether it is a weight of a network, and not an optimizer's slot, a statistic or the step."""
     return name.endswith(("kernel", "weight", "weights", "bias", "biases", "gamma", "beta"))
 
 
-def some(names):
+def some(names: list[str]) -> str:
+    """The first LISTED, for a message, and how many more there are."""
     return ", ".join(names[:LISTED]) + (" and %d more" % (len(names) - LISTED) if len(names) > LISTED else "")

@@ -1,18 +1,25 @@
 """Work done by several processes at once."""
 
+from __future__ import annotations
+
 import collections
 import os
 import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Callable, Iterator, Sequence, TypeVar
 
 import runtime
 
 CHUNK = 4  # items that a process takes at a time
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def map_in_processes(function, items, workers):
+def map_in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
     """Yield function(item) for each of the items in their order.
 
     Processes, because threads wait for each other's Python code: they are as fast on large photos but
@@ -22,7 +29,7 @@ def map_in_processes(function, items, workers):
     Raises:
         BrokenProcessPool: one was killed.
     """
-    pending = collections.deque()
+    pending: collections.deque[Future[list[Result]]] = collections.deque()
     with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),)) as executor:
         try:
             for i in range(0, len(items), CHUNK):
@@ -37,11 +44,12 @@ def map_in_processes(function, items, workers):
                 future.cancel()
 
 
-def map_list(function, items):
+def map_list(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The function's results for a CHUNK of items, in a worker process."""
     return [function(item) for item in items]
 
 
-def start_worker(parent):
+def start_worker(parent: int) -> None:
     """In a worker process: leave signals to the parent, and end when it has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, described
 
@@ -40,6 +41,7 @@ def test_training_moves_the_moving_statistics(workspace):
         assert not np.allclose(tf.train.load_variable(checkpoint, name), 1)
 
 
+@pytest.mark.slow
 def test_new_statistics_close_the_gap(workspace, copy):
     """A moving average that has hardly moved evaluates like a coin; statistics made anew do not."""
     description, records = described(workspace, "--output", copy, "--bn_batches", 8)

@@ -73,6 +73,7 @@ def start_both(workspace, output, *arguments):
     return processes
 
 
+@pytest.mark.slow
 def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     output = str(tmp_path / "model")
     processes = start_workers(workspace, output, "--step", 4, "--save_num", 2)

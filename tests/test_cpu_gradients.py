@@ -36,6 +36,7 @@ def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, d
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(one).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
 def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
     """Those of all weights, where training takes the quick ones; most convolutions have them."""

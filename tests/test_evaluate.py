@@ -117,6 +117,15 @@ def test_every_picture_is_counted_once(workspace):
     assert again["confusion_matrix"] == results["confusion_matrix"] and len(rows_again) == total
 
 
+def test_the_first_five_are_printed_where_there_are_more_classes(capsys):
+    """Of seven classes the right one comes first, fifth, sixth and last."""
+    probabilities = np.tile(np.arange(7, 0, -1) / 28, [4, 1])
+    results = metrics.measure(np.array([0, 4, 5, 6]), probabilities, list("abcdefg"))
+    evaluate.print_results(dict(results, split="test", latency=None), "evaluation")
+    assert "right class among the first 5: 0.5000 (" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_two_models_are_compared_on_the_same_pictures(workspace):
     arguments = ["--split", "train", "--model", os.path.join(workspace.model, "model.ckpt-100")]
     other = os.path.join(workspace.model, "model.ckpt-50")
@@ -207,6 +216,7 @@ def make_report(folder, count, classes, seed=0):
     return str(folder / "report.html"), answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count, classes", [(10000, 10), (10000, 1000), (2, 2)])
 def test_the_report_stays_small(tmp_path, count, classes):
     path, answers = make_report(tmp_path, count, ["class %d" % i for i in range(classes)])

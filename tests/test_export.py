@@ -41,6 +41,7 @@ def expected(workspace, pictures):
             return session.run(probabilities, {images: pictures[1]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "format, suffix, load",
     [
@@ -117,6 +118,7 @@ def test_transparency_is_laid_on_white_in_the_graph():
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_quantised_weights_take_a_quarter(workspace, pictures, expected, tmp_path):
     sizes = []
     for options in ([], ["--quantize"]):
@@ -137,6 +139,7 @@ def test_a_wrong_export_is_not_left(tmp_path):
     export.compare(np.array([[0.50005, 0.49995]]), np.array([[0.5, 0.5]]))
 
 
+@pytest.mark.slow
 def test_a_failed_export_leaves_the_old_one(workspace, tmp_path):
     path = tmp_path / "model.pb"
     path.write_bytes(b"old")
@@ -147,6 +150,7 @@ def test_a_failed_export_leaves_the_old_one(workspace, tmp_path):
     assert path.read_bytes() == b"old" and os.listdir(str(tmp_path)) == ["model.pb"]
 
 
+@pytest.mark.slow
 def test_export_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("export.py", "--quantize", says="--format tflite", status=2)
     refuses("export.py", "--format", "coreml", says="--format", status=2)

@@ -91,6 +91,7 @@ def test_a_folder_of_odd_things(tmp_path):
             assert len(here) == description["counts"][split][label]
 
 
+@pytest.mark.slow
 def test_same_pictures_same_bytes_whatever_the_workers(tmp_path):
     draw_dataset(tmp_path / "dataset", 20)
     for workers in (1, 4):
@@ -140,6 +141,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", "--image_size", "big", says="--image_size", status=2)
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
+    refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local folder", status=2)
     assert contents(str(output)) == before
 
     shutil.rmtree(str(dataset / "empty"))
@@ -188,6 +190,19 @@ def test_near_duplicates_are_listed(tmp_path):
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["near_duplicates"] == 1
 
 
+def test_unequal_classes_are_warned_of(capsys):
+    counts = {
+        "train": {"cat": 900, "dog": 70},
+        "val": {"cat": 100, "dog": 10},
+        "test": {"cat": 100, "dog": 20},
+    }
+    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    assert "cat has 11 times as many pictures as dog" in capsys.readouterr().err
+    counts["test"]["dog"] = 30  # a tenth
+    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    assert capsys.readouterr().err == ""
+
+
 def test_the_preview_shows_each_class(tmp_path):
     draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
     os.rename(str(tmp_path / "dataset" / "apple"), str(tmp_path / "dataset" / "猫"))
@@ -222,6 +237,7 @@ def test_keep_size_and_formats(tmp_path):
     assert pixels(encoded["b/tagged.tiff"]).shape == (200, 310, 3)
 
 
+@pytest.mark.slow
 def test_links_are_followed_only_when_asked(tmp_path):
     draw_dataset(tmp_path / "dataset", 2, ["apple", "kiwi"])
     draw_dataset(tmp_path / "elsewhere", 3, ["apple", "kiwi"], seed=1)
@@ -274,6 +290,7 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_description"])
 def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     """A limit on the size of files, set before one of the steps, stands for the disk."""
@@ -282,7 +299,9 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     run("FlowIO.py", *arguments, "--image_size", 32)
     before = contents(str(tmp_path / "out"))
     program = """if True:
-        import resource, sys, FlowIO, runtime
+        import atexit, resource, FlowIO, runtime
+        # Coverage is saved after this, `make coverage`.
+        atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (-1, -1))
         def limited(*arguments, step=FlowIO.%s):
             getattr(arguments[-1], "flush", list)()  # the spool: it is the shards that meet the limit
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, -1))

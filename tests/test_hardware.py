@@ -14,6 +14,8 @@ import runtime
 import settings
 from runtime import tf
 
+pytestmark = pytest.mark.slow
+
 # train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
 SMALL_NETWORK = """
 import train, resnet, runtime

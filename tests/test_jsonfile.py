@@ -5,6 +5,8 @@ import json
 import pytest
 
 import jsonfile
+import resnet
+import settings
 from runtime import UserError
 
 MODEL = {
@@ -78,3 +80,13 @@ def test_what_is_not_json_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(UserError, match="model.json: damaged, not JSON"):
         jsonfile.read(str(tmp_path / "model.json"))
+
+
+def test_the_schema_and_the_options_know_the_networks_of_resnet_py():
+    """Neither can import it, because TensorFlow comes with it."""
+    known = jsonfile.FILES["model.json"][2]["network"]["properties"]
+    assert ["layer_%d" % layers for layers in known["layers"]["enum"]] == list(resnet.ResNet_demo)
+    assert tuple(known["shortcut"]["enum"]) == resnet.SHORTCUTS
+    for name in ("layers", "shortcut"):
+        for value in known[name]["enum"]:
+            assert getattr(settings.parse_options(["--" + name, str(value)]), name) == value

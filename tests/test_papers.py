@@ -371,11 +371,13 @@ def draw_network():
     return draw_network
 
 
+@pytest.mark.slow
 def test_pictures_of_the_network_are_current(draw_network):
     for name, text in draw_network.draw().items():
         assert read(os.path.join("docs", name)) == text, "python docs/draw_network.py draws it anew"
 
 
+@pytest.mark.slow
 def test_shapes_and_counts_of_the_walkthrough(draw_network):
     for layers in (50, 101, 152):
         stages = draw_network.stages(layers)

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, draw_dataset, draw_demo, gradient, refuses, run
+from conftest import LABELS, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
 from PIL import Image
 
 import drawing
@@ -51,6 +51,15 @@ def test_prediction_agrees_with_evaluation(workspace):
         assert answer["predictions"][0]["probability"] == pytest.approx(float(row["probability"]), abs=1e-4)
 
 
+def test_a_jpeg_that_only_tensorflow_refuses(workspace):
+    model = modelfolder.load(workspace.model)
+    decode, _ = predict.build(model, inference_graph.read_cache(model))
+    whole, cut = file_bytes(gradient(), "JPEG"), b"\xff\xd8\xff\xe0 and no more"
+    assert decode(predict.Picture("a.jpg", whole, None, None)).data.shape == (32, 32, 3)
+    refused = decode(predict.Picture("b.jpg", cut, None, None))
+    assert refused.error.startswith("damaged: ") and "\n" not in refused.error and refused.path == "b.jpg"
+
+
 def test_a_bad_file_among_many(workspace, tmp_path):
     good = str(tmp_path / "good.png")
     gradient((50, 40)).save(good)
@@ -78,6 +87,7 @@ def test_below_the_threshold_the_answer_is_unknown():
     assert predict.best(probabilities, ["a", "b", "c"], 2, 0.5)[0] == "b"
 
 
+@pytest.mark.slow
 def test_the_threshold_on_the_command_line(workspace, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(str(tmp_path / "noise.png"))
@@ -171,6 +181,7 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_folding_changes_no_answer(tmp_path, network):
     model = make_model(tmp_path, **network)
     graph_def = inference_graph.freeze(model, "NHWC")
@@ -181,6 +192,7 @@ def test_folding_changes_no_answer(tmp_path, network):
     np.testing.assert_allclose(probabilities_of(graph_def, IMAGES), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_cache_gives_the_same_answers_and_is_never_stale(tmp_path):
     model = make_model(tmp_path)
     assert inference_graph.read_cache(model) is None
@@ -223,6 +235,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
         inference_graph.load(model, cached)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
     model = make_model(tmp_path)
     monkeypatch.setattr(inference_graph, "cache_path", lambda model: str(tmp_path / "none" / "cache"))
@@ -244,6 +257,7 @@ def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
     assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) == str(tmp_path / "plain" / "model.ckpt-1")
 
 
+@pytest.mark.slow
 def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     model = make_model(tmp_path)
     path = str(tmp_path / "large.jpg")
@@ -254,6 +268,7 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     assert Image.open(path).size != imagefile.prepare(kept.data, model.image_size)[0].size
 
 
+@pytest.mark.slow
 def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     gradient().save(str(tmp_path / "picture.tiff"))
     arguments = [tmp_path / "picture.tiff", "--model", workspace.model]
@@ -263,6 +278,7 @@ def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     assert "picture.tiff: " in out
 
 
+@pytest.mark.slow
 def test_a_model_folder_can_be_copied(workspace, tmp_path):
     shutil.copytree(workspace.model, str(tmp_path / "copy"))
     draw_demo.picture("kiwi", 40, random.Random(1)).save(str(tmp_path / "kiwi.png"))

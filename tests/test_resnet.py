@@ -43,7 +43,7 @@ def parameters_by_hand(layers, mini, shortcut, classes):
 
 @pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
 @pytest.mark.parametrize("mini", [False, True])
-@pytest.mark.parametrize("layers", [50, 101, 152])
+@pytest.mark.parametrize("layers", [50, *(pytest.param(deep, marks=pytest.mark.slow) for deep in (101, 152))])
 def test_parameter_count(layers, mini, shortcut):
     build(layers, mini, 32, 1000, shortcut=shortcut)
     assert trainable_parameters() == parameters_by_hand(layers, mini, shortcut, 1000)
@@ -176,6 +176,7 @@ def test_unknown_shortcut():
         build(shortcut="identity")
 
 
+@pytest.mark.slow
 def test_preactivation_is_TF_Slims_resnet_v2():
     """The same random weights in both networks give the same logits."""
     slim, resnet_v2 = tf_slim("resnet_v2")

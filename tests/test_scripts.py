@@ -121,6 +121,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
 # --- training ----------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_command_resumes(workspace, copy):
     arguments = ["--mini", "--data", workspace.records, "--output", copy]
     _, err = run("train.py", *arguments, "--step", 104, "--log_num", 1)
@@ -134,6 +135,7 @@ def test_the_same_command_resumes(workspace, copy):
     assert "at step 104 already" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_stops(workspace, copy, number, status):
     command = [sys.executable, os.path.join(ROOT, "train.py"), "--mini", "--data", workspace.records]
@@ -150,6 +152,7 @@ def test_a_signal_saves_and_stops(workspace, copy, number, status):
     assert modelfolder.latest_checkpoint(copy).endswith("model.ckpt-%d" % last)
 
 
+@pytest.mark.slow
 def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     same = ["--data", workspace.records, "--output", copy, "--step", 200]
     refuses("train.py", *same, "--layers", 101, says="--layers 101", status=2)

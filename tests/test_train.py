@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, described, differing, read_log, run
+from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
 
 import estimate
 import jsonfile
@@ -38,6 +38,7 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
     assert [row["step"] for row in read_log(str(tmp_path))] == ["10", "20", "20"]
 
 
+@pytest.mark.slow
 def test_patience_ends_the_training(workspace, copy):
     """A rate of zero changes nothing, so no later checkpoint can be better than the best."""
     path = os.path.join(copy, "best", "best.json")
@@ -64,6 +65,7 @@ def test_tensorboard(workspace):
     assert {"accuracy", "loss", "confusion_matrix"} <= tags(os.path.join(workspace.model, "eval"))
 
 
+@pytest.mark.slow
 def test_the_live_line_of_a_terminal(workspace, copy):
     parent, child = pty.openpty()
     command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", workspace.records, "--output", copy]
@@ -80,6 +82,7 @@ def test_the_live_line_of_a_terminal(workspace, copy):
     assert b"\r\x1b[Kstep 101/103" in shown and b"lr " in shown
 
 
+@pytest.mark.slow
 def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
     checkpoints = []
     for name in "ab":
@@ -88,6 +91,35 @@ def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
         run("train.py", *same, "--step", 6, "--recipe", "modern", "--mixup", 0.2)
         checkpoints.append(os.path.join(output, "model.ckpt-6"))
     assert differing(*checkpoints) == set()
+
+
+@pytest.mark.slow
+def test_without_validation_the_latest_is_the_best(tmp_path):
+    """Its batch norm's statistics are made anew where that was asked for."""
+    for split in ("train", "test"):
+        draw_dataset(tmp_path / "dataset" / split, 8, ["apple", "kiwi"], seed=len(split))
+    records, model = str(tmp_path / "records"), str(tmp_path / "model")
+    run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", records, "--image_size", 32)
+    same = ["--mini", "--data", records, "--output", model, "--batch_size", 4]
+    _, err = run("train.py", *same, "--step", 1)
+    assert "no validation pictures: the latest checkpoint counts as the best" in err
+    assert "statistics made anew over 10 batches" in err and "best: " not in err
+    assert modelfolder.load(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
+    best = jsonfile.read(os.path.join(model, "best", "best.json"))
+    assert (best["step"], best["accuracy"], best["loss"]) == (1, None, None)
+    run("train.py", *same, "--step", 2, "--bn_batches", 0)
+    assert modelfolder.load(model).checkpoint == os.path.join(model, "model.ckpt-2")
+    evaluate = ["--data", records, "--model", model, "--split", "val"]
+    refuses("evaluate.py", *evaluate, says="records: no pictures in the val split", status=1)
+
+
+def test_records_without_training_pictures_are_refused(tmp_path):
+    draw_dataset(tmp_path / "dataset" / "test", 4, ["apple", "kiwi"])
+    (tmp_path / "dataset" / "train").mkdir()
+    same = ["--dataset", tmp_path / "dataset", "--image_size", 32]
+    _, err = run("FlowIO.py", *same, "--output", tmp_path / "records")
+    assert "the train split has no picture of apple, kiwi" in err
+    refuses("train.py", "--data", tmp_path / "records", says="records: no training pictures", status=1)
 
 
 # --- --dry_run ----------------------------------------
@@ -107,6 +139,7 @@ def multiply_adds_by_hand(sides, depths, counts, classes):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mini", [False, True])
 @pytest.mark.parametrize("layers, counts", [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
 def test_multiply_adds(graph, layers, counts, mini):
@@ -116,6 +149,7 @@ def test_multiply_adds(graph, layers, counts, mini):
     assert estimate.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
 
 
+@pytest.mark.slow
 def test_dry_run_counts(workspace, tmp_path):
     output = tmp_path / "model"
     out, _ = run("train.py", "--data", workspace.records, "--output", output, "--mini", "--dry_run")

@@ -12,6 +12,7 @@ import modelfolder
 import warmstart
 
 
+@pytest.mark.slow
 def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     draw_dataset(tmp_path / "dataset", 12, ["apple", "watermelon"])
     records, output = str(tmp_path / "records"), str(tmp_path / "model")
@@ -54,6 +55,7 @@ def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers, version", [(50, tf.train.SaverDef.V1), (101, tf.train.SaverDef.V2)])
 def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     """Restored by name they give TF-Slim's logits."""
@@ -80,6 +82,7 @@ def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fine_tuned(workspace, tmp_path):
     same = ["--data", workspace.records, "--output", tmp_path / "model"]
     refuses("train.py", *same, "--model", tmp_path / "none", says="no such model", status=1)

@@ -74,6 +74,7 @@ def fails(script, *arguments, says):
 # --- full ----------------------------------------
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk(workspace, disk):
     """No room for the next checkpoint: the last one stays, and with more room the same command goes on."""
     place = disk(size(workspace.model) + (10 << 20), model=workspace.model)
@@ -88,6 +89,7 @@ def test_training_on_a_full_disk(workspace, disk):
     assert modelfolder.latest_checkpoint(model).endswith("model.ckpt-104")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["FlowIO.py", "evaluate.py", "export.py"])
 def test_a_full_disk_keeps_what_was_there(workspace, disk, script):
     arguments, place = prepare(workspace, disk, script)
@@ -98,6 +100,7 @@ def test_a_full_disk_keeps_what_was_there(workspace, disk, script):
     assert files(place) == before
 
 
+@pytest.mark.slow
 def test_prediction_on_a_full_disk_goes_without_its_cache(workspace, disk):
     place = disk(1 << 30, model=workspace.model)
     fill(place)
@@ -110,6 +113,7 @@ def test_prediction_on_a_full_disk_goes_without_its_cache(workspace, disk):
 # --- not to be written to ----------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "export.py"])
 def test_a_disk_that_is_read_only(workspace, disk, script):
     arguments, place = prepare(workspace, disk, script)
@@ -157,6 +161,7 @@ def test_pictures_that_vanish_are_listed(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["output", "data"])
 def test_a_folder_that_vanishes_while_it_trains(workspace, tmp_path, victim):
     model, records = str(tmp_path / "model"), str(tmp_path / "records")

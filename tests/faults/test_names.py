@@ -51,6 +51,7 @@ def rows(path):
         return list(csv.reader(file))
 
 
+@pytest.mark.slow
 def test_json_and_tables_are_well_formed(odd):
     folder, out = odd
     dataset = json.loads((folder / "records" / "dataset.json").read_text("utf-8"))
@@ -64,11 +65,13 @@ def test_json_and_tables_are_well_formed(odd):
     assert "\x1b" not in out and "\\x1b[31mred" in out and "new\\x0aline" in out
 
 
+@pytest.mark.slow
 def test_the_report_runs_no_name(odd):
     page = (odd[0] / "model" / "evaluation" / "report.html").read_text("utf-8")
     assert "alert(1)" in page and "<script>alert(1)" not in page
 
 
+@pytest.mark.slow
 def test_prediction(odd):
     folder, _ = odd
     out, _ = run("predict.py", "dataset", "--model", "model", "--json", cwd=str(folder), status=1)

@@ -25,6 +25,7 @@ def train(*arguments, status, limit=None):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite(workspace, copy):
     """It names step, rate and checkpoint, and the same command with a lower rate goes on from that."""
     same = ["--data", workspace.records, "--output", copy, "--step", 130, "--save_num", 1, "--log_num", 1]
@@ -57,6 +58,7 @@ def test_spoilt_checkpoints_go(tmp_path, value):
     assert not [name for name in os.listdir(str(tmp_path)) if "-3" in name or "-4" in name]
 
 
+@pytest.mark.slow
 def test_too_little_memory(workspace, tmp_path):
     """Before and after it names the batch, and one that fits, which then does."""
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1, "--bn_batches", 0]
@@ -89,6 +91,7 @@ def test_the_limit_of_a_container(monkeypatch):
     assert estimate.memory_limit() == 4096 * 1000
 
 
+@pytest.mark.slow
 def test_nothing_good_is_left(tmp_path, workspace):
     arguments = ["--mini", "--data", workspace.records, "--output", tmp_path / "model", "--save_num", 1]
     _, said = run("train.py", *arguments, "--lr", 1e30, "--step", 20, status=1)

@@ -52,6 +52,7 @@ def bombs():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb_is_refused_before_memory_is_spent(name):
     """In a process with 64 MB more than it has."""
@@ -180,6 +181,7 @@ def test_records_made_in_the_sandbox(tmp_path):
         assert (tmp_path / "open" / name).read_bytes() == (tmp_path / "shut" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_prediction_in_the_sandbox(workspace, tmp_path):
     gradient().save(str(tmp_path / "picture.png"))
     (tmp_path / "bad.png").write_bytes(b"bad")

@@ -32,6 +32,7 @@ def training(workspace, tmp_path):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_second_training_is_refused_until_the_first_has_died(workspace, training):
     process, arguments = training
     refused = start("train.py", *arguments)
@@ -85,6 +86,7 @@ def in_other_process(function, folder):
         raise runtime.UserError(json.loads(done.stdout.decode()))
 
 
+@pytest.mark.slow
 def test_two_conversions_at_once(workspace, tmp_path):
     """One of them goes through, or both one after the other; the records are whole in any case."""
     arguments = ["--dataset", workspace.dataset, "--output", tmp_path / "records", "--image_size", 32]
