@@ -110,7 +110,7 @@ def is_finite(checkpoint):
     """Whether all its values are, the optimizer's too. Reads them until one is not.
 
     Raises:
-        tf.errors.OpError, ValueError: it is damaged.
+        versions.checkpoint_errors(): it is damaged.
     """
     reader = tf.train.load_checkpoint(checkpoint)
     values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())
