@@ -32,7 +32,7 @@ def test_the_workflow_learns(workspace):
 def test_training_says_what_it_is_doing(workspace):
     _, err = workspace.training
     assert "device: " in err and "network: layer_50 mini, zero_pad" in err
-    assert "step 100/100" in err and "images/s" in err and "left" in err and "loss" in err
+    assert "step 100/100" in err and "img/s" in err and "eta " in err and "loss" in err
     assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
     if not runtime.gpus() and tf.test.is_built_with_cuda():
         assert "warning: this TensorFlow is built for GPUs and sees none" in err

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -36,6 +37,29 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
         file.write("40,4.0,0.")  # a killed process
     assert monitor.Log(str(tmp_path), 20, 10).validated == [20]
     assert [row["step"] for row in read_log(str(tmp_path))] == ["10", "20", "20"]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.098, 0.0098, 0.00098, 0.00012, 1.2e-6, 0])
+@pytest.mark.parametrize(
+    "epoch, accuracy, speed", [(90, 1, 1234.5), (3000.4, 0.9375, 99.96), (99.96, 0, 0.04)]
+)
+def test_the_line_of_a_step_fits_a_terminal(rate, epoch, accuracy, speed):
+    for left in (0, 59.7, 99.6, 5969, 5971, 12345, 358199, 358201, 86400 * 999):
+        line = monitor.progress_line(375000, 375000, epoch, 6.9123, accuracy, rate, speed, left)
+        assert len(line) <= 79, line
+        found = dict(re.findall(r"(\w+) (\S+)", line))
+        assert found["step"] == "375000/375000" and found["loss"] == "6.912"
+        assert float(found["epoch"]) == pytest.approx(epoch, abs=0.5)
+        assert float(found["lr"]) == pytest.approx(rate, rel=0.03)
+        assert line.endswith(" eta %s" % monitor.duration(left))
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(0, "0s"), (59.7, "60s"), (99, "99s"), (100, "1.7m"), (2520, "42m"), (6120, "1.7h"), (400000, "5d")],
+)
+def test_the_time_left(seconds, said):
+    assert monitor.duration(seconds) == said
 
 
 @pytest.mark.slow
