@@ -146,6 +146,10 @@ def test_records_without_training_pictures_are_refused(tmp_path):
     refuses("train.py", "--data", tmp_path / "records", says="records: no training pictures", status=1)
 
 
+def test_the_size_of_the_pictures_is_that_of_the_records():
+    refuses("train.py", "--image_size", 64, says="--image_size: the records have it; FlowIO.py", status=2)
+
+
 # --- --dry_run ----------------------------------------
 
 
