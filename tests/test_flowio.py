@@ -226,6 +226,7 @@ def test_keep_size_and_formats(tmp_path):
     arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
     _, err = run("FlowIO.py", *arguments, status=1)
     assert "--formats TIFF opens it" in err
+    refuses("FlowIO.py", "--formats", "PNG", says="--formats: 'PNG' is neither WEBP nor TIFF", status=2)
     run("FlowIO.py", *arguments, "--keep_size", "--formats", "TIFF", "WEBP")
     records = FlowIO.load_records(str(tmp_path / "out"))
     assert records.keep_size
