@@ -87,7 +87,8 @@ def match_classes(model, records):
         )
     missing = [name for name in model.classes if name not in records.classes]
     if missing:
-        say("warning: %s has no pictures of %s" % (records.folder, ", ".join(missing)))
+        warning = "warning: %s has no pictures of %s, which %s knows"
+        say(warning % (records.folder, ", ".join(missing), model.folder))
     return np.array([model.classes.index(name) for name in records.classes])
 
 
@@ -102,8 +103,8 @@ def answer(model, records, options):
     label_map = match_classes(model, records)
     if records.image_size != model.image_size:
         say(
-            "warning: %s was made for %d pixels, the model sees %d"
-            % (records.folder, records.image_size, model.image_size)
+            "warning: %s was made for %d pixels, %s sees %d"
+            % (records.folder, records.image_size, model.folder, model.image_size)
         )
     records = records._replace(image_size=model.image_size)
     total = FlowIO.count(records, options.split)
@@ -186,8 +187,8 @@ def print_results(results, folder):
         print("%-*s %9.3f %9.3f %9.3f %7s" % values)
     low, high = results["accuracy_ci95"]
     print(
-        "accuracy %.4f on %d %s pictures (95%% interval %.4f to %.4f)"
-        % (results["accuracy"], results["n"], results["split"], low, high)
+        "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
+        % (results["accuracy"], runtime.counted(results["n"], results["split"] + " picture"), low, high)
     )
     top_k = results["top_k"]
     if top_k["k"] < len(results["per_class"]):
@@ -196,19 +197,20 @@ def print_results(results, folder):
         print("right class among the first %d: %.4f (95%% interval %.4f to %.4f)" % values)
     values = (results["log_loss"], results["calibration"]["ece"])
     print("log loss %.4f, expected calibration error %.4f" % values)
-    if results["latency"]:
-        print(
-            "a batch of %(batch_size)d takes %(p50_ms).0f ms; 1 in 10 more than %(p90_ms).0f, 1 in 100 more "
-            "than %(p99_ms).0f" % results["latency"]
-        )
+    timed = results["latency"]
+    if timed:
+        line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"
+        line += "; 90%% within %(p90_ms).0f ms" if timed["batches"] >= 10 else ""
+        line += ", 99%% within %(p99_ms).0f ms" if timed["batches"] >= 100 else ""
+        print(line % timed + ")")
     if "compare" in results:
         other = results["compare"]
         print("%s: accuracy %.4f" % (other["checkpoint"], other["accuracy"]))
         print(
-            "only this model is right on %(only_first_right)d pictures, only the other on "
-            "%(only_other_right)d; if both were equally good, so uneven a split would come about with a "
-            "probability of %(p_value).3g (McNemar's exact test)" % other
+            "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
+            % other
         )
+        print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
     say("wrote evaluation.json, predictions.csv and report.html to %s" % folder)
 
 

@@ -47,13 +47,13 @@ def add_formats_option(parser, mistaken=""):
     """--formats: a list of those of MORE_FORMATS that are opened too.
 
     Args:
-        mistaken: what to say besides where a word is none of them, with a %s for the word.
+        mistaken: what to say besides where a word is none of them.
     """
 
     def format_name(text):
         if text not in MORE_FORMATS:
-            hint = mistaken and "; " + mistaken % text
-            raise argparse.ArgumentTypeError("%r is neither %s%s" % (text, " nor ".join(MORE_FORMATS), hint))
+            neither = "%r is neither %s" % (text, " nor ".join(MORE_FORMATS))
+            raise argparse.ArgumentTypeError(neither + (mistaken and "; " + mistaken))
         return text
 
     parser.add_argument(

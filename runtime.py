@@ -47,11 +47,11 @@ def start(options):
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
-        say("device: %d GPU%s" % (len(gpus()), "s" if len(gpus()) > 1 else ""))
+        say("device: %s" % counted(len(gpus()), "GPU"))
         return
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
-    say("device: CPU, %d cores" % os.cpu_count())
+    say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
         say("warning: this TensorFlow is built for GPUs and sees none (it needs %s)" % versions.cuda())
 
@@ -164,6 +164,11 @@ def number(kind, low, high=float("inf")):
 def printable(text):
     """Text from outside for a terminal, its control characters, which could do anything there, spelt out."""
     return re.sub("[\0-\x1f\x7f-\x9f]", lambda match: "\\x%02x" % ord(match.group()), text)
+
+
+def counted(number, noun, plural=None):
+    """1 picture, 2 pictures; `plural` where it takes more than an s."""
+    return "%d %s" % (number, noun if number == 1 else plural or noun + "s")
 
 
 def csv_cell(text):

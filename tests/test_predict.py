@@ -269,7 +269,7 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
 
 
 def test_a_picture_after_formats_is_told_where_to_go():
-    says = "'a.tif' is neither WEBP nor TIFF; a picture comes before it: predict.py a.tif --formats TIFF"
+    says = "'a.tif' is neither WEBP nor TIFF; pictures go before it: predict.py photo.tif --formats TIFF"
     refuses("predict.py", "--formats", "TIFF", "a.tif", says=says, status=2)
     options = predict.parse_options(["a.tif", "--formats", "TIFF", "WEBP"])
     assert (options.images, options.formats) == (["a.tif"], ["TIFF", "WEBP"])

@@ -14,7 +14,9 @@ import estimate
 import jsonfile
 import modelfolder
 import monitor
+import settings
 import train
+import validation
 
 # --- the log, the end ----------------------------------------
 
@@ -76,6 +78,24 @@ def test_patience_ends_the_training(workspace, copy):
     assert len(waited) == 3 and "stopped early" in err
     kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
     assert len(kept) == 2
+
+
+def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
+    description, records = described(workspace, "--output", tmp_path)
+    log = monitor.Log(None, 0, 10)
+    validator = validation.Validation(description, records, log, [])
+    for step in (1, 2, 3):
+        for suffix in (".index", ".data-00000-of-00001"):
+            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
+    measured = {1: (0.5, 0.9), 2: (0.5, 0.8), 3: (0.5, 0.85)}
+    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
+    for step in measured:
+        validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
+    assert capsys.readouterr().err.splitlines() == [
+        "step 1: validation accuracy 0.5000, the best",
+        "step 2: validation accuracy 0.5000, the best by its loss",
+        "step 3: validation accuracy 0.5000",
+    ]
 
 
 def test_tensorboard(workspace):
@@ -148,6 +168,7 @@ def test_records_without_training_pictures_are_refused(tmp_path):
 
 def test_the_size_of_the_pictures_is_that_of_the_records():
     refuses("train.py", "--image_size", 64, says="--image_size: the records have it; FlowIO.py", status=2)
+    assert "image_size" not in vars(settings.parse_options([]))
 
 
 # --- --dry_run ----------------------------------------
