@@ -8,6 +8,11 @@ to the model folder's evaluation/. Every picture of the split is counted once.
 
 from __future__ import annotations
 
+import interrupt  # noqa: F401  # isort: split
+
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import os
 import re
 import time
