@@ -13,8 +13,6 @@ stand together, long as that makes the file, because each must match the other t
 
 from __future__ import annotations
 
-import interrupt  # noqa: F401  # isort: split
-
 if __name__ == "__main__":
     import interrupt  # noqa: F401
 

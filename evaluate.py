@@ -8,8 +8,6 @@ to the model folder's evaluation/. Every picture of the split is counted once.
 
 from __future__ import annotations
 
-import interrupt  # noqa: F401  # isort: split
-
 if __name__ == "__main__":
     import interrupt  # noqa: F401
 

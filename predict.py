@@ -8,8 +8,6 @@ reported, the others are answered, and the exit status is 1.
 
 from __future__ import annotations
 
-import interrupt  # noqa: F401  # isort: split
-
 if __name__ == "__main__":
     import interrupt  # noqa: F401
 
