@@ -53,7 +53,7 @@ def start(options):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
-        say("warning: this TensorFlow is built for GPUs and sees none (it needs %s)" % versions.cuda())
+        say("warning: TensorFlow sees no GPU; this build needs %s" % versions.cuda())
 
 
 def visible_devices(device, already):

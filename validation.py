@@ -122,7 +122,7 @@ def recalibrate(description, records, step, validator):
     write_recalibrated(description, records, old, batches, new)
     if not best:
         keep_best(output, new, step, None, None)
-        say("batch norm: statistics made anew over %s" % over)
+        say("batch norm: made anew over %s" % over)
         return
     accuracy, loss = validator.measure(new, step)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
@@ -130,7 +130,7 @@ def recalibrate(description, records, step, validator):
         change += ", loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(best, accuracy, loss):
         keep_best(output, new, step, accuracy, loss)
-        say("batch norm: statistics made anew over %s, %s" % (over, change))
+        say("batch norm: made anew over %s, %s" % (over, change))
     else:
         keep_best(output, old, step, best["accuracy"], best["loss"])  # which removes the new one
         say("batch norm: the moving averages stay; made anew over %s, %s" % (over, change))

@@ -147,7 +147,7 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
     same = ["--mini", "--data", records, "--output", model, "--batch_size", 4]
     _, err = run("train.py", *same, "--step", 1)
     assert "no validation pictures: the latest checkpoint counts as the best" in err
-    assert "statistics made anew over 10 batches" in err and "best: " not in err
+    assert "batch norm: made anew over 10 batches" in err and "best: " not in err
     assert modelfolder.load(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
     best = jsonfile.read(os.path.join(model, "best", "best.json"))
     assert (best["step"], best["accuracy"], best["loss"]) == (1, None, None)
