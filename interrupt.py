@@ -3,8 +3,8 @@
 `runtime.run` takes over. Before this file is reached, Python itself starts, and answers in its own way.
 """
 
+import _signal  # `signal` makes enumerations at first, and until that is done Ctrl-C gives a traceback
 import os
-import signal
 import sys
 
 
@@ -14,5 +14,5 @@ def stop(signal_number, frame):
     os._exit(128 + signal_number)
 
 
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, stop)
+for number in (_signal.SIGINT, _signal.SIGTERM):
+    _signal.signal(number, stop)

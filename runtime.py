@@ -257,6 +257,8 @@ def run(main):
     except Stopped as stopped:
         say("%s: stopped" % program)
         status = stopped.exit_status
+    except SystemExit as end:  # argparse's, after --help or a mistake
+        status = end.code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1

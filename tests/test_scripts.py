@@ -171,6 +171,16 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
 # --- all of them ----------------------------------------
 
 
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
+def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
+    """In place of numpy: a signal, as if the user had been quick."""
+    (tmp_path / "numpy.py").write_text("import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(9)\n")
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, os.path.join(ROOT, script), "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "%s: stopped\n" % script)
+
+
 @pytest.mark.parametrize(
     "device, already, expected",
     [
