@@ -75,7 +75,7 @@ def test_best_is_the_best_by_validation(workspace):
         best = json.load(file)
     for line in err.splitlines():
         if line.startswith("batch norm: made anew"):
-            said[best["step"]] = float(line.split()[-1])
+            said[best["step"]] = float(re.search(r"-> ([\d.]+)", line).group(1))  # the loss may follow
     assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
     assert modelfolder.load(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
