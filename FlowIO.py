@@ -564,12 +564,12 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
 
 def print_counts(classes, counts, output):
     """The table that the user sees: pictures by class and split."""
-    width = max(len(name) for name in classes + ["class"])
-    row = "%%-%ds %%7s %%7s %%7s" % width
-    print(row % ("class", *SPLITS))
-    for name in classes:
-        print(row % (runtime.printable(name), *(counts[split][name] for split in SPLITS)))
-    print(row % ("total", *(sum(counts[split].values()) for split in SPLITS)))
+    rows = [("class", *SPLITS)]
+    rows += [(name, *(counts[split][name] for split in SPLITS)) for name in classes]
+    rows += [("total", *(sum(counts[split].values()) for split in SPLITS))]
+    width = max(runtime.columns(runtime.printable(name)) for name, *_ in rows)
+    for name, *numbers in rows:
+        print(runtime.left(name, width) + " %7s %7s %7s" % tuple(numbers))
     print("records of %d classes in %s" % (len(classes), output))
 
 
@@ -588,7 +588,7 @@ def warn(classes, counts, skipped, copies, alike, output):
         )
     if sizes[largest] > IMBALANCE * sizes[smallest]:
         say(
-            "warning: %s has %.0f times as many pictures as %s; the model will lean towards it"
+            "warning: %s has %.0f times as many pictures as %s; it will be favoured"
             % (largest, sizes[largest] / sizes[smallest], smallest)
         )
     if copies:
@@ -596,10 +596,9 @@ def warn(classes, counts, skipped, copies, alike, output):
     if alike:
         one, other, _ = alike[0]
         say(
-            "warning: %s to validate or test on with a near-copy in an earlier split, the first: %s "
-            "like %s; all are listed in %s"
+            "warning: near-copies of pictures in an earlier split: %d, the first: %s like %s; all in %s"
             % (
-                counted(len(alike), "picture"),
+                len(alike),
                 one.source.filename,
                 other.source.filename,
                 os.path.join(output, "near_duplicates.csv"),
@@ -607,7 +606,7 @@ def warn(classes, counts, skipped, copies, alike, output):
         )
     if skipped:
         say(
-            "%s could not be used, the first: %s (%s); all are listed in %s"
+            "%s could not be used, the first: %s (%s); all in %s"
             % (
                 counted(len(skipped), "file"),
                 skipped[0][0].filename,

@@ -54,7 +54,8 @@ def main():
         answers = answer(model, records, options)
         results = {"checkpoint": model.checkpoint, "split": options.split}
         results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
-        results["latency"] = latency(answers.seconds, options.batch_size)
+        whole = len(answers.labels) // options.batch_size  # the last batch may be smaller
+        results["latency"] = latency(answers.seconds[:whole], options.batch_size)
         if options.compare:
             results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
         write_predictions(folder, answers, model.classes)
@@ -181,13 +182,13 @@ def write_predictions(folder, answers, classes):
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
-    width = max(len(row["label"]) for row in results["per_class"] + [{"label": "weighted mean"}])
-    print("%-*s %9s %9s %9s %7s" % (width, "class", "precision", "recall", "f1", "n"))
     rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]
     rows += [("mean", results["macro"], ""), ("weighted mean", results["weighted"], "")]
+    width = max(runtime.columns(runtime.printable(name)) for name, _, _ in rows)
+    print(runtime.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
     for name, row, n in rows:
-        values = (width, runtime.printable(name), row["precision"], row["recall"], row["f1"], n)
-        print("%-*s %9.3f %9.3f %9.3f %7s" % values)
+        values = (row["precision"], row["recall"], row["f1"], n)
+        print(runtime.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values)
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
@@ -214,7 +215,7 @@ def print_results(results, folder):
             % other
         )
         print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
-    say("wrote evaluation.json, predictions.csv and report.html to %s" % folder)
+    say("wrote %s, evaluation.json, predictions.csv" % os.path.join(folder, "report.html"))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import unicodedata
 
 import versions
 from versions import tf
@@ -169,6 +170,17 @@ def printable(text):
 def counted(number, noun, plural=None):
     """1 picture, 2 pictures; `plural` where it takes more than an s."""
     return "%d %s" % (number, noun if number == 1 else plural or noun + "s")
+
+
+def columns(text):
+    """How many columns of a terminal a text takes: Chinese signs are as wide as two others."""
+    widths = (2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+    return sum(width for sign, width in zip(text, widths) if not unicodedata.combining(sign))
+
+
+def left(text, width):
+    """Text from outside for a table: `printable`, and filled up with spaces to a number of columns."""
+    return printable(text) + " " * (width - columns(printable(text)))
 
 
 def csv_cell(text):

@@ -126,8 +126,8 @@ def recalibrate(description, records, step, validator):
         return
     accuracy, loss = validator.measure(new, step)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
-    if accuracy == best["accuracy"]:
-        change += ", loss %.4f -> %.4f" % (best["loss"], loss)
+    if accuracy == best["accuracy"]:  # then the loss decides
+        change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(best, accuracy, loss):
         keep_best(output, new, step, accuracy, loss)
         say("batch norm: made anew over %s, %s" % (over, change))

@@ -131,6 +131,7 @@ def test_every_picture_is_counted_once(workspace):
     run("evaluate.py", "--batch_size", total - 1, cwd=workspace.folder)  # a last batch of one
     again, rows_again = workspace.results()
     assert again["confusion_matrix"] == results["confusion_matrix"] and len(rows_again) == total
+    assert again["latency"] is None  # of the two batches one is the first, and one is not whole
 
 
 def test_the_first_five_are_printed_where_there_are_more_classes(capsys):

@@ -59,6 +59,8 @@ def test_a_folder_of_odd_things(tmp_path):
     assert "warning: fewer than 80 pictures in 3 of 3 classes, in 2 only 4" in err
     description = json.loads((output / "dataset.json").read_text(encoding="utf-8"))
     assert description["classes"] == ["2", "10", "猫"]
+    numbers = tuple(description["counts"][split]["猫"] for split in FlowIO.SPLITS)
+    assert "\n猫    %7d %7d %7d\n" % numbers in out  # the sign takes two columns
     assert description["skipped"] == 5 and description["copies"] == 1 and description["image_size"] == 48
     assert sum(sum(each.values()) for each in description["counts"].values()) == 12
     with open(str(output / "skipped.csv"), encoding="utf-8", newline="") as file:
@@ -181,7 +183,10 @@ def test_near_duplicates_are_listed(tmp_path):
     image.save(str(folder / "train" / "kiwi" / "once.png"))
     image.resize((200, 200), Image.BICUBIC).save(str(folder / "test" / "kiwi" / "again.jpg"), quality=60)
     _, err = run("FlowIO.py", "--dataset", folder, "--output", tmp_path / "out", "--image_size", 64)
-    assert "warning: 1 picture to validate or test on with a near-copy in an earlier split" in err
+    assert (
+        "warning: near-copies of pictures in an earlier split: 1, the first: test/kiwi/again.jpg like train"
+        in err
+    )
     with open(str(tmp_path / "out" / "near_duplicates.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["filename"], row["looks_like"]) for row in rows] == [

@@ -74,7 +74,7 @@ def test_best_is_the_best_by_validation(workspace):
     with open(os.path.join(workspace.model, "best", "best.json")) as file:
         best = json.load(file)
     for line in err.splitlines():
-        if line.startswith("batch norm: made anew"):
+        if line.startswith("batch norm: made anew") and "validation accuracy" in line:
             said[best["step"]] = float(re.search(r"-> ([\d.]+)", line).group(1))  # the loss may follow
     assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
