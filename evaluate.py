@@ -46,6 +46,9 @@ def main():
     records = FlowIO.load_records(options.data)
     runtime.start(options)
     model = modelfolder.load(options.model)
+    other = modelfolder.load(options.compare) if options.compare else None
+    if other:
+        match_classes(other, records)  # refused now rather than after an evaluation
     if not FlowIO.count(records, options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
@@ -56,8 +59,8 @@ def main():
         results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
         whole = len(answers.labels) // options.batch_size  # the last batch may be smaller
         results["latency"] = latency(answers.seconds[:whole], options.batch_size)
-        if options.compare:
-            results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
+        if other:
+            results["compare"] = compare(answers, other, records, options)
         write_predictions(folder, answers, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
         report.write(folder, results, answers, model, records)
@@ -92,7 +95,7 @@ def match_classes(model, records):
     missing = [name for name in model.classes if name not in records.classes]
     if missing:
         warning = "warning: %s has no pictures of %s, which %s knows"
-        say(warning % (records.folder, ", ".join(missing), model.folder))
+        modelfolder.warn(warning % (records.folder, ", ".join(missing), model.folder))
     return np.array([model.classes.index(name) for name in records.classes])
 
 

@@ -284,7 +284,10 @@ def run(main):
         # Of the machine's failures, such as a full disk or memory, one line says enough.
         if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
             raise
-        say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
+        if isinstance(error, OSError) and error.filename:
+            say("%s: error: %s: %s" % (program, os.fsdecode(error.filename), error.strerror))
+        else:
+            say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
         status = 1
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so

@@ -161,6 +161,11 @@ def test_two_models_are_compared_on_the_same_pictures(workspace):
     assert "this model %d, the other %d\n" % (pairs[True, False], pairs[False, True]) in out
 
 
+def test_an_impossible_comparison_is_refused_at_once(workspace, tmp_path):
+    arguments = ["--model", workspace.model, "--data", workspace.records, "--compare", tmp_path / "none"]
+    refuses("evaluate.py", *arguments, says="none: no such model folder", status=1)
+
+
 def test_classes_are_matched_by_name(capsys):
     model = modelfolder.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
     records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)

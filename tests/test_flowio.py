@@ -150,6 +150,12 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     (output / "thesis.txt").write_text("years of work")
     refuses("FlowIO.py", *arguments, says="thesis.txt", status=1)
     assert (output / "thesis.txt").read_text() == "years of work"
+    file = output / "thesis.txt"
+    refuses("FlowIO.py", "--dataset", dataset, "--output", file, says="thesis.txt: is a file", status=1)
+    refuses(
+        "FlowIO.py", "--dataset", dataset, "--output", file / "out", says="out.partial: Not a dir", status=1
+    )
+    assert file.read_text() == "years of work"
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 

@@ -208,6 +208,18 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
+def test_a_signal_during_the_imports_is_one_line(script, tmp_path):
+    """It comes while numpy, here a file of ours, is imported."""
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    command = [sys.executable, os.path.join(ROOT, script), "--help"]
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", script + ": stopped\n")
+
+
 def test_a_python_is_found_past_a_dead_shim(tmp_path):
     wanted = "%d.%d" % sys.version_info[:2]
     shim = tmp_path / "bin" / ("python" + wanted)
