@@ -81,7 +81,7 @@ def confusion_matrix(matrix, classes, cell=36, size=13):
     cells = colours.repeat(cell, 0).repeat(cell, 1)
     cells[cell - 1 :: cell] = cells[:, cell - 1 :: cell] = 255
 
-    note = "true class down, predicted across"
+    note = "true class down, predicted across in the same order"
     width = left + max(len(cells), text_width(note, size - 2)) + 4
     image = Image.new("RGB", (width, len(cells) + 8 + size), "white")
     image.paste(Image.fromarray(cells), (left, 4))

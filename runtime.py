@@ -45,6 +45,7 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    import_tensorflow()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -55,6 +56,13 @@ def start(options):
     say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
         say("warning: TensorFlow sees no GPU; this build needs %s" % versions.cuda())
+
+
+def import_tensorflow():
+    """Import it. While its library is loaded, C++ code forgets a signal's exception; here it is raised."""
+    versions.load()
+    if _stop_signal:
+        raise Stopped(_stop_signal)
 
 
 def visible_devices(device, already):

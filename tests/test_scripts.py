@@ -1,11 +1,13 @@
 """train.py, evaluate.py and predict.py as a user runs them, on a small generated set."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ import predict
 import runtime
 import settings
 import validation
+import versions
 
 # --- the whole workflow ----------------------------------------
 
@@ -208,16 +211,22 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
-def test_a_signal_during_the_imports_is_one_line(script, tmp_path):
-    """It comes while numpy, here a file of ours, is imported."""
-    (tmp_path / "numpy.py").write_text(
-        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
-    )
-    command = [sys.executable, os.path.join(ROOT, script), "--help"]
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", script + ": stopped\n")
+def test_a_signal_that_the_import_of_tensorflow_forgets_stops_all_the_same(monkeypatch):
+    def load():
+        with contextlib.suppress(runtime.Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    monkeypatch.setattr(versions, "load", load)
+    monkeypatch.setattr(runtime, "_stop_signal", None)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    runtime.stop_at_once()
+    try:
+        with pytest.raises(runtime.Stopped):
+            runtime.import_tensorflow()
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def test_a_python_is_found_past_a_dead_shim(tmp_path):
