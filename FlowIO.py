@@ -13,6 +13,9 @@ stand together, long as that makes the file, because each must match the other t
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import collections
 import contextlib
 import csv
@@ -37,7 +40,7 @@ import runtime
 import sandbox
 import workers
 from imagefile import FORMATS, MARGIN, BadPicture, read_file
-from runtime import UserError, say, tf
+from runtime import UserError, counted, say, tf
 from splits import (
     SPLITS,
     Picture,
@@ -80,7 +83,7 @@ def decode(jpeg, image_size, normalize_as):
     )
 
 
-def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
+def decode_augmented(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
     """A random view of a picture, for training. As `decode`, and:
 
     Args:
@@ -90,6 +93,7 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
             2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
             0.8 to 1.25 times the contrast and the saturation.
         seed: int64 [2]; the same seed gives the same view.
+        mirrored: a bool tensor that decides this in place of the seed.
     """
     if augment == "none":
         return decode(jpeg, image_size, normalize_as)
@@ -109,7 +113,9 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed):
         size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
     offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
     pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
-    pixels = tf.cond(between(0, 1) < 0.5, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+    by_seed = between(0, 1) < 0.5
+    mirrored = by_seed if mirrored is None else mirrored
+    pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
     if augment == "standard":
         pixels += between(-32, 32)
         pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
@@ -306,7 +312,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
 def main():
     """Returns the exit status: 1 if files were skipped."""
     options = parse_options()
-    say("device: CPU, %d workers" % options.workers)
+    say("device: CPU, %s" % counted(options.workers, "worker"))
     classes, sources = folders.list_sources(options.dataset, options.follow_links)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = encode_all(sources, spool, options)
@@ -315,6 +321,7 @@ def main():
         check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
+        runtime.import_tensorflow()
         for split in SPLITS:
             write_shards(folder, split, splits[split], classes, spool)
         write_skipped(folder, skipped)
@@ -449,7 +456,9 @@ def check_classes(classes, pictures, skipped, dataset):
     for label, name in enumerate(classes):
         if label not in usable:
             reasons = [reason for source, reason in skipped if source.label == label]
-            why = "%d files, the first: %s" % (len(reasons), reasons[0]) if reasons else "it is empty"
+            why = "it is empty"
+            if reasons:
+                why = "%s, the first: %s" % (counted(len(reasons), "file"), reasons[0])
             raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
 
 
@@ -556,12 +565,12 @@ def write_description(folder, classes, counts, skipped, copies, alike, options):
 
 def print_counts(classes, counts, output):
     """The table that the user sees: pictures by class and split."""
-    width = max(len(name) for name in classes + ["class"])
-    row = "%%-%ds %%7s %%7s %%7s" % width
-    print(row % ("class", *SPLITS))
-    for name in classes:
-        print(row % (runtime.printable(name), *(counts[split][name] for split in SPLITS)))
-    print(row % ("total", *(sum(counts[split].values()) for split in SPLITS)))
+    rows = [("class", *SPLITS)]
+    rows += [(name, *(counts[split][name] for split in SPLITS)) for name in classes]
+    rows += [("total", *(sum(counts[split].values()) for split in SPLITS))]
+    width = max(runtime.columns(runtime.printable(name)) for name, *_ in rows)
+    for name, *numbers in rows:
+        print(runtime.left(name, width) + " %7s %7s %7s" % tuple(numbers))
     print("records of %d classes in %s" % (len(classes), output))
 
 
@@ -575,21 +584,20 @@ def warn(classes, counts, skipped, copies, alike, output):
     if sizes[smallest] < FEW:
         few = sum(size < FEW for size in sizes.values())
         say(
-            "warning: %d of %d classes have fewer than %d pictures, %s only %d"
-            % (few, len(classes), FEW, smallest, sizes[smallest])
+            "warning: fewer than %d pictures in %d of %d classes, in %s only %d"
+            % (FEW, few, len(classes), smallest, sizes[smallest])
         )
     if sizes[largest] > IMBALANCE * sizes[smallest]:
         say(
-            "warning: %s has %.0f times as many pictures as %s; the model will lean towards it"
+            "warning: %s has %.0f times as many pictures as %s; it will be favoured"
             % (largest, sizes[largest] / sizes[smallest], smallest)
         )
     if copies:
-        say("%d exact copies of other pictures were left out" % copies)
+        say("left out as exact copies: %s" % counted(copies, "picture"))
     if alike:
         one, other, _ = alike[0]
         say(
-            "warning: %d pictures to validate or test on look like one in an earlier split, the first: %s "
-            "like %s; all are listed in %s"
+            "warning: near-copies of pictures in an earlier split: %d, the first: %s like %s; all in %s"
             % (
                 len(alike),
                 one.source.filename,
@@ -599,9 +607,9 @@ def warn(classes, counts, skipped, copies, alike, output):
         )
     if skipped:
         say(
-            "%d files could not be used, the first: %s (%s); all are listed in %s"
+            "%s could not be used, the first: %s (%s); all in %s"
             % (
-                len(skipped),
+                counted(len(skipped), "file"),
                 skipped[0][0].filename,
                 skipped[0][1],
                 os.path.join(output, "skipped.csv"),
@@ -613,7 +621,9 @@ def warn(classes, counts, skipped, copies, alike, output):
 
 PREVIEW_CLASSES = 40
 PREVIEW_PICTURES = {"train": 4, "val": 2, "test": 2}
-PREVIEW_VIEWS = {"flip": 2, "standard": 4}  # of the first picture of train, by augmentation
+# Of the first picture of train, by augmentation; every other one mirrored, as by chance none might be.
+PREVIEW_VIEWS = {"flip": 2, "standard": 4}
+PREVIEW_TITLES = {"flip": "flip, 2nd mirrored", "standard": "standard, 2nd and 4th mirrored"}
 
 
 def take_samples(splits, classes, spool):
@@ -630,16 +640,17 @@ def take_samples(splits, classes, spool):
 def write_preview(path, classes, counts, samples, image_size):
     """Draw the pictures as `decode` and `decode_augmented` give them, a row for each class."""
     columns = list(PREVIEW_PICTURES.items())
-    columns += [("--augment %s" % name, n) for name, n in PREVIEW_VIEWS.items()]
+    columns += [("--augment %s" % PREVIEW_TITLES[name], n) for name, n in PREVIEW_VIEWS.items()]
     rows = []
     with tf.Graph().as_default(), tf.Session() as session:
         jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
+        mirrored = tf.placeholder(tf.bool, [])
         views = {"none": decode(jpeg, image_size, "minus1_1")}
         for augment in PREVIEW_VIEWS:
-            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed)
+            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed, mirrored)
 
         def view(augment, data, seeds=(0, 0)):
-            values = session.run(views[augment], {jpeg: data, seed: seeds})
+            values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})
             return Image.fromarray(((values + 1) * 127.5).round().astype(np.uint8))
 
         for label, name in enumerate(classes[:PREVIEW_CLASSES]):

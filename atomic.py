@@ -88,12 +88,14 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         own: of the names that `output` may hold: what is replaced.
 
     Raises:
-        UserError: `output` holds something else, which would be lost; another process uses it; or the
-            disk is full.
+        UserError: `output` is a file or holds something else, which would be lost; another process uses it;
+            or the disk is full.
     """
     output = os.path.abspath(output)
     partial, previous = output + ".partial", output + PREVIOUS
     settle(output)
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise UserError("%s: is a file; --output names a folder" % output)
     foreign = [name for name in contents(output) if not own.fullmatch(name)]
     if foreign:
         raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))

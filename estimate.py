@@ -41,7 +41,7 @@ def report(description, records, training_step):
         name for split in FlowIO.SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))
     ]
     taken = sum(records.shards.get(name, 0) for name in files)
-    print("records: %d files, %.1f MB" % (len(files), taken / 1e6))
+    print("records: %s, %.1f MB" % (runtime.counted(len(files), "file"), taken / 1e6))
     for name in records.classes:
         numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in FlowIO.SPLITS]
         print("  %s: %s" % (name, ", ".join(numbers)))

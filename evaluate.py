@@ -8,6 +8,9 @@ to the model folder's evaluation/. Every picture of the split is counted once.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import os
 import re
 import time
@@ -43,6 +46,9 @@ def main():
     records = FlowIO.load_records(options.data)
     runtime.start(options)
     model = modelfolder.load(options.model)
+    other = modelfolder.load(options.compare) if options.compare else None
+    if other:
+        match_classes(other, records)  # refused now rather than after an evaluation
     if not FlowIO.count(records, options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
@@ -51,9 +57,10 @@ def main():
         answers = answer(model, records, options)
         results = {"checkpoint": model.checkpoint, "split": options.split}
         results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
-        results["latency"] = latency(answers.seconds, options.batch_size)
-        if options.compare:
-            results["compare"] = compare(answers, modelfolder.load(options.compare), records, options)
+        whole = len(answers.labels) // options.batch_size  # the last batch may be smaller
+        results["latency"] = latency(answers.seconds[:whole], options.batch_size)
+        if other:
+            results["compare"] = compare(answers, other, records, options)
         write_predictions(folder, answers, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
         report.write(folder, results, answers, model, records)
@@ -87,7 +94,8 @@ def match_classes(model, records):
         )
     missing = [name for name in model.classes if name not in records.classes]
     if missing:
-        say("warning: %s has no pictures of %s" % (records.folder, ", ".join(missing)))
+        warning = "warning: %s has no pictures of %s, which %s knows"
+        modelfolder.warn(warning % (records.folder, ", ".join(missing), model.folder))
     return np.array([model.classes.index(name) for name in records.classes])
 
 
@@ -102,8 +110,8 @@ def answer(model, records, options):
     label_map = match_classes(model, records)
     if records.image_size != model.image_size:
         say(
-            "warning: %s was made for %d pixels, the model sees %d"
-            % (records.folder, records.image_size, model.image_size)
+            "warning: %s was made for %d pixels, %s sees %d"
+            % (records.folder, records.image_size, model.folder, model.image_size)
         )
     records = records._replace(image_size=model.image_size)
     total = FlowIO.count(records, options.split)
@@ -177,17 +185,17 @@ def write_predictions(folder, answers, classes):
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
-    width = max(len(row["label"]) for row in results["per_class"] + [{"label": "weighted mean"}])
-    print("%-*s %9s %9s %9s %7s" % (width, "class", "precision", "recall", "f1", "n"))
     rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]
     rows += [("mean", results["macro"], ""), ("weighted mean", results["weighted"], "")]
+    width = max(runtime.columns(runtime.printable(name)) for name, _, _ in rows)
+    print(runtime.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
     for name, row, n in rows:
-        values = (width, runtime.printable(name), row["precision"], row["recall"], row["f1"], n)
-        print("%-*s %9.3f %9.3f %9.3f %7s" % values)
+        values = (row["precision"], row["recall"], row["f1"], n)
+        print(runtime.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values)
     low, high = results["accuracy_ci95"]
     print(
-        "accuracy %.4f on %d %s pictures (95%% interval %.4f to %.4f)"
-        % (results["accuracy"], results["n"], results["split"], low, high)
+        "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
+        % (results["accuracy"], runtime.counted(results["n"], results["split"] + " picture"), low, high)
     )
     top_k = results["top_k"]
     if top_k["k"] < len(results["per_class"]):
@@ -196,20 +204,21 @@ def print_results(results, folder):
         print("right class among the first %d: %.4f (95%% interval %.4f to %.4f)" % values)
     values = (results["log_loss"], results["calibration"]["ece"])
     print("log loss %.4f, expected calibration error %.4f" % values)
-    if results["latency"]:
-        print(
-            "a batch of %(batch_size)d takes %(p50_ms).0f ms; 1 in 10 more than %(p90_ms).0f, 1 in 100 more "
-            "than %(p99_ms).0f" % results["latency"]
-        )
+    timed = results["latency"]
+    if timed:
+        line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"
+        line += "; 90%% within %(p90_ms).0f ms" if timed["batches"] >= 10 else ""
+        line += ", 99%% within %(p99_ms).0f ms" if timed["batches"] >= 100 else ""
+        print(line % timed + ")")
     if "compare" in results:
         other = results["compare"]
         print("%s: accuracy %.4f" % (other["checkpoint"], other["accuracy"]))
         print(
-            "only this model is right on %(only_first_right)d pictures, only the other on "
-            "%(only_other_right)d; if both were equally good, so uneven a split would come about with a "
-            "probability of %(p_value).3g (McNemar's exact test)" % other
+            "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
+            % other
         )
-    say("wrote evaluation.json, predictions.csv and report.html to %s" % folder)
+        print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
+    say("wrote %s, evaluation.json, predictions.csv" % os.path.join(folder, "report.html"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ PNG files. The others take `images`, float32 [n, size, size, 3], RGB of 0 to 255
 compared with the checkpoint before it takes its place.
 """
 
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import os
 import re
 import sys

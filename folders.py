@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import imagefile
-from runtime import UserError, say
+from runtime import UserError, counted, say
 from splits import SPLITS, Source
 
 
@@ -23,8 +23,8 @@ def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Sour
         loose = [name for name in visible_names(parent) if os.path.isfile(os.path.join(parent, name))]
         if loose:
             say(
-                "warning: %d files in %s lie beside the class folders and belong to no class, the first: %s"
-                % (len(loose), parent, loose[0])
+                "warning: %s in %s beside the class folders, in no class, the first: %s"
+                % (counted(len(loose), "file"), parent, loose[0])
             )
         for label, name in enumerate(classes):
             folder = os.path.join(parent, name)

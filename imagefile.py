@@ -6,6 +6,7 @@ network's input.
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import re
@@ -25,7 +26,7 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
     ),
     "TIFF": (rb"II\*\0|MM\0\*", "TIFF, which is off; --formats TIFF opens it"),
     "HEIC": (rb"....ftyp(hei|hev|mif|msf)", "HEIC, which Pillow cannot read; convert it to JPEG"),
-    "AVIF": (rb"....ftypavi", "AVIF, which Pillow cannot read; convert it to JPEG"),
+    "AVIF": (rb"....ftypavi", "AVIF, which is not opened; convert it to JPEG"),
 }
 LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
@@ -42,13 +43,24 @@ SRGB = ImageCms.createProfile("sRGB")
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
 
 
-def add_formats_option(parser):
-    """--formats: a list of those of MORE_FORMATS that are opened too."""
+def add_formats_option(parser, mistaken=""):
+    """--formats: a list of those of MORE_FORMATS that are opened too.
+
+    Args:
+        mistaken: what to say besides where a word is none of them.
+    """
+
+    def format_name(text):
+        if text not in MORE_FORMATS:
+            neither = "%r is neither %s" % (text, " nor ".join(MORE_FORMATS))
+            raise argparse.ArgumentTypeError(neither + (mistaken and "; " + mistaken))
+        return text
+
     parser.add_argument(
         "--formats",
         nargs="+",
         default=[],
-        choices=MORE_FORMATS,
+        type=format_name,
         metavar="{%s}" % ",".join(MORE_FORMATS),
         help="formats to open besides %s; WEBP only for pictures that you trust" % ", ".join(FORMATS),
     )

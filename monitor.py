@@ -141,9 +141,10 @@ def progress_hook(options, log, stop_signals):
 
         def show(self, measured, logs):
             speed = {"images_per_second": self.speed} if self.speed else {}
-            line = progress_line(self.step, steps, self.step / log.epoch_steps, **measured, **speed)
-            if self.speed:
-                line += "  %s left" % duration((steps - self.step) * options["batch_size"] / self.speed)
+            left = (steps - self.step) * options["batch_size"] / self.speed if self.speed else None
+            line = progress_line(
+                self.step, steps, self.step / log.epoch_steps, **measured, **speed, left=left
+            )
             if runtime.is_terminal():
                 runtime.say_live(line)
                 self.shown_at = time.time()
@@ -156,20 +157,37 @@ def progress_hook(options, log, stop_signals):
     return Progress()
 
 
-def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None):
-    """What is said of a step: loss and accuracy of its batch, the speed where one is known."""
-    line = "step %d/%d  epoch %.1f  loss %.4f  accuracy %.3f  lr %.2g" % (
+def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None, left=None):
+    """What is said of a step: at most 79 characters, which a terminal of 80 shows, of up to 999,999 steps.
+
+    Args:
+        loss, accuracy: of its batch.
+        images_per_second, left: the speed, and the seconds to the end; None at the first step.
+    """
+    line = "step %d/%d epoch %s loss %.3f acc %.0f%% lr %s" % (
         step,
         steps,
-        epoch,
+        tenths(epoch),
         loss,
-        accuracy,
-        learning_rate,
+        100 * accuracy,
+        ("%.1e" % learning_rate).replace("e-0", "e-")
+        if 0 < learning_rate < 0.001
+        else "%.2g" % learning_rate,
     )
-    return line + ("  %.1f images/s" % images_per_second if images_per_second else "")
+    return line + (
+        " %s img/s eta %s" % (tenths(images_per_second), duration(left)) if left is not None else ""
+    )
+
+
+def tenths(value):
+    """With one digit after the point where there are few before it."""
+    return "%.1f" % value if value < 99.95 else "%.0f" % value
 
 
 def duration(seconds):
-    """h:mm:ss"""
-    minutes, seconds = divmod(round(seconds), 60)
-    return "%d:%02d:%02d" % (minutes // 60, minutes % 60, seconds)
+    """One number and its unit, four characters at most: 42s, 1.7m, 42m, 1.7h, 42h, 42d."""
+    seconds = round(seconds)
+    for length, unit in ((1, "s"), (60, "m"), (3600, "h")):
+        if seconds / length < 99.5:
+            return "%.2g%s" % (seconds / length, unit)
+    return "%.0fd" % (seconds / 86400)

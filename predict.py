@@ -8,6 +8,9 @@ reported, the others are answered, and the exit status is 1.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import collections
 import csv
 import io
@@ -92,7 +95,7 @@ def parse_options(arguments=None):
     form.add_argument("--json", action="store_true", help="one JSON object per line")
     form.add_argument("--csv", action="store_true", help="a table of file, label, probability and error")
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
-    imagefile.add_formats_option(parser)
+    imagefile.add_formats_option(parser, "pictures go before it: predict.py photo.tif --formats TIFF")
     sandbox.add_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     options = parser.parse_args(arguments)

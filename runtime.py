@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import unicodedata
 
 import versions
 from versions import tf
@@ -44,16 +45,24 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    import_tensorflow()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
-        say("device: %d GPU%s" % (len(gpus()), "s" if len(gpus()) > 1 else ""))
+        say("device: %s" % counted(len(gpus()), "GPU"))
         return
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
-    say("device: CPU, %d cores" % os.cpu_count())
+    say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
-        say("warning: this TensorFlow is built for GPUs and sees none (it needs %s)" % versions.cuda())
+        say("warning: TensorFlow sees no GPU; this build needs %s" % versions.cuda())
+
+
+def import_tensorflow():
+    """Import it. While its library is loaded, C++ code forgets a signal's exception; here it is raised."""
+    versions.load()
+    if _stop_signal:
+        raise Stopped(_stop_signal)
 
 
 def visible_devices(device, already):
@@ -166,6 +175,22 @@ def printable(text):
     return re.sub("[\0-\x1f\x7f-\x9f]", lambda match: "\\x%02x" % ord(match.group()), text)
 
 
+def counted(number, noun, plural=None):
+    """1 picture, 2 pictures; `plural` where it takes more than an s."""
+    return "%d %s" % (number, noun if number == 1 else plural or noun + "s")
+
+
+def columns(text):
+    """How many columns of a terminal a text takes: Chinese signs are as wide as two others."""
+    widths = (2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+    return sum(width for sign, width in zip(text, widths) if not unicodedata.combining(sign))
+
+
+def left(text, width):
+    """Text from outside for a table: `printable`, and filled up with spaces to a number of columns."""
+    return printable(text) + " " * (width - columns(printable(text)))
+
+
 def csv_cell(text):
     """Text from outside for a table; what a spreadsheet would run gets a ' before it, as OWASP advises."""
     return "'" + text if re.match(r"[=+@\t\r]|-(?![0-9.]+\Z)", text) else text
@@ -252,6 +277,8 @@ def run(main):
     except Stopped as stopped:
         say("%s: stopped" % program)
         status = stopped.exit_status
+    except SystemExit as end:  # argparse's, after --help or a mistake
+        status = end.code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
@@ -265,7 +292,10 @@ def run(main):
         # Of the machine's failures, such as a full disk or memory, one line says enough.
         if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
             raise
-        say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
+        if isinstance(error, OSError) and error.filename:
+            say("%s: error: %s: %s" % (program, os.fsdecode(error.filename), error.strerror))
+        else:
+            say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
         status = 1
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so

@@ -37,6 +37,7 @@ def parse_options(arguments=None):
     number = runtime.number
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
+    parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--dry_run", action="store_true", help="say what would be trained, and stop")
     add_network(parser.add_argument_group("network"))
 
@@ -189,6 +190,13 @@ def add_network_and_pictures(add):
         "batches over which batch norm's statistics are made anew after training; 0: the moving averages "
         "stay (default: a twentieth of the steps, 10 to 100, and 0 beyond %d steps)" % RECALIBRATED,
         type=number(int, 0),
+    )
+
+
+def no_image_size(text):
+    """An argparse type that takes nothing."""
+    raise argparse.ArgumentTypeError(
+        "the records have it; FlowIO.py --image_size %s makes others, of that size" % text
     )
 
 

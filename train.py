@@ -7,6 +7,9 @@ model.json, log.csv, and curves for TensorBoard. Running the same command again 
 stops. settings.py has the options, recipes.py what a recipe is.
 """
 
+if __name__ == "__main__":
+    import interrupt  # noqa: F401
+
 import os
 import shutil
 import tempfile

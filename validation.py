@@ -62,7 +62,8 @@ class Validation:
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
         best, patience = read_best(self.output), self.options["patience"]
         if is_better(best, accuracy, loss):
-            say("step %d: validation accuracy %.4f, the best" % (step, accuracy))
+            how = " by its loss" if best and best["accuracy"] == accuracy else ""
+            say("step %d: validation accuracy %.4f, the best%s" % (step, accuracy, how))
             keep_best(self.output, checkpoint, step, accuracy, loss)
             return False
         say("step %d: validation accuracy %.4f" % (step, accuracy))
@@ -70,7 +71,8 @@ class Validation:
         over = 0 < patience <= len([at for at in self.log.validated if at > best_at])
         if over:
             say(
-                "stopped early: %d checkpoints in turn validated no better than step %d" % (patience, best_at)
+                "stopped early: %s in turn validated no better than step %d"
+                % (runtime.counted(patience, "checkpoint"), best_at)
             )
         return over
 
@@ -115,20 +117,23 @@ def recalibrate(description, records, step, validator):
     new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
     if not batches or old == new:
         return
+    over = runtime.counted(batches, "batch", "batches")
     os.makedirs(os.path.dirname(new), exist_ok=True)
     write_recalibrated(description, records, old, batches, new)
     if not best:
         keep_best(output, new, step, None, None)
-        say("batch norm: statistics made anew over %d batches" % batches)
+        say("batch norm: made anew over %s" % over)
         return
     accuracy, loss = validator.measure(new, step)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
+    if accuracy == best["accuracy"]:  # then the loss decides
+        change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(best, accuracy, loss):
         keep_best(output, new, step, accuracy, loss)
-        say("batch norm: statistics made anew over %d batches, %s" % (batches, change))
+        say("batch norm: made anew over %s, %s" % (over, change))
     else:
         keep_best(output, old, step, best["accuracy"], best["loss"])  # which removes the new one
-        say("batch norm: the moving averages stay; made anew over %d batches, %s" % (batches, change))
+        say("batch norm: the moving averages stay; made anew over %s, %s" % (over, change))
 
 
 def write_recalibrated(description, records, checkpoint, batches, target):

@@ -212,7 +212,7 @@ def training_rate(folder):
         command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", folder, "--output", output]
         command += ["--layers", "50", "--step", "5", "--save_num", "1000", "--log_num", "1"]
         log = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
-    return float(re.findall(r"([\d.]+) images/s", log.decode())[-1])
+    return float(re.findall(r"([\d.]+) img/s", log.decode())[-1])
 
 
 # --- memory ----------------------------------------

@@ -100,7 +100,7 @@ def main():
     os.makedirs(folder, exist_ok=True)
     for name in FRUITS:
         picture(name, 4 * options.size, rng).save(os.path.join(folder, name + ".jpg"), quality=92)
-    print("drew %d pictures of each of %s" % (options.count, ", ".join(FRUITS)))
+    print("pictures drawn of each of %s: %d" % (", ".join(FRUITS), options.count))
 
 
 if __name__ == "__main__":

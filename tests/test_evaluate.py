@@ -104,6 +104,22 @@ def test_latency_leaves_the_first_batch_out():
     assert [result[key] for key in ("p50_ms", "p90_ms", "p99_ms")] == pytest.approx([51, 91, 100])
 
 
+@pytest.mark.parametrize(
+    "batches, said",
+    [
+        (3, "(median of 3)"),
+        (10, "(median of 10; 90% within 46 ms)"),
+        (100, "(median of 100; 90% within 46 ms, 99% within 50 ms)"),
+    ],
+)
+def test_a_share_of_the_batches_is_said_where_there_are_enough(batches, said, capsys):
+    results = metrics.measure(np.array([0, 1]), np.eye(2), ["a", "b"])
+    timed = {"batch_size": 32, "batches": batches, "p50_ms": 26, "p90_ms": 46, "p99_ms": 50}
+    evaluate.print_results(dict(results, split="test", latency=timed), "evaluation")
+    out = capsys.readouterr().out
+    assert "\na batch of 32 takes 26 ms %s\n" % said in out and "on 2 test pictures" in out
+
+
 # --- the script ----------------------------------------
 
 
@@ -115,6 +131,7 @@ def test_every_picture_is_counted_once(workspace):
     run("evaluate.py", "--batch_size", total - 1, cwd=workspace.folder)  # a last batch of one
     again, rows_again = workspace.results()
     assert again["confusion_matrix"] == results["confusion_matrix"] and len(rows_again) == total
+    assert again["latency"] is None  # of the two batches one is the first, and one is not whole
 
 
 def test_the_first_five_are_printed_where_there_are_more_classes(capsys):
@@ -141,13 +158,19 @@ def test_two_models_are_compared_on_the_same_pictures(workspace):
     assert compared["only_first_right"] == pairs[True, False]
     assert compared["only_other_right"] == pairs[False, True]
     assert "McNemar" in out
+    assert "this model %d, the other %d\n" % (pairs[True, False], pairs[False, True]) in out
+
+
+def test_an_impossible_comparison_is_refused_at_once(workspace, tmp_path):
+    arguments = ["--model", workspace.model, "--data", workspace.records, "--compare", tmp_path / "none"]
+    refuses("evaluate.py", *arguments, says="none: no such model folder", status=1)
 
 
 def test_classes_are_matched_by_name(capsys):
     model = modelfolder.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
     records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(evaluate.match_classes(model, records)) == [2, 0]
-    assert "no pictures of bee" in capsys.readouterr().err
+    assert "records has no pictures of bee, which model knows" in capsys.readouterr().err
     with pytest.raises(runtime.UserError, match="class dog"):
         evaluate.match_classes(model, records._replace(classes=["ant", "dog"]))
 

@@ -55,10 +55,12 @@ def test_a_folder_of_odd_things(tmp_path):
     os.symlink("nowhere", str(dataset / "10" / "dangling.jpg"))
 
     out, err = run("FlowIO.py", "--dataset", dataset, "--output", output, "--image_size", 48, status=1)
-    assert "5 files could not be used" in err and "1 exact copies" in err
-    assert "warning: 3 of 3 classes have fewer than 80 pictures, 2 only 4" in err
+    assert "5 files could not be used" in err and "left out as exact copies: 1 picture\n" in err
+    assert "warning: fewer than 80 pictures in 3 of 3 classes, in 2 only 4" in err
     description = json.loads((output / "dataset.json").read_text(encoding="utf-8"))
     assert description["classes"] == ["2", "10", "猫"]
+    numbers = tuple(description["counts"][split]["猫"] for split in FlowIO.SPLITS)
+    assert "\n猫    %7d %7d %7d\n" % numbers in out  # the sign takes two columns
     assert description["skipped"] == 5 and description["copies"] == 1 and description["image_size"] == 48
     assert sum(sum(each.values()) for each in description["counts"].values()) == 12
     with open(str(output / "skipped.csv"), encoding="utf-8", newline="") as file:
@@ -137,7 +139,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     (dataset / "empty").mkdir()
     refuses("FlowIO.py", *arguments, says="class empty has no usable picture", status=1)
     (dataset / "empty" / "bad.jpg").write_bytes(b"bad")
-    refuses("FlowIO.py", *arguments, says="no usable picture (1 files, the first: not a", status=1)
+    refuses("FlowIO.py", *arguments, says="no usable picture (1 file, the first: not a", status=1)
     refuses("FlowIO.py", "--image_size", "big", says="--image_size", status=2)
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
@@ -148,6 +150,12 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     (output / "thesis.txt").write_text("years of work")
     refuses("FlowIO.py", *arguments, says="thesis.txt", status=1)
     assert (output / "thesis.txt").read_text() == "years of work"
+    file = output / "thesis.txt"
+    refuses("FlowIO.py", "--dataset", dataset, "--output", file, says="thesis.txt: is a file", status=1)
+    refuses(
+        "FlowIO.py", "--dataset", dataset, "--output", file / "out", says="out.partial: Not a dir", status=1
+    )
+    assert file.read_text() == "years of work"
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 
@@ -181,7 +189,10 @@ def test_near_duplicates_are_listed(tmp_path):
     image.save(str(folder / "train" / "kiwi" / "once.png"))
     image.resize((200, 200), Image.BICUBIC).save(str(folder / "test" / "kiwi" / "again.jpg"), quality=60)
     _, err = run("FlowIO.py", "--dataset", folder, "--output", tmp_path / "out", "--image_size", 64)
-    assert "warning: 1 pictures to validate or test on look like one in an earlier split" in err
+    assert (
+        "warning: near-copies of pictures in an earlier split: 1, the first: test/kiwi/again.jpg like train"
+        in err
+    )
     with open(str(tmp_path / "out" / "near_duplicates.csv"), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["filename"], row["looks_like"]) for row in rows] == [
@@ -217,6 +228,23 @@ def test_the_preview_shows_each_class(tmp_path):
     refuses("FlowIO.py", *arguments, "--preview", tmp_path / "no" / "a.png", says="no such folder", status=2)
 
 
+def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
+    """Of a picture whose red grows from left to right; for twenty classes, so that no chance can do it."""
+    rows = []
+    monkeypatch.setattr(FlowIO.drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
+    classes = ["%d" % i for i in range(20)]
+    jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
+    samples = {split: dict.fromkeys(range(20), [jpeg]) for split in FlowIO.SPLITS}
+    FlowIO.write_preview(str(tmp_path / "sheet.png"), classes, None, samples, 32)
+    assert len(rows) == 20
+    for _, (*unchanged, flip, standard) in rows:
+        mirrored = [
+            [int(each[0, 0, 0]) > int(each[0, -1, 0]) for each in map(np.asarray, group)]
+            for group in (*unchanged, flip, standard)
+        ]
+        assert mirrored == [[False]] * 3 + [[False, True], [False, True, False, True]]
+
+
 def test_keep_size_and_formats(tmp_path):
     for label in ("a", "b"):
         (tmp_path / "dataset" / label).mkdir(parents=True)
@@ -226,6 +254,7 @@ def test_keep_size_and_formats(tmp_path):
     arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
     _, err = run("FlowIO.py", *arguments, status=1)
     assert "--formats TIFF opens it" in err
+    refuses("FlowIO.py", "--formats", "PNG", says="--formats: 'PNG' is neither WEBP nor TIFF", status=2)
     run("FlowIO.py", *arguments, "--keep_size", "--formats", "TIFF", "WEBP")
     records = FlowIO.load_records(str(tmp_path / "out"))
     assert records.keep_size

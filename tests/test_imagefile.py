@@ -115,6 +115,7 @@ def damaged():
         "webp": (file_bytes(gradient(), "WEBP"), "CVE-2023-4863"),
         "tiff": (file_bytes(gradient(), "TIFF"), "--formats TIFF opens it"),
         "heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "convert it to JPEG"),
+        "avif": (b"\0\0\0\x18ftypavif\0\0\0\0", "AVIF, which is not opened; convert it to JPEG"),
         "png cut": (file_bytes(gradient(), "PNG")[:100], "damaged"),
     }
 

@@ -268,6 +268,13 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     assert Image.open(path).size != imagefile.prepare(kept.data, model.image_size)[0].size
 
 
+def test_a_picture_after_formats_is_told_where_to_go():
+    says = "'a.tif' is neither WEBP nor TIFF; pictures go before it: predict.py photo.tif --formats TIFF"
+    refuses("predict.py", "--formats", "TIFF", "a.tif", says=says, status=2)
+    options = predict.parse_options(["a.tif", "--formats", "TIFF", "WEBP"])
+    assert (options.images, options.formats) == (["a.tif"], ["TIFF", "WEBP"])
+
+
 @pytest.mark.slow
 def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     gradient().save(str(tmp_path / "picture.tiff"))

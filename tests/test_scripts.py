@@ -1,11 +1,13 @@
 """train.py, evaluate.py and predict.py as a user runs them, on a small generated set."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ import predict
 import runtime
 import settings
 import validation
+import versions
 
 # --- the whole workflow ----------------------------------------
 
@@ -32,16 +35,16 @@ def test_the_workflow_learns(workspace):
 def test_training_says_what_it_is_doing(workspace):
     _, err = workspace.training
     assert "device: " in err and "network: layer_50 mini, zero_pad" in err
-    assert "step 100/100" in err and "images/s" in err and "left" in err and "loss" in err
+    assert "step 100/100" in err and "img/s" in err and "eta " in err and "loss" in err
     assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
     if not runtime.gpus() and tf.test.is_built_with_cuda():
-        assert "warning: this TensorFlow is built for GPUs and sees none" in err
+        assert "warning: TensorFlow sees no GPU; this build needs" in err
 
 
 def test_tensorflow_says_nothing_of_its_own(workspace):
     for _, err in (workspace.flowio, workspace.training, workspace.evaluation):
         for line in err.splitlines():
-            ours = line.startswith("warning: this TensorFlow is built for GPUs")
+            ours = line.startswith("warning: TensorFlow sees no GPU")
             assert ours or not re.search(r"(?i)tensorflow|onednn|deprecated|\.(py|cc):\d", line), line
 
 
@@ -74,8 +77,8 @@ def test_best_is_the_best_by_validation(workspace):
     with open(os.path.join(workspace.model, "best", "best.json")) as file:
         best = json.load(file)
     for line in err.splitlines():
-        if line.startswith("batch norm: statistics made anew"):
-            said[best["step"]] = float(line.split()[-1])
+        if line.startswith("batch norm: made anew") and "validation accuracy" in line:
+            said[best["step"]] = float(re.search(r"-> ([\d.]+)", line).group(1))  # the loss may follow
     assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
     assert modelfolder.load(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
@@ -171,6 +174,16 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
 # --- all of them ----------------------------------------
 
 
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
+def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
+    """In place of numpy: a signal, as if the user had been quick."""
+    (tmp_path / "numpy.py").write_text("import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(9)\n")
+    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, os.path.join(ROOT, script), "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "%s: stopped\n" % script)
+
+
 @pytest.mark.parametrize(
     "device, already, expected",
     [
@@ -196,6 +209,24 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     module = "settings" if script == "train.py" else script[:-3]
     code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_signal_that_the_import_of_tensorflow_forgets_stops_all_the_same(monkeypatch):
+    def load():
+        with contextlib.suppress(runtime.Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    monkeypatch.setattr(versions, "load", load)
+    monkeypatch.setattr(runtime, "_stop_signal", None)
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    runtime.stop_at_once()
+    try:
+        with pytest.raises(runtime.Stopped):
+            runtime.import_tensorflow()
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def test_a_python_is_found_past_a_dead_shim(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,9 @@ import estimate
 import jsonfile
 import modelfolder
 import monitor
+import settings
 import train
+import validation
 
 # --- the log, the end ----------------------------------------
 
@@ -38,6 +41,29 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
     assert [row["step"] for row in read_log(str(tmp_path))] == ["10", "20", "20"]
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.098, 0.0098, 0.00098, 0.00012, 1.2e-6, 0])
+@pytest.mark.parametrize(
+    "epoch, accuracy, speed", [(90, 1, 1234.5), (3000.4, 0.9375, 99.96), (99.96, 0, 0.04)]
+)
+def test_the_line_of_a_step_fits_a_terminal(rate, epoch, accuracy, speed):
+    for left in (0, 59.7, 99.6, 5969, 5971, 12345, 358199, 358201, 86400 * 999):
+        line = monitor.progress_line(375000, 375000, epoch, 6.9123, accuracy, rate, speed, left)
+        assert len(line) <= 79, line
+        found = dict(re.findall(r"(\w+) (\S+)", line))
+        assert found["step"] == "375000/375000" and found["loss"] == "6.912"
+        assert float(found["epoch"]) == pytest.approx(epoch, abs=0.5)
+        assert float(found["lr"]) == pytest.approx(rate, rel=0.03)
+        assert line.endswith(" eta %s" % monitor.duration(left))
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [(0, "0s"), (59.7, "60s"), (99, "99s"), (100, "1.7m"), (2520, "42m"), (6120, "1.7h"), (400000, "5d")],
+)
+def test_the_time_left(seconds, said):
+    assert monitor.duration(seconds) == said
+
+
 @pytest.mark.slow
 def test_patience_ends_the_training(workspace, copy):
     """A rate of zero changes nothing, so no later checkpoint can be better than the best."""
@@ -52,6 +78,24 @@ def test_patience_ends_the_training(workspace, copy):
     assert len(waited) == 3 and "stopped early" in err
     kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
     assert len(kept) == 2
+
+
+def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
+    description, records = described(workspace, "--output", tmp_path)
+    log = monitor.Log(None, 0, 10)
+    validator = validation.Validation(description, records, log, [])
+    for step in (1, 2, 3):
+        for suffix in (".index", ".data-00000-of-00001"):
+            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
+    measured = {1: (0.5, 0.9), 2: (0.5, 0.8), 3: (0.5, 0.85)}
+    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
+    for step in measured:
+        validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
+    assert capsys.readouterr().err.splitlines() == [
+        "step 1: validation accuracy 0.5000, the best",
+        "step 2: validation accuracy 0.5000, the best by its loss",
+        "step 3: validation accuracy 0.5000",
+    ]
 
 
 def test_tensorboard(workspace):
@@ -103,7 +147,7 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
     same = ["--mini", "--data", records, "--output", model, "--batch_size", 4]
     _, err = run("train.py", *same, "--step", 1)
     assert "no validation pictures: the latest checkpoint counts as the best" in err
-    assert "statistics made anew over 10 batches" in err and "best: " not in err
+    assert "batch norm: made anew over 10 batches" in err and "best: " not in err
     assert modelfolder.load(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
     best = jsonfile.read(os.path.join(model, "best", "best.json"))
     assert (best["step"], best["accuracy"], best["loss"]) == (1, None, None)
@@ -120,6 +164,11 @@ def test_records_without_training_pictures_are_refused(tmp_path):
     _, err = run("FlowIO.py", *same, "--output", tmp_path / "records")
     assert "the train split has no picture of apple, kiwi" in err
     refuses("train.py", "--data", tmp_path / "records", says="records: no training pictures", status=1)
+
+
+def test_the_size_of_the_pictures_is_that_of_the_records():
+    refuses("train.py", "--image_size", 64, says="--image_size: the records have it; FlowIO.py", status=2)
+    assert "image_size" not in vars(settings.parse_options([]))
 
 
 # --- --dry_run ----------------------------------------
