@@ -85,8 +85,8 @@ clean:
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
 
-.venv/run: .venv/made requirements.txt constraints.txt
-	$(@D)/bin/python $(PIP) -r requirements.txt
+.venv/run: .venv/made requirements.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements.lock
 	touch $@
 
 .venv/dev: .venv/run requirements-dev.txt
@@ -101,8 +101,8 @@ clean:
 	$(@D)/bin/python $(PIP) -c constraints.txt pytest hypothesis
 	touch $@
 
-.venv-tf2/run: .venv-tf2/made requirements-tf2.txt constraints-tf2.txt
-	$(@D)/bin/python $(PIP) -r requirements-tf2.txt
+.venv-tf2/run: .venv-tf2/made requirements-tf2.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements-tf2.lock
 	touch $@
 
 .venv-tf2/dev: .venv-tf2/run requirements-tf2-dev.txt requirements-tf2-export.txt

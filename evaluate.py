@@ -55,7 +55,7 @@ def main():
     output = os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder:
         answers = answer(model, records, options)
-        results = {"checkpoint": model.checkpoint, "split": options.split}
+        results = {"checkpoint": model.checkpoint, "split": options.split, "mirror": options.mirror}
         results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
         whole = len(answers.labels) // options.batch_size  # the last batch may be smaller
         results["latency"] = latency(answers.seconds[:whole], options.batch_size)
@@ -74,6 +74,7 @@ def parse_options(arguments=None):
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--split", choices=FlowIO.SPLITS, default="test", help="which pictures")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
+    modelfolder.add_mirror_option(parser)
     parser.add_argument(
         "--batch_size", type=runtime.number(int, 1), default=32, help="pictures computed at a time"
     )
@@ -119,7 +120,7 @@ def answer(model, records, options):
     with tf.Graph().as_default():
         dataset = FlowIO.read(records, options.split, options.batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        session, outputs = modelfolder.restore(model, batch["image"])
+        session, outputs = modelfolder.restore(model, batch["image"], mirror=options.mirror)
         fetches = batch["filename"], batch["label"], outputs
         bar = runtime.progress_bar("evaluate", total)
         with FlowIO.naming_damage(records), session, bar:

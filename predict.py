@@ -60,7 +60,7 @@ def main():
         cached = pool.apply_async(inference_graph.read_cache, [model])
         encoded = ahead(pool, lambda path: encode(path, model, options), paths, options.batch_size)
         runtime.start(options)
-        decode, classify = build(model, cached.get())
+        decode, classify = build(model, cached.get(), options.mirror)
         decoded = ahead(pool, decode, encoded, options.batch_size)
         show = printer(options)
         for batch in batches(decoded, options.batch_size):
@@ -97,6 +97,7 @@ def parse_options(arguments=None):
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
     imagefile.add_formats_option(parser, "pictures go before it: predict.py photo.tif --formats TIFF")
     sandbox.add_option(parser)
+    modelfolder.add_mirror_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     options = parser.parse_args(arguments)
     sandbox.check(options, parser)
@@ -167,11 +168,12 @@ def encode(path, model, options):
         return Picture(path, None, None, str(error))
 
 
-def build(model, cached):
+def build(model, cached, mirror=False):
     """The two steps from a JPEG to an answer, both of which any thread may call.
 
     Args:
         cached: what inference_graph.read_cache returned.
+        mirror: see modelfolder.restore.
     Returns:
         decode: a function from what `encode` returned to a Picture of float32 pixels.
         classify: a function from a list of pixels to float32 probabilities [len(list), classes].
@@ -199,7 +201,13 @@ def build(model, cached):
         except tf.errors.InvalidArgumentError as error:
             return picture._replace(error="damaged: %s" % versions.reason(error))
 
-    return decode, lambda pictures: compute(np.stack(pictures)) if pictures else []
+    def classify(pictures):
+        if not pictures:
+            return []
+        pictures = np.stack(pictures)
+        return (compute(pictures) + compute(pictures[:, :, ::-1])) / 2 if mirror else compute(pictures)
+
+    return decode, classify
 
 
 def best(probabilities, classes, top, threshold):

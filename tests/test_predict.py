@@ -129,6 +129,20 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
 
 
+def test_mirror_is_the_mean_with_the_mirror_image(workspace):
+    model, pictures = modelfolder.load(workspace.model), IMAGES[:, :32, :32]
+    _, classify = predict.build(model, inference_graph.read_cache(model))
+    _, classify_mirrored = predict.build(model, inference_graph.read_cache(model), mirror=True)
+    turned = np.array([np.fliplr(picture) for picture in pictures])
+    expected = (classify(list(pictures)) + classify(list(turned))) / 2
+    assert np.abs(expected - classify(list(pictures))).max() > 1e-4
+    np.testing.assert_allclose(classify_mirrored(list(pictures)), expected, atol=1e-6)
+    with tf.Graph().as_default():
+        session, probabilities = modelfolder.restore(model, tf.constant(pictures), mirror=True)
+        with session:
+            np.testing.assert_allclose(session.run(probabilities), expected, atol=1e-5)
+
+
 # --- the graph ----------------------------------------
 
 
