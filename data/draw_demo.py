@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import random
+import signal
 
 from PIL import Image, ImageDraw
 
@@ -104,4 +105,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C without a traceback
     main()

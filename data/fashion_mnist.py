@@ -12,6 +12,7 @@ none.
 import argparse
 import gzip
 import os
+import signal
 import sys
 
 import numpy as np
@@ -85,4 +86,5 @@ def write_folder(output, split, pictures, labels):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C without a traceback
     main()
