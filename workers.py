@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import multiprocessing
 import os
 import signal
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Iterator, Sequence, TypeVar
 
 import runtime
@@ -35,13 +37,34 @@ def map_in_processes(
             for i in range(0, len(items), CHUNK):
                 with runtime.signals_waiting():  # the processes are forked here
                     pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
+                executor._result_queue._writer.close()  # type: ignore  # the processes have it; see `result`
                 if len(pending) > 4 * workers:
-                    yield from pending.popleft().result()
+                    yield from result(pending.popleft(), workers)
             while pending:
-                yield from pending.popleft().result()
-        finally:
+                yield from result(pending.popleft(), workers)
+        except BrokenProcessPool:
+            raise  # the pool ends the others itself, and would hang if they were cancelled meanwhile
+        except BaseException:
             for future in pending:
                 future.cancel()
+            raise
+
+
+def result(future: Future[list[Result]], workers: int) -> list[Result]:
+    """What a process computed.
+
+    One that is killed while it writes leaves the pool waiting for the rest, as long as anybody else could
+    write it; so the others are killed, too.
+
+    Raises:
+        BrokenProcessPool: one was killed.
+    """
+    while not wait([future], timeout=1).done:
+        alive = multiprocessing.active_children()
+        if len(alive) < workers:
+            for process in alive:
+                process.kill()
+    return future.result()
 
 
 def map_list(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from PIL import Image
 
 import FlowIO
 import imagefile
+from workers import map_in_processes
 
 # --- the script ----------------------------------------
 
@@ -346,6 +349,20 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     assert "out: no space left to write there" in done.stderr.splitlines()[-1]
     assert contents(str(tmp_path / "out")) == before
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
+
+
+def test_a_worker_killed_while_it_writes(monkeypatch):
+    parent, send = os.getpid(), connection.Connection._send
+
+    def send_half(self, data, *rest):
+        if os.getpid() != parent:
+            os.write(self.fileno(), bytes(data[: len(data) // 2]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        send(self, data, *rest)
+
+    monkeypatch.setattr(connection.Connection, "_send", send_half)
+    with pytest.raises(BrokenProcessPool):
+        list(map_in_processes(bytes, [10**5] * 100, 2))
 
 
 @pytest.mark.parametrize("victim", ["worker", "parent"])
