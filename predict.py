@@ -108,12 +108,15 @@ def list_images(images: list[str]) -> list[str]:
     """The paths that the command line names, folders and standard input opened up.
 
     Raises:
-        UserError: a folder has no files. Whether the others exist is seen when they are read.
+        UserError: a folder or standard input has no files. Whether the others exist is seen on reading them.
     """
     paths = []
     for image in images:
         if image == "-":
-            paths += [line.rstrip("\n") for line in sys.stdin if line.strip()]
+            names = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+            if not names:
+                raise UserError("-: no file names on standard input")
+            paths += names
         elif os.path.isdir(image):
             inside = imagefile.list_files(image)
             if not inside:

@@ -126,6 +126,8 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("predict.py", "a.jpg", "--threshold", 1.5, says="--threshold", status=2)
     refuses("predict.py", "a.jpg", "--json", "--csv", says="--csv", status=2)
     refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
+    _, err = run("predict.py", "-", "--model", workspace.model, stdin="\n", status=1)
+    assert "no file names on standard input" in err
     refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
 
 
