@@ -92,7 +92,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     records = FlowIO.load_records(workspace.records)
     model = modelfolder.load(workspace.model)
     # In place of the network: its input.
-    monkeypatch.setattr(modelfolder, "restore", lambda model, images: (tf.Session(), images))
+    monkeypatch.setattr(modelfolder, "restore", lambda model, images, mirror: (tf.Session(), images))
     options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
     answers = evaluate.answer(model, records, options)
     names, evaluated = answers.filenames, answers.probabilities
