@@ -126,6 +126,10 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("predict.py", "a.jpg", "--threshold", 1.5, says="--threshold", status=2)
     refuses("predict.py", "a.jpg", "--json", "--csv", says="--csv", status=2)
     refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
+    file = os.path.join(workspace.model, "model.json")
+    refuses(
+        "predict.py", "a.jpg", "--model", workspace.model, "--save", file, says="is a file, not", status=1
+    )
     refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
 
 
