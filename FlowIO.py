@@ -456,9 +456,7 @@ def check_classes(classes, pictures, skipped, dataset):
     for label, name in enumerate(classes):
         if label not in usable:
             reasons = [reason for source, reason in skipped if source.label == label]
-            why = "it is empty"
-            if reasons:
-                why = "%s, the first: %s" % (counted(len(reasons), "file"), reasons[0])
+            why = "%s, the first: %s" % (counted(len(reasons), "file"), reasons[0])
             raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
 
 

@@ -192,7 +192,7 @@ def print_results(results, folder):
     print(runtime.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
     for name, row, n in rows:
         values = (row["precision"], row["recall"], row["f1"], n)
-        print(runtime.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values)
+        print((runtime.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values).rstrip())
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"

@@ -13,7 +13,7 @@ def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Sour
     """The class names, in index order, and a Source for each file of each class.
 
     Raises:
-        UserError: see `list_classes`; or a class folder is a link, without --follow_links.
+        UserError: see `list_classes`; a class folder is a link, without --follow_links; or one is empty.
     """
     classes, given = list_classes(dataset)
     sources = []
@@ -34,6 +34,10 @@ def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Sour
                 raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
             for path in imagefile.list_files(folder, follow_links):
                 sources.append(Source(split, label, os.path.relpath(path, dataset)))
+    filled = {source.label for source in sources}
+    empty = [name for label, name in enumerate(classes) if label not in filled]
+    if empty:
+        raise UserError("%s: class %s has no usable picture (it is empty)" % (dataset, empty[0]))
     return classes, sources
 
 

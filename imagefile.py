@@ -162,7 +162,7 @@ def why_refused(data: bytes, formats: Sequence[str]) -> str:
     for name, (beginning, reason) in REFUSED.items():
         if name not in formats and re.match(beginning, data, re.DOTALL):
             return reason
-    return "not a picture in %s format" % ", ".join(formats)
+    return "not a picture in %s or %s format" % (", ".join(formats[:-1]), formats[-1])
 
 
 def has_orientation(image: Image.Image) -> bool:

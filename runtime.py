@@ -293,7 +293,9 @@ def run(main):
         if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
             raise
         if isinstance(error, OSError) and error.filename:
-            say("%s: error: %s: %s" % (program, os.fsdecode(error.filename), error.strerror))
+            # os.makedirs says "File exists" of a file in the place of a folder.
+            reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
+            say("%s: error: %s: %s" % (program, os.fsdecode(error.filename), reason))
         else:
             say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
         status = 1

@@ -71,7 +71,7 @@ def test_a_folder_of_odd_things(tmp_path):
     reasons = {row["filename"]: row["reason"] for row in rows}
     conflict = "the same picture is in classes 2 and 10"
     assert reasons == {
-        "2/broken.jpg": "not a picture in JPEG, PNG, BMP, GIF format",
+        "2/broken.jpg": "not a picture in JPEG, PNG, BMP or GIF format",
         "10/empty.png": "empty file",
         "10/dangling.jpg": "cannot be read: No such file or directory",
         "2/which one.png": conflict,

@@ -110,7 +110,7 @@ def damaged():
     whole = file_bytes(gradient((300, 200)), "JPEG")
     return {
         "empty": (b"", "empty file"),
-        "text": (b"this is no picture", "not a picture in JPEG, PNG, BMP, GIF format"),
+        "text": (b"this is no picture", "not a picture in JPEG, PNG, BMP or GIF format"),
         "truncated": (whole[: len(whole) // 2], "damaged: .*truncated"),
         "webp": (file_bytes(gradient(), "WEBP"), "CVE-2023-4863"),
         "tiff": (file_bytes(gradient(), "TIFF"), "--formats TIFF opens it"),

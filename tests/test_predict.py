@@ -128,6 +128,10 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
     _, err = run("predict.py", "-", "--model", workspace.model, stdin="\n", status=1)
     assert "no file names on standard input" in err
+    file = os.path.join(workspace.model, "model.json")
+    refuses(
+        "predict.py", "a.jpg", "--model", workspace.model, "--save", file, says="is a file, not", status=1
+    )
     refuses("predict.py", "a.jpg", "--model", tmp_path / "none", says="no such model", status=1)
 
 
