@@ -133,7 +133,7 @@ def recalibrate(description, records, step, validator):
         say("batch norm: made anew over %s, %s" % (over, change))
     else:
         keep_best(output, old, step, best["accuracy"], best["loss"])  # which removes the new one
-        say("batch norm: moving averages kept; made anew, %s" % change)
+        say("batch norm: left as it was; made anew, %s" % change)
 
 
 def write_recalibrated(description, records, checkpoint, batches, target):
