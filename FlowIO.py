@@ -16,30 +16,27 @@ from __future__ import annotations
 if __name__ == "__main__":
     import interrupt  # noqa: F401
 
-import collections
 import contextlib
 import csv
 import functools
 import hashlib
-import math
 import os
 import re
 import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
 import atomic
-import drawing
 import folders
 import imagefile
 import jsonfile
+import preview
 import runtime
 import sandbox
+import versions
 import workers
-from imagefile import FORMATS, MARGIN, BadPicture, read_file
+from imagefile import FORMATS, BadPicture, read_file
+from preprocessing import decode, decode_augmented
 from runtime import UserError, counted, say, tf
 from splits import (
     SPLITS,
@@ -58,108 +55,6 @@ IMBALANCE = 10  # times as many pictures in one class as in another is worth a w
 OWN_FILES = re.compile(
     r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv|near_duplicates\.csv"
 )
-
-
-# --- from JPEG bytes to the network's input ----------------------------------------
-
-
-def decode(jpeg, image_size, normalize_as):
-    """The network's view of a picture when it is not training: the centre, undistorted.
-
-    Args:
-        jpeg: scalar string tensor, what imagefile.encode returned.
-        image_size: the centre square of this many pixels is taken; of a picture that is larger than
-            `encode` makes them, the same share; a smaller picture is taken whole and enlarged.
-        normalize_as: see `normalize`.
-    Returns:
-        float32 [image_size, image_size, 3].
-    Raises:
-        tf.errors.InvalidArgumentError: when it runs, where the bytes are no JPEG.
-    """
-    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
-    side = crop_side(shape, image_size)
-    return normalize(
-        crop_and_resize(jpeg, (shape - side) // 2, tf.stack([side, side]), image_size), normalize_as
-    )
-
-
-def decode_augmented(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
-    """A random view of a picture, for training. As `decode`, and:
-
-    Args:
-        augment: "none": as `decode`. "flip": a random position, as far as the picture is larger than
-            the network's view, mirrored half of the time. "standard": a random quarter to whole of the
-            picture, or less where that does not fit, 3:4 to 4:3 and squeezed into a square (Szegedy et al.
-            2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
-            0.8 to 1.25 times the contrast and the saturation.
-        seed: int64 [2]; the same seed gives the same view.
-        mirrored: a bool tensor that decides this in place of the seed.
-    """
-    if augment == "none":
-        return decode(jpeg, image_size, normalize_as)
-    shape = tf.cast(tf.image.extract_jpeg_shape(jpeg)[:2], tf.float32)
-    random = tf.unstack(tf.random.stateless_uniform([8], seed))
-
-    def between(low, high):
-        return low + random.pop() * (high - low)
-
-    if augment == "flip":
-        side = tf.cast(crop_side(tf.cast(shape, tf.int32), image_size), tf.float32)
-        size = tf.stack([side, side])
-    else:
-        area = tf.reduce_prod(shape) * between(0.25, 1)
-        aspect = tf.exp(between(math.log(3 / 4), math.log(4 / 3)))
-        size = tf.sqrt(tf.stack([area / aspect, area * aspect]))
-        size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
-    offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
-    pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
-    by_seed = between(0, 1) < 0.5
-    mirrored = by_seed if mirrored is None else mirrored
-    pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-    if augment == "standard":
-        pixels += between(-32, 32)
-        pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
-        pixels = tf.image.adjust_saturation(pixels, between(0.8, 1.25))
-        pixels = tf.clip_by_value(pixels, 0, 255)
-    return normalize(pixels, normalize_as)
-
-
-def crop_side(shape, image_size):
-    """The side of the square that `decode` takes, of a picture's shape, int32 [height, width]; int32."""
-    shorter = tf.reduce_min(shape)
-    share = tf.cast(tf.round(tf.cast(shorter, tf.float32) / MARGIN), tf.int32)
-    return tf.minimum(shorter, tf.maximum(image_size, share))
-
-
-def crop_and_resize(jpeg, offset, size, image_size):
-    """Decode only the window at `offset` of `size`, int32 [2] each, down and across; see `resize`."""
-    window = tf.concat([offset, size], 0)
-    pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
-    return resize(pixels, image_size)
-
-
-def resize(pixels, image_size):
-    """Pixels [height, width, 3] of 0..255 to float32 [image_size, image_size, 3] of the same range."""
-    pixels, target = pixels[tf.newaxis], [image_size, image_size]
-    # Bilinear sampling passes over pixels from half the size on: the records were made for larger ones.
-    pixels = tf.cond(
-        tf.reduce_max(tf.shape(pixels)[1:3]) > 2 * image_size,
-        lambda: tf.image.resize_area(pixels, target),
-        lambda: tf.image.resize_bilinear(pixels, target, half_pixel_centers=True),
-    )
-    return pixels[0]
-
-
-def normalize(pixels, normalize_as):
-    """Scale pixels of 0..255, float32 [..., height, width, 3]; the shape stays.
-
-    Args:
-        normalize_as: "per_image": each picture to mean 0 and deviation 1, as in the article; "minus1_1": all
-            to -1..1, as in TF-Slim.
-    """
-    if normalize_as == "minus1_1":
-        return pixels / 127.5 - 1
-    return tf.image.per_image_standardization(pixels)
 
 
 # --- from TFRecords to batches ----------------------------------------
@@ -312,7 +207,8 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
 def main():
     """Returns the exit status: 1 if files were skipped."""
     options = parse_options()
-    say("device: CPU, %s" % counted(options.workers, "worker"))
+    unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
+    say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
     classes, sources = folders.list_sources(options.dataset, options.follow_links)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = encode_all(sources, spool, options)
@@ -321,18 +217,19 @@ def main():
         check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
-        runtime.import_tensorflow()
+        versions.load()
         for split in SPLITS:
             write_shards(folder, split, splits[split], classes, spool)
         write_skipped(folder, skipped)
         write_near_duplicates(folder, alike)
         counts = count_pictures(splits, classes)
         write_description(folder, classes, counts, skipped, copies, alike, options)
-        samples = take_samples(splits, classes, spool) if options.preview else None
+        jpeg = functools.partial(spooled, spool=spool)
+        samples = preview.take_samples(splits, jpeg) if options.preview else None
     print_counts(classes, counts, options.output)
     warn(classes, counts, skipped, copies, alike, options.output)
     if options.preview:
-        write_preview(options.preview, classes, counts, samples, options.image_size)
+        preview.write(options.preview, classes, samples, options.image_size)
     return 1 if skipped else 0
 
 
@@ -613,53 +510,6 @@ def warn(classes, counts, skipped, copies, alike, output):
                 os.path.join(output, "skipped.csv"),
             )
         )
-
-
-# --- pictures to look at ----------------------------------------
-
-PREVIEW_CLASSES = 40
-PREVIEW_PICTURES = {"train": 4, "val": 2, "test": 2}
-# Of the first picture of train, by augmentation; every other one mirrored, as by chance none might be.
-PREVIEW_VIEWS = {"flip": 2, "standard": 4}
-PREVIEW_TITLES = {"flip": "flip, 2nd mirrored", "standard": "standard, 2nd and 4th mirrored"}
-
-
-def take_samples(splits, classes, spool):
-    """{split: {label: [JPEG bytes]}}, the first pictures of each class that is shown."""
-    samples = {split: collections.defaultdict(list) for split in SPLITS}
-    for split in SPLITS:
-        for picture in splits[split]:
-            taken, label = samples[split], picture.source.label
-            if label < PREVIEW_CLASSES and len(taken[label]) < PREVIEW_PICTURES[split]:
-                taken[label].append(spooled(picture, spool))
-    return samples
-
-
-def write_preview(path, classes, counts, samples, image_size):
-    """Draw the pictures as `decode` and `decode_augmented` give them, a row for each class."""
-    columns = list(PREVIEW_PICTURES.items())
-    columns += [("--augment %s" % PREVIEW_TITLES[name], n) for name, n in PREVIEW_VIEWS.items()]
-    rows = []
-    with tf.Graph().as_default(), tf.Session() as session:
-        jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
-        mirrored = tf.placeholder(tf.bool, [])
-        views = {"none": decode(jpeg, image_size, "minus1_1")}
-        for augment in PREVIEW_VIEWS:
-            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed, mirrored)
-
-        def view(augment, data, seeds=(0, 0)):
-            values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})
-            return Image.fromarray(((values + 1) * 127.5).round().astype(np.uint8))
-
-        for label, name in enumerate(classes[:PREVIEW_CLASSES]):
-            groups = [[view("none", data) for data in samples[split][label]] for split in SPLITS]
-            for augment, n in PREVIEW_VIEWS.items():
-                first = samples["train"][label][:1]
-                groups.append([view(augment, data, (label, i)) for data in first for i in range(n)])
-            rows.append(("%d %s" % (label, name), groups))
-    drawing.contact_sheet(columns, rows).save(path + ".partial", "PNG")
-    os.replace(path + ".partial", path)
-    say("drew %s, %d of %d classes" % (path, len(rows), len(classes)))
 
 
 if __name__ == "__main__":

@@ -91,14 +91,14 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         UserError: `output` is a file or holds something else, which would be lost; another process uses it;
             or the disk is full.
     """
-    output = os.path.abspath(output)
+    given, output = output, os.path.abspath(output)
     partial, previous = output + ".partial", output + PREVIOUS
     settle(output)
     if os.path.exists(output) and not os.path.isdir(output):
-        raise UserError("%s: is a file; --output names a folder" % output)
+        raise UserError("%s: is a file; --output names a folder" % given)
     foreign = [name for name in contents(output) if not own.fullmatch(name)]
     if foreign:
-        raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))
+        raise UserError("%s: holds %s, which is not ours; choose another --output" % (given, foreign[0]))
     locks = [hold_new(partial)]
     try:
         locks.append(hold(output, alone=True))
@@ -117,7 +117,7 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         if not is_full_disk(error):
             raise
         message = "%s: no space left to write there; for a while it takes twice the size of what is written"
-        raise UserError(message % output) from error
+        raise UserError(message % given) from error
     finally:
         settle(output)
         remove(partial)

@@ -8,13 +8,14 @@ import resource
 import FlowIO
 import modelfolder
 import runtime
-from runtime import say, tf
+from runtime import UserError, say, tf
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
 # benchmarks/growth.py.
 SLACK = 1.3
 ROOM = 0.8  # share of the memory that a batch may take which is said to fit
+HOPELESS = 2  # times the memory that a batch needs which is refused, as the estimate is not that far off
 # Operations whose result is their input's memory: always, or where nothing else needs that any more.
 VIEWS = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
 IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad", "RealDiv"}
@@ -47,15 +48,20 @@ def report(description, records, training_step):
         print("  %s: %s" % (name, ", ".join(numbers)))
 
 
-def warn(batch, train_op):
-    """Say beforehand that a batch will hardly fit: the system may kill the process, or oneDNN crash.
+def check(batch, train_op):
+    """Warn of a batch that will hardly fit: the system may kill the process without a word, or oneDNN crash.
 
     Args:
         batch: pictures per step.
         train_op: of the training, in whose graph we are.
+    Raises:
+        UserError: it cannot fit.
     """
     fixed, per_picture = memory_of(train_op, batch)
-    if fixed + batch * per_picture > memory_limit():
+    share = (fixed + batch * per_picture) / memory_limit()
+    if share > HOPELESS:
+        raise UserError(too_large(batch, fixed, per_picture))
+    if share > 1:
         say("warning: " + too_large(batch, fixed, per_picture))
 
 

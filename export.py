@@ -18,9 +18,9 @@ import sys
 import numpy as np
 
 import atomic
-import FlowIO
 import inference_graph
 import modelfolder
+import preprocessing
 import runtime
 import versions
 from runtime import UsageError, UserError, say, tf
@@ -120,7 +120,7 @@ def sample(model):
     pixels = np.clip(pixels + rng.normal(0, 20, pixels.shape), 0, 255).round().astype(np.float32)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3])
-        session, probabilities = modelfolder.restore(model, FlowIO.normalize(images, model.normalize))
+        session, probabilities = modelfolder.restore(model, preprocessing.normalize(images, model.normalize))
         with session:
             return pixels, session.run(probabilities, {images: pixels})
 
@@ -184,7 +184,7 @@ def with_normalisation(network, model, batch_size=None):
 
 def classify(network, model, images, name=None):
     """float32 [n, classes], from float32 [n, size, size, 3] of 0..255."""
-    inputs = {"images": FlowIO.normalize(images, model.normalize)}
+    inputs = {"images": preprocessing.normalize(images, model.normalize)}
     (probabilities,) = tf.import_graph_def(network, inputs, ["probabilities:0"], name="network")
     return tf.identity(probabilities, name)
 
@@ -235,7 +235,7 @@ def write_saved_model(folder, network, model):
 def decode_file(data, image_size):
     """float32 [size, size, 3] of 0..255, from the bytes of a JPEG or PNG file of any size.
 
-    As FlowIO.decode, but reduced in one step. A graph cannot see EXIF orientation or colour profiles.
+    As preprocessing.decode, but reduced in one step. A graph cannot see EXIF orientation or colour profiles.
     """
 
     def jpeg():
@@ -247,9 +247,9 @@ def decode_file(data, image_size):
 
     pixels = tf.cond(tf.image.is_jpeg(data), jpeg, png)
     shape = tf.shape(pixels)[:2]
-    side = FlowIO.crop_side(shape, image_size)
+    side = preprocessing.crop_side(shape, image_size)
     top, left = tf.unstack((shape - side) // 2)
-    return FlowIO.resize(pixels[top : top + side, left : left + side], image_size)
+    return preprocessing.resize(pixels[top : top + side, left : left + side], image_size)
 
 
 def run_saved_model(folder, pixels):

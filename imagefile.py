@@ -1,6 +1,6 @@
 """Any picture file to a small upright RGB JPEG.
 
-Pillow and numpy alone: nothing here waits for TensorFlow. FlowIO.decode turns the JPEG bytes into the
+Pillow and numpy alone: nothing here waits for TensorFlow. preprocessing.decode turns the JPEG bytes into the
 network's input.
 """
 

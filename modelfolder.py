@@ -28,7 +28,7 @@ class Model(NamedTuple):
     network: dict  # see `logits`
     classes: list[str]  # in index order
     image_size: int  # pixels
-    normalize: str  # see FlowIO.normalize
+    normalize: str  # see preprocessing.normalize
     keep_size: bool  # whether it was trained on pictures that FlowIO.py had not reduced
 
 

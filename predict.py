@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image
 
 import drawing
-import FlowIO
 import imagefile
 import inference_graph
 import modelfolder
+import preprocessing
 import runtime
 import sandbox
 import versions
@@ -185,7 +185,7 @@ def build(model, cached, mirror=False):
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
-        pixels = FlowIO.decode(jpeg, model.image_size, model.normalize)
+        pixels = preprocessing.decode(jpeg, model.image_size, model.normalize)
         network = inference_graph.load(model, cached)
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(network, return_elements=elements)

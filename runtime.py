@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import unicodedata
+import weakref
 
 import versions
 from versions import tf
@@ -45,7 +46,7 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    import_tensorflow()
+    versions.load()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -56,13 +57,6 @@ def start(options):
     say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
         say("warning: TensorFlow sees no GPU; this build needs %s" % versions.cuda())
-
-
-def import_tensorflow():
-    """Import it. While its library is loaded, C++ code forgets a signal's exception; here it is raised."""
-    versions.load()
-    if _stop_signal:
-        raise Stopped(_stop_signal)
 
 
 def visible_devices(device, already):
@@ -161,7 +155,7 @@ def number(kind, low, high=float("inf")):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value <= high:
+        if value is None or not low <= value <= high or value == float("inf"):
             limits = "from %g to %g" % (low, high) if high < float("inf") else "of at least %g" % low
             what = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError("%r is not %s %s" % (text, what, limits))
@@ -219,33 +213,53 @@ def say_live(line):
     _live = True
 
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+AGAIN = 0.1  # seconds until a Stopped that was forgotten is raised again
 _stop_signal = None  # the one that came
+_stopped = None  # a weak reference to what was raised then
 
 
 def stop_at_once():
-    """Let SIGINT and SIGTERM raise Stopped in the main thread, wherever that is."""
+    """Let SIGINT and SIGTERM raise Stopped in the main thread, wherever that is.
 
-    def stop(signal_number, frame):
-        global _stop_signal
+    Destructors forget an exception, and so does C++ code while TensorFlow's library is loaded. Therefore an
+    alarm looks again and again whether it is still there, and raises it anew where it is not.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
+
+
+def _stop(signal_number, frame):
+    global _stop_signal, _stopped
+    if signal_number != signal.SIGALRM:
         _stop_signal = signal_number
-        raise Stopped(signal_number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    elif _stopped and _stopped():
+        return  # it is on its way
+    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+    while frame:
+        if frame.f_code.co_name == "__del__":
+            return
+        frame = frame.f_back
+    stopped = Stopped(_stop_signal)
+    _stopped = weakref.ref(stopped)
+    try:
+        raise stopped
+    finally:
+        del stopped  # which its own traceback would keep alive
 
 
 @contextlib.contextmanager
 def signals_waiting():
     """SIGINT and SIGTERM wait until the end of what must not be interrupted, such as a fork.
 
-    There, and in destructors, Python prints and forgets an exception, and the signal would be lost.
+    There Python prints and forgets an exception.
     """
-    received, numbers = [], (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
+    received = []
+    before = [signal.signal(number, lambda number, frame: received.append(number)) for number in STOP_SIGNALS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before):
+        for number, handler in zip(STOP_SIGNALS, before):
             signal.signal(number, handler)
         for number in received[:1]:
             os.kill(os.getpid(), number)
@@ -275,6 +289,7 @@ def run(main):
         say("%s: error: %s" % (program, error))
         status = error.exit_status
     except Stopped as stopped:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         say("%s: stopped" % program)
         status = stopped.exit_status
     except SystemExit as end:  # argparse's, after --help or a mistake
@@ -299,7 +314,7 @@ def run(main):
         else:
             say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
         status = 1
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
+    for signal_number in STOP_SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so
     sys.exit(status)
 

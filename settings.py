@@ -34,56 +34,23 @@ def parse_options(arguments=None):
     What was not given and has no fixed default is None; see `complete`.
     """
     parser = runtime.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
-    number = runtime.number
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
     parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--dry_run", action="store_true", help="say what would be trained, and stop")
     add_network(parser.add_argument_group("network"))
-
-    group = parser.add_argument_group("training")
-    length = group.add_mutually_exclusive_group()
-    length.add_argument(
-        "--step", type=number(int, 0), default=2000, help="steps in all, counted over resumes"
-    )
-    length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
-    group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
-    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
-    group.add_argument("--keep", type=number(int, 1), default=5, help="checkpoints kept, besides the best")
-    group.add_argument(
-        "--patience",
-        type=number(int, 0),
-        default=0,
-        help="stop when so many checkpoints in turn validate no better than the best; 0: never",
-    )
-    group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
-
-    group = parser.add_argument_group("fine-tuning")
-    group.add_argument(
-        "--model",
-        help="start from these weights: a model folder or checkpoint of ours, with any classes, or a "
-        "checkpoint of TF-Slim's resnet_v2; with --step 0 they are only written as a model folder",
-    )
-    group.add_argument(
-        "--freeze", type=number(int, 0), default=0, help="steps at first that train the classifier only"
-    )
+    add_training(parser.add_argument_group("training"))
+    add_fine_tuning(parser.add_argument_group("fine-tuning"))
     add_recipe(parser.add_argument_group("recipe, and what overrides it"))
-
-    group = parser.add_argument_group("hardware")
-    group.add_argument("--mixed_precision", action="store_true", help="float16 where it is safe, on GPUs")
-    group.add_argument("--xla", action="store_true", help="let XLA compile the network, on GPUs")
-    group.add_argument(
-        "--workers",
-        type=number(int, 0),
-        default=0,
-        help="CPU threads, 0: all cores; with 1 the same --seed gives the same weights, bit for bit",
-    )
+    add_hardware(parser.add_argument_group("hardware"))
     options = parser.parse_args(arguments)
     if options.patience and os.environ.get("TF_CONFIG"):
         parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
     if options.freeze and not options.model:
         parser.error("argument --freeze: needs the weights of a --model")
+    for name in ("lr", "epochs"):
+        if getattr(options, name) == 0:
+            parser.error("argument --%s: must be above 0" % name)
     if options.step == 0 and not options.model:
         parser.error("argument --step: 0 only writes the weights of a --model; name one")
     return options
@@ -106,6 +73,42 @@ def add_network(group):
         choices=("per_image", "minus1_1"),
         help="scale each picture to mean 0 and deviation 1, or 0..255 to -1..1 (default: per_image, "
         "with --preactivation minus1_1)",
+    )
+
+
+def add_training(group):
+    """How long it trains, on how many pictures at a time, and what it keeps."""
+    number = runtime.number
+    length = group.add_mutually_exclusive_group()
+    length.add_argument(
+        "--step", type=number(int, 0), default=2000, help="steps in all, counted over resumes"
+    )
+    length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
+    group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
+    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
+    group.add_argument("--keep", type=number(int, 1), default=5, help="checkpoints kept, besides the best")
+    group.add_argument(
+        "--patience",
+        type=number(int, 0),
+        default=0,
+        help="stop when so many checkpoints in turn validate no better than the best; 0: never",
+    )
+    group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
+    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+
+
+def add_fine_tuning(group):
+    """The weights that it starts from."""
+    group.add_argument(
+        "--model",
+        help="start from these weights: a model folder or checkpoint of ours, with any classes, or a "
+        "checkpoint of TF-Slim's resnet_v2; with --step 0 they are only written as a model folder",
+    )
+    group.add_argument(
+        "--freeze",
+        type=runtime.number(int, 0),
+        default=0,
+        help="steps at first that train the classifier only",
     )
 
 
@@ -190,6 +193,18 @@ def add_network_and_pictures(add):
         "batches over which batch norm's statistics are made anew after training; 0: the moving averages "
         "stay (default: a twentieth of the steps, 10 to 100, and 0 beyond %d steps)" % RECALIBRATED,
         type=number(int, 0),
+    )
+
+
+def add_hardware(group):
+    """What it computes with, besides --device."""
+    group.add_argument("--mixed_precision", action="store_true", help="float16 where it is safe, on GPUs")
+    group.add_argument("--xla", action="store_true", help="let XLA compile the network, on GPUs")
+    group.add_argument(
+        "--workers",
+        type=runtime.number(int, 0),
+        default=0,
+        help="CPU threads, 0: all cores; with 1 the same --seed gives the same weights, bit for bit",
     )
 
 

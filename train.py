@@ -73,7 +73,7 @@ def main():
 
 
 def announce(description, records, existing):
-    """Say what will be trained, on what, for how long and how; `existing`: whether it resumes."""
+    """Say what will be trained, on what, for how long and how; `existing`: the model.json that it resumes."""
     network, options = description["network"], description["options"]
     pictures = FlowIO.count(records, "train")
     switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
@@ -88,7 +88,9 @@ def announce(description, records, existing):
     names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
     say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
     if existing:
-        say("resuming at step %d" % modelfolder.latest_step(options["output"]))
+        other = options["model"] not in (None, existing["options"].get("model"))
+        ignored = "; --model is for new trainings and changes nothing" if other else ""
+        say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
 
 
 def conclude(options):
@@ -106,11 +108,19 @@ def prepare(description, source):
     """Lock, tidy and describe the model folder, and write the weights of `source`, if there is one.
 
     Raises:
-        UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
+        UserError: it holds something else, another process uses it, its latest checkpoint is damaged, or the
+            weights do not fit.
     """
     output = description["options"]["output"]
     os.makedirs(output, exist_ok=True)
     atomic.hold(output, alone=True)
+    foreign = [
+        name
+        for name in sorted(os.listdir(output))
+        if not name.startswith(".") and not name.endswith(".partial")
+    ]
+    if foreign and not os.path.exists(os.path.join(output, "model.json")):
+        raise UserError("%s: holds %s and no model; choose another --output" % (output, foreign[0]))
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), description)
     if source:
@@ -237,7 +247,7 @@ def model_fn(description, *arguments):
     def call(features):
         step = training_step(features, description, *arguments)
         if not runtime.gpus() and not tf.distribute.has_strategy():
-            estimate.warn(description["options"]["batch_size"], step.train_op)
+            estimate.check(description["options"]["batch_size"], step.train_op)
         return step
 
     return call

@@ -38,7 +38,7 @@ class Source(NamedTuple):
     checkpoint: str  # path without extension
     weights: dict[str, str]  # our name -> name in the checkpoint
     network: dict  # see modelfolder.logits
-    normalize: str  # see FlowIO.normalize
+    normalize: str  # see preprocessing.normalize
     classes: list[str] | None  # in index order, where it is known
 
 

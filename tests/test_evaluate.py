@@ -223,7 +223,7 @@ def make_records(folder, labels, classes):
     return records
 
 
-def make_report(folder, count, classes, seed=0):
+def make_report(folder, count, classes, seed=0, **more):
     """A report of random answers that are mostly right; the path and the answers."""
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, len(classes), count)
@@ -233,7 +233,7 @@ def make_report(folder, count, classes, seed=0):
     probabilities /= probabilities.sum(1, keepdims=True)
     names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
     answers = evaluate.Answers(names, labels, probabilities, [0.1, 0.1])
-    results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test")
+    results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
     model = modelfolder.Model(str(folder), None, None, classes, 32, "per_image", False)
     report.write(str(folder), results, answers, model, make_records(folder, labels, classes))
     return str(folder / "report.html"), answers
@@ -259,6 +259,13 @@ def test_the_report_escapes_names(tmp_path):
         html = file.read()
     assert html.count("<script") == 1 and html.count("</script") == 1
     assert "&lt;/script&gt;&lt;script&gt;" in html and "b &amp; c" in html
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_report_says_how_it_answered(tmp_path, mirror):
+    path, _ = make_report(tmp_path, 20, ["a", "b"], mirror=mirror)
+    with open(path, encoding="utf-8") as file:
+        assert ("each picture and its mirror image" in file.read()) == mirror
 
 
 def test_the_report_holds_the_pictures_of_the_records(tmp_path):

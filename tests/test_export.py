@@ -12,9 +12,9 @@ from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, 
 from PIL import Image
 
 import export
-import FlowIO
 import imagefile
 import modelfolder
+import preprocessing
 import runtime
 import versions
 
@@ -36,7 +36,7 @@ def expected(workspace, pictures):
     model = modelfolder.load(workspace.model)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        session, probabilities = modelfolder.restore(model, FlowIO.normalize(images, model.normalize))
+        session, probabilities = modelfolder.restore(model, preprocessing.normalize(images, model.normalize))
         with session:
             return session.run(probabilities, {images: pictures[1]})
 
@@ -84,12 +84,12 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
         answer = serve("serving_default", "image_bytes", files)
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
 
-        # A JPEG as large as FlowIO.py stores it is seen exactly as FlowIO.decode sees it.
+        # A JPEG as large as FlowIO.py stores it is seen exactly as preprocessing.decode sees it.
         jpeg = imagefile.encode(file_bytes(gradient((90, 70)), "PNG"), 32)
         model = modelfolder.load(workspace.model)
         answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
     with tf.Graph().as_default():
-        images = FlowIO.decode(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
+        images = preprocessing.decode(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
         session, probabilities = modelfolder.restore(model, images)
         with session:
             np.testing.assert_allclose(answer, session.run(probabilities), atol=1e-4)
@@ -100,7 +100,7 @@ def test_a_large_picture_is_reduced_in_the_graph():
     with tf.Graph().as_default(), tf.Session() as session:
         data = tf.placeholder(tf.string, [])
         inside = export.decode_file(data, 64)
-        usual = FlowIO.decode(data, 64, "minus1_1")
+        usual = preprocessing.decode(data, 64, "minus1_1")
         found = session.run(inside, {data: file_bytes(image, "JPEG", quality=95)})
         small = imagefile.encode(file_bytes(image, "JPEG", quality=95), 64)
         as_predicted = (session.run(usual, {data: small}) + 1) * 127.5

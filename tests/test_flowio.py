@@ -18,8 +18,10 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
 from PIL import Image
 
+import drawing
 import FlowIO
 import imagefile
+import preview
 from workers import map_in_processes
 
 # --- the script ----------------------------------------
@@ -222,8 +224,8 @@ def test_the_preview_shows_each_class(tmp_path):
     os.rename(str(tmp_path / "dataset" / "apple"), str(tmp_path / "dataset" / "猫"))
     sheet = tmp_path / "sheet.png"
     arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
-    _, err = run("FlowIO.py", *arguments, "--preview", sheet)
-    assert "2 of 2 classes" in err
+    _, err = run("FlowIO.py", *arguments, "--preview", sheet, "--device", "gpu:0")
+    assert "2 of 2 classes" in err and "no GPU is of use here" in err
     image = np.asarray(Image.open(str(sheet)).convert("RGB")).astype(int)
     tiles = (image < 250).any(2).mean()
     assert image.shape[0] > 200 and image.shape[1] > 1300 and 0.5 < tiles < 1
@@ -234,11 +236,11 @@ def test_the_preview_shows_each_class(tmp_path):
 def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
     """Of a picture whose red grows from left to right; for twenty classes, so that no chance can do it."""
     rows = []
-    monkeypatch.setattr(FlowIO.drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
+    monkeypatch.setattr(drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
     classes = ["%d" % i for i in range(20)]
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     samples = {split: dict.fromkeys(range(20), [jpeg]) for split in FlowIO.SPLITS}
-    FlowIO.write_preview(str(tmp_path / "sheet.png"), classes, None, samples, 32)
+    preview.write(str(tmp_path / "sheet.png"), classes, samples, 32)
     assert len(rows) == 20
     for _, (*unchanged, flip, standard) in rows:
         mirrored = [

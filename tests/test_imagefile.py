@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-import FlowIO
 import imagefile
+import preprocessing
 
 WHITE = (255, 255, 255)
 
@@ -173,7 +173,7 @@ def test_what_encode_accepts_tensorflow_decodes():
     accepted = 0
     with tf.Graph().as_default(), tf.Session() as session:
         source = tf.placeholder(tf.string, [])
-        image = FlowIO.decode(source, 32, "per_image")
+        image = preprocessing.decode(source, 32, "per_image")
         for cut in list(range(1, 40)) + [len(whole) // 2]:
             try:
                 jpeg = imagefile.encode(whole[:-cut], 224)

@@ -11,11 +11,12 @@ from PIL import Image
 
 import FlowIO
 import imagefile
+import preprocessing
 
 # --- decode ----------------------------------------
 
 
-def decode(jpeg, *arguments, function=FlowIO.decode):
+def decode(jpeg, *arguments, function=preprocessing.decode):
     with tf.Graph().as_default(), tf.Session() as session:
         return session.run(function(tf.constant(jpeg), *arguments))
 
@@ -60,7 +61,7 @@ def test_augmentation_varies_only_when_asked(augment):
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment, seed)
+        view = preprocessing.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment, seed)
         views = np.stack([session.run(view, {seed: [0, i]}) for i in range(20)])
         np.testing.assert_array_equal(session.run(view, {seed: [0, 7]}), views[7])
     assert views.shape == (20, 32, 32, 3) and views.min() >= -1 and views.max() <= 1
@@ -78,7 +79,7 @@ def test_augmentation_of_any_shape_stays_inside(size, augment):
     jpeg = file_bytes(gradient(size), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = FlowIO.decode_augmented(tf.constant(jpeg), 32, "per_image", augment, seed)
+        view = preprocessing.decode_augmented(tf.constant(jpeg), 32, "per_image", augment, seed)
         for i in range(30):
             assert np.isfinite(session.run(view, {seed: [i, i]})).all()
 
@@ -90,7 +91,7 @@ def test_standard_augmentation_keeps_proportions():
     jpeg = imagefile.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = FlowIO.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
+        view = preprocessing.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
         for i in range(30):
             row = session.run(view, {seed: [0, i]}).mean((0, 2)) > 0
             # The window is at most 4/3 times as wide as high: two edges at most.

@@ -1,13 +1,11 @@
 """train.py, evaluate.py and predict.py as a user runs them, on a small generated set."""
 
-import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ import predict
 import runtime
 import settings
 import validation
-import versions
 
 # --- the whole workflow ----------------------------------------
 
@@ -135,7 +132,9 @@ def test_the_same_command_resumes(workspace, copy):
     slots = [name for name, _ in tf.train.list_variables(os.path.join(copy, "model.ckpt-104"))]
     assert any("Adam" in name for name in slots)
     _, err = run("train.py", *arguments, "--step", 104)
-    assert "at step 104 already" in err
+    assert "resuming at step 104\n" in err and "at step 104 already" in err
+    _, err = run("train.py", *arguments, "--step", 104, "--model", workspace.model)
+    assert "resuming at step 104; --model is for new trainings and changes nothing" in err
 
 
 @pytest.mark.slow
@@ -162,6 +161,9 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     refuses("train.py", *same, "--optimizer", "momentum", says="was trained with adam", status=2)
     refuses("train.py", "--layers", 34, says="choose from 50, 101, 152", status=2)
     refuses("train.py", "--step", 5, "--epochs", 1, says="not allowed with", status=2)
+    refuses("train.py", "--lr", 0, says="argument --lr: must be above 0", status=2)
+    refuses("train.py", "--epochs", 0, says="argument --epochs: must be above 0", status=2)
+    refuses("train.py", "--lr", "inf", says="'inf' is not a number of at least 0", status=2)
     refuses("train.py", "--device", "gpu:99", *same, says="sees no such GPU", status=2)
     refuses("train.py", "--data", tmp_path / "none", says="no records there", status=1)
     draw_dataset(tmp_path / "dataset", 4, ["apple", "watermelon"])
@@ -169,6 +171,8 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
     run("FlowIO.py", *other, "--image_size", 32)
     same[1] = tmp_path / "records"
     refuses("train.py", *same, "--mini", says="2: apple, watermelon", status=1)
+    same[3] = tmp_path / "dataset"
+    refuses("train.py", *same, "--mini", says="dataset: holds apple and no model", status=1)
 
 
 # --- all of them ----------------------------------------
@@ -211,22 +215,24 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_a_signal_that_the_import_of_tensorflow_forgets_stops_all_the_same(monkeypatch):
-    def load():
-        with contextlib.suppress(runtime.Stopped):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
+FORGET = {
+    "a destructor": "class Forgets:\n def __del__(self): os.kill(os.getpid(), 15)\nForgets()",
+    "a callback": "class Forgets: pass\nold = Forgets()\n"
+    "weakly = weakref.ref(old, lambda _: os.kill(os.getpid(), 15))\ndel old",
+    "as the import of TensorFlow": "try: os.kill(os.getpid(), 15)\nexcept BaseException: pass",
+}
 
-    monkeypatch.setattr(versions, "load", load)
-    monkeypatch.setattr(runtime, "_stop_signal", None)
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    runtime.stop_at_once()
-    try:
-        with pytest.raises(runtime.Stopped):
-            runtime.import_tensorflow()
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+
+@pytest.mark.parametrize("where", FORGET)
+def test_a_signal_that_is_forgotten_stops_all_the_same(where):
+    """And it does not cut short what is done on the way out."""
+    main = "try: time.sleep(9)\nfinally: time.sleep(1); print('tidied')"
+    code = "\n".join(["import os, runtime, time, weakref", "def main():", FORGET[where], main])
+    code = re.sub("\n(?!def main)", "\n  ", code) + "\nruntime.run(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout) == (143, "tidied\n"), done.stderr
+    assert done.stderr.endswith("-c: stopped\n")
+    assert where == "a callback" or "Traceback" not in done.stderr  # which Python prints, and goes on
 
 
 def test_a_python_is_found_past_a_dead_shim(tmp_path):

@@ -24,8 +24,8 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import conftest  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import FlowIO  # noqa: E402
 import imagefile  # noqa: E402
+import preprocessing  # noqa: E402
 import runtime  # noqa: E402
 import sandbox  # noqa: E402
 from runtime import tf  # noqa: E402
@@ -118,7 +118,7 @@ def main():
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
         decode = tf.Session(config=runtime.session_config()).make_callable(
-            FlowIO.decode(jpeg, SIZE, "minus1_1"), [jpeg]
+            preprocessing.decode(jpeg, SIZE, "minus1_1"), [jpeg]
         )
     for number in range(options.count):
         format, valid = files[number % len(files)]

@@ -15,12 +15,13 @@ import atomic
 import checkpoints
 import estimate
 import modelfolder
+import versions
 
 
-def train(*arguments, status, limit=None):
-    command = [sys.executable, os.path.join(ROOT, "train.py"), *map(str, arguments)]
+def train(*arguments, status, limit=None, script=("train.py",)):
+    command = [sys.executable, *script, *map(str, arguments)]
     set_limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
-    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=set_limit)
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=set_limit, cwd=ROOT)
     assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
     return done.stderr
 
@@ -58,18 +59,31 @@ def test_spoilt_checkpoints_go(tmp_path, value):
     assert not [name for name in os.listdir(str(tmp_path)) if "-3" in name or "-4" in name]
 
 
+TOO_LARGE = r"--batch_size 50000 needs about \S+ GB where there are \S+; --batch_size (\d+) would fit\n"
+
+
 @pytest.mark.slow
 def test_too_little_memory(workspace, tmp_path):
-    """Before and after it names the batch, and one that fits, which then does."""
+    """A batch that cannot fit is refused, and the one that it names fits."""
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1, "--bn_batches", 0]
-    # So many that one tensor alone is too large. Where the last bytes are fought for, the C++ library or, in
-    # TensorFlow 2.15, oneDNN may end the process instead.
     said = train(*arguments, "--batch_size", 50000, status=1, limit=4 << 30)
-    says = r"%s: --batch_size 50000 needs about \S+ GB where there are \S+; --batch_size (\d+) would fit\n"
-    before, after = (re.findall(says % word, said) for word in ("warning", "out of memory"))
-    assert len(before) == len(after) == 1 and said.endswith("would fit\n"), said
-    said = train(*arguments, "--batch_size", after[0], status=0, limit=4 << 30)
+    found = re.search("^%s$" % TOO_LARGE.strip(), said.splitlines()[-1])
+    assert found, said
+    said = train(*arguments, "--batch_size", found.group(1), status=0, limit=4 << 30)
     assert "warning: --batch_size" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(versions.is_2(), reason="oneDNN may end the process instead")
+def test_out_of_memory(workspace, tmp_path):
+    """As on a GPU, where nothing is refused: TensorFlow's error becomes one line."""
+    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1]
+    refuses_nothing = "import estimate, runtime, train; estimate.HOPELESS = 1000; runtime.run(train.main)"
+    # So many that one tensor alone is too large: where the last bytes are fought for, C++ ends the process.
+    script = ["-c", refuses_nothing]
+    said = train(*arguments, "--batch_size", 50000, status=1, limit=4 << 30, script=script)
+    assert re.search("^warning: " + TOO_LARGE, said, re.MULTILINE), said
+    assert re.search("^out of memory: %s$" % TOO_LARGE.strip(), said.splitlines()[-1]), said
 
 
 @pytest.mark.parametrize(

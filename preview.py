@@ -1,0 +1,70 @@
+"""A sheet of the pictures as the network will see them: FlowIO.py --preview."""
+
+import collections
+
+import numpy as np
+from PIL import Image
+
+import atomic
+import drawing
+from preprocessing import decode, decode_augmented
+from runtime import say, tf
+from splits import SPLITS
+
+CLASSES = 40
+PICTURES = {"train": 4, "val": 2, "test": 2}
+# Of the first picture of train, by augmentation; every other one mirrored, as by chance none might be.
+VIEWS = {"flip": 2, "standard": 4}
+TITLES = {"flip": "flip, 2nd mirrored", "standard": "standard, 2nd and 4th mirrored"}
+
+
+def take_samples(splits, jpeg):
+    """The first pictures of each class that is shown.
+
+    Args:
+        splits: {split: [Picture]}, see splits.Picture.
+        jpeg: a function that gives the JPEG bytes of a Picture.
+    Returns:
+        {split: {label: [JPEG bytes]}}.
+    """
+    samples = {split: collections.defaultdict(list) for split in SPLITS}
+    for split in SPLITS:
+        for picture in splits[split]:
+            taken, label = samples[split], picture.source.label
+            if label < CLASSES and len(taken[label]) < PICTURES[split]:
+                taken[label].append(jpeg(picture))
+    return samples
+
+
+def write(path, classes, samples, image_size):
+    """Draw the pictures as `decode` and `decode_augmented` give them, a row for each class.
+
+    Args:
+        path: of the PNG file.
+        classes: names, in index order.
+        samples: from `take_samples`.
+        image_size: pixels that the network will see.
+    """
+    columns = list(PICTURES.items())
+    columns += [("--augment %s" % TITLES[name], n) for name, n in VIEWS.items()]
+    rows = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
+        mirrored = tf.placeholder(tf.bool, [])
+        views = {"none": decode(jpeg, image_size, "minus1_1")}
+        for augment in VIEWS:
+            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed, mirrored)
+
+        def view(augment, data, seeds=(0, 0)):
+            values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})
+            return Image.fromarray(((values + 1) * 127.5).round().astype(np.uint8))
+
+        for label, name in enumerate(classes[:CLASSES]):
+            groups = [[view("none", data) for data in samples[split][label]] for split in SPLITS]
+            for augment, n in VIEWS.items():
+                first = samples["train"][label][:1]
+                groups.append([view(augment, data, (label, i)) for data in first for i in range(n)])
+            rows.append(("%d %s" % (label, name), groups))
+    with atomic.replacing_file(path) as partial:
+        drawing.contact_sheet(columns, rows).save(partial, "PNG")
+    say("drew %s, %d of %d classes" % (path, len(rows), len(classes)))
