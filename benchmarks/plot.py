@@ -22,7 +22,7 @@ def main():
         content = json.load(file)
     results = content["results"]
     rows = -(-len(results) // COLUMNS)
-    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(13, 2.2 * rows), squeeze=False)
+    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(14, 2.2 * rows), squeeze=False)
     for axis in axes.flat[len(results) :]:
         axis.remove()
     for axis, result in zip(axes.flat, results):
