@@ -100,29 +100,36 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     if foreign:
         raise UserError("%s: holds %s, which is not ours; choose another --output" % (given, foreign[0]))
     locks = [hold_new(partial)]
-    try:
-        locks.append(hold(output, alone=True))
-        for name in contents(partial):  # left by a killed process
-            remove(os.path.join(partial, name))
-        yield partial
-        for parent, _, names in os.walk(partial):
-            for name in names:
-                flush(os.path.join(parent, name))
-        remove(previous)
-        if os.path.exists(output):
-            os.rename(output, previous)
-        os.rename(partial, output)
-        remove(previous)
-    except Exception as error:
-        if not is_full_disk(error):
-            raise
-        message = "%s: no space left to write there; for a while it takes twice the size of what is written"
-        raise UserError(message % given) from error
-    finally:
+
+    def tidy():
         settle(output)
         remove(partial)
-        for lock in locks:
-            os.close(lock)
+
+    with runtime.at_stop(tidy):
+        try:
+            locks.append(hold(output, alone=True))
+            for name in contents(partial):  # left by a killed process
+                remove(os.path.join(partial, name))
+            yield partial
+            for parent, _, names in os.walk(partial):
+                for name in names:
+                    flush(os.path.join(parent, name))
+            remove(previous)
+            if os.path.exists(output):
+                os.rename(output, previous)
+            os.rename(partial, output)
+            remove(previous)
+        except Exception as error:
+            if not is_full_disk(error):
+                raise
+            message = (
+                "%s: no space left to write there; for a while it takes twice the size of what is written"
+            )
+            raise UserError(message % given) from error
+        finally:
+            tidy()
+            for lock in locks:
+                os.close(lock)
 
 
 def contents(folder: str) -> list[str]:
@@ -143,13 +150,13 @@ def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     partial = path + ".partial"
-    try:
-        yield partial
-        flush(partial)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with runtime.at_stop(lambda: remove(partial)):
+        try:
+            yield partial
+            flush(partial)
+            os.replace(partial, path)
+        finally:
+            remove(partial)
 
 
 def flush(path: str) -> None:

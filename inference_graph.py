@@ -15,6 +15,7 @@ import sys
 
 import numpy as np
 
+import atomic
 import modelfolder
 import runtime
 from runtime import UserError, say, tf
@@ -170,15 +171,15 @@ def write_cache(model, graph_def):
     for part in rest:
         digest.update(part)
     partial = "%s.%d.partial" % (cache_path(model), os.getpid())
-    try:
-        with open(partial, "wb") as file:
-            file.writelines([digest.digest(), *rest])
-        os.replace(partial, cache_path(model))
-    except OSError:
-        pass
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with runtime.at_stop(lambda: atomic.remove(partial)):
+        try:
+            with open(partial, "wb") as file:
+                file.writelines([digest.digest(), *rest])
+            os.replace(partial, cache_path(model))
+        except OSError:
+            pass
+        finally:
+            atomic.remove(partial)
 
 
 def map_weights(graph_def):

@@ -80,13 +80,12 @@ def is_whole(row):
 
 
 def catch_stop_signals():
-    """A list that the number of the first SIGINT or SIGTERM is appended to; the second raises Stopped."""
+    """A list that the number of the first SIGINT or SIGTERM is appended to; the second ends all at once."""
     received = []
 
     def handle(signal_number, frame):
-        if received:
-            raise runtime.Stopped(signal_number)
         received.append(signal_number)
+        runtime.stop_at_once()
         say("stopping after this step; a second signal stops at once, without saving")
 
     signal.signal(signal.SIGINT, handle)

@@ -7,8 +7,8 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import unicodedata
-import weakref
 
 import versions
 from versions import tf
@@ -27,7 +27,7 @@ class UsageError(UserError):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM asked the process to end. Exit status 128 + the signal's number."""
+    """SIGINT or SIGTERM asked train.py to end. Exit status 128 + the signal's number."""
 
     def __init__(self, signal_number):
         super().__init__(signal_number)
@@ -213,64 +213,61 @@ def say_live(line):
     _live = True
 
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
-AGAIN = 0.1  # seconds until a Stopped that was forgotten is raised again
-_stop_signal = None  # the one that came
-_stopped = None  # a weak reference to what was raised then
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_tidying: list = []  # what `at_stop` was given
 
 
 def stop_at_once():
-    """Let SIGINT and SIGTERM raise Stopped in the main thread, wherever that is.
+    """Let SIGINT and SIGTERM end the process where it is, with exit status 128 + the signal's number.
 
-    Destructors forget an exception, and so does C++ code while TensorFlow's library is loaded. Therefore an
-    alarm looks again and again whether it is still there, and raises it anew where it is not.
+    Not by an exception, which destructors forget and which can crash C code that it comes through.
     """
+    ours = os.getpid()
+    messages = os.dup(2) if sys.stderr else None  # versions.silent may have sent 2 elsewhere by then
+
+    def stop(signal_number, frame):
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if os.getpid() == ours:  # not in a process that has just been forked
+            for tidy in reversed(_tidying):
+                with contextlib.suppress(OSError):
+                    tidy()
+            if messages:
+                line = "%s%s: stopped\n" % ("\r\033[K" if is_terminal() else "", program())
+                os.write(messages, os.fsencode(line))
+        os._exit(128 + signal_number)
+
     for number in STOP_SIGNALS:
-        signal.signal(number, _stop)
-
-
-def _stop(signal_number, frame):
-    global _stop_signal, _stopped
-    if signal_number != signal.SIGALRM:
-        _stop_signal = signal_number
-    elif _stopped and _stopped():
-        return  # it is on its way
-    signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
-    while frame:
-        if frame.f_code.co_name == "__del__":
-            return
-        frame = frame.f_back
-    stopped = Stopped(_stop_signal)
-    _stopped = weakref.ref(stopped)
-    try:
-        raise stopped
-    finally:
-        del stopped  # which its own traceback would keep alive
+        signal.signal(number, stop)
 
 
 @contextlib.contextmanager
-def signals_waiting():
-    """SIGINT and SIGTERM wait until the end of what must not be interrupted, such as a fork.
-
-    There Python prints and forgets an exception.
-    """
-    received = []
-    before = [signal.signal(number, lambda number, frame: received.append(number)) for number in STOP_SIGNALS]
+def at_stop(tidy):
+    """Within this context, a stop signal has `tidy()` called before the process ends."""
+    _tidying.append(tidy)
     try:
         yield
     finally:
-        for number, handler in zip(STOP_SIGNALS, before):
-            signal.signal(number, handler)
-        for number in received[:1]:
-            os.kill(os.getpid(), number)
+        _tidying.remove(tidy)
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder that goes at the end of the context, or where a stop signal ends the process."""
+    with tempfile.TemporaryDirectory() as folder, at_stop(lambda: shutil.rmtree(folder)):
+        yield folder
 
 
 def progress_bar(what, total):
     """A bar of pictures on the terminal, if standard error is one."""
     from tqdm import tqdm  # here, because train.py and predict.py have no use for it
 
-    with signals_waiting():
-        return tqdm(desc=what, total=total, unit="img", disable=None)
+    return tqdm(desc=what, total=total, unit="img", disable=None)
+
+
+def program():
+    """The script's name, for messages."""
+    return os.path.basename(sys.argv[0])
 
 
 def run(main):
@@ -280,29 +277,21 @@ def run(main):
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if stream:  # a service may start us with either closed
             stream.reconfigure(errors=errors)
-    program = os.path.basename(sys.argv[0])
     try:
         status = main() or 0
         if sys.stdout:
             sys.stdout.flush()
     except UserError as error:
-        say("%s: error: %s" % (program, error))
+        say("%s: error: %s" % (program(), error))
         status = error.exit_status
     except Stopped as stopped:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        say("%s: stopped" % program)
+        say("%s: stopped" % program())
         status = stopped.exit_status
     except SystemExit as end:  # argparse's, after --help or a mistake
         status = end.code
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
-    except SystemError:
-        if not _stop_signal:
-            raise
-        # A signal that comes while C code of TensorFlow's runs may end as its error.
-        say("%s: stopped" % program)
-        status = Stopped(_stop_signal).exit_status
     except Exception as error:
         # Of the machine's failures, such as a full disk or memory, one line says enough.
         if not isinstance(error, (OSError, MemoryError)) and not is_tensorflow_error(error):
@@ -310,9 +299,9 @@ def run(main):
         if isinstance(error, OSError) and error.filename:
             # os.makedirs says "File exists" of a file in the place of a folder.
             reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
-            say("%s: error: %s: %s" % (program, os.fsdecode(error.filename), reason))
+            say("%s: error: %s: %s" % (program(), os.fsdecode(error.filename), reason))
         else:
-            say("%s: error: %s: %s" % (program, type(error).__name__, versions.reason(error)))
+            say("%s: error: %s: %s" % (program(), type(error).__name__, versions.reason(error)))
         status = 1
     for signal_number in STOP_SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so

@@ -276,14 +276,14 @@ def read_existing(output):
     """The content of model.json where `output` holds a model already, else None.
 
     Raises:
-        UserError: there are checkpoints and no model.json.
+        UserError: there are checkpoints, or something else, and no model.json.
     """
     path = os.path.join(output, "model.json")
-    if not modelfolder.latest_checkpoint(output):
-        return None
-    if not os.path.exists(path):
-        raise UserError("%s: checkpoints without a model.json; choose another --output" % output)
-    return jsonfile.read(path)
+    names = sorted(os.listdir(output)) if os.path.isdir(output) else []
+    names = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
+    if names and not os.path.exists(path):
+        raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
+    return jsonfile.read(path) if modelfolder.latest_checkpoint(output) else None
 
 
 def check_existing(existing, description):

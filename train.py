@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
 import os
 import shutil
-import tempfile
 
 import atomic
 import checkpoints
@@ -108,19 +107,11 @@ def prepare(description, source):
     """Lock, tidy and describe the model folder, and write the weights of `source`, if there is one.
 
     Raises:
-        UserError: it holds something else, another process uses it, its latest checkpoint is damaged, or the
-            weights do not fit.
+        UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
     """
     output = description["options"]["output"]
     os.makedirs(output, exist_ok=True)
     atomic.hold(output, alone=True)
-    foreign = [
-        name
-        for name in sorted(os.listdir(output))
-        if not name.startswith(".") and not name.endswith(".partial")
-    ]
-    if foreign and not os.path.exists(os.path.join(output, "model.json")):
-        raise UserError("%s: holds %s and no model; choose another --output" % (output, foreign[0]))
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), description)
     if source:
@@ -169,7 +160,7 @@ def fit(description, records, machines, strategy):
         )
 
     try:
-        with cluster.watching(machines, options), tempfile.TemporaryDirectory() as spare:
+        with cluster.watching(machines, options), runtime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):

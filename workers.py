@@ -12,8 +12,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Iterator, Sequence, TypeVar
 
-import runtime
-
 CHUNK = 4  # items that a process takes at a time
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,8 +33,7 @@ def map_in_processes(
     with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(os.getpid(),)) as executor:
         try:
             for i in range(0, len(items), CHUNK):
-                with runtime.signals_waiting():  # the processes are forked here
-                    pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
+                pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
                 executor._result_queue._writer.close()  # type: ignore  # the processes have it; see `result`
                 if len(pending) > 4 * workers:
                     yield from result(pending.popleft(), workers)
