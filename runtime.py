@@ -228,14 +228,16 @@ def stop_at_once():
     def stop(signal_number, frame):
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        if os.getpid() == ours:  # not in a process that has just been forked
-            for tidy in reversed(_tidying):
-                with contextlib.suppress(OSError):
-                    tidy()
-            if messages:
-                line = "%s%s: stopped\n" % ("\r\033[K" if is_terminal() else "", program())
-                os.write(messages, os.fsencode(line))
-        os._exit(128 + signal_number)
+        try:
+            if os.getpid() == ours:  # not in a process that has just been forked
+                for tidy in reversed(_tidying):
+                    with contextlib.suppress(OSError):
+                        tidy()
+                if messages is not None:
+                    line = "%s%s: stopped\n" % ("\r\033[K" if is_terminal() else "", program())
+                    os.write(messages, os.fsencode(line))
+        finally:
+            os._exit(128 + signal_number)
 
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
