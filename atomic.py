@@ -104,8 +104,10 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     def tidy():
         settle(output)
         remove(partial)
+        for lock in locks:
+            os.close(lock)
 
-    with runtime.at_stop(tidy):
+    with runtime.tidying(tidy):
         try:
             locks.append(hold(output, alone=True))
             for name in contents(partial):  # left by a killed process
@@ -126,10 +128,6 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
                 "%s: no space left to write there; for a while it takes twice the size of what is written"
             )
             raise UserError(message % given) from error
-        finally:
-            tidy()
-            for lock in locks:
-                os.close(lock)
 
 
 def contents(folder: str) -> list[str]:
@@ -150,13 +148,10 @@ def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     partial = path + ".partial"
-    with runtime.at_stop(lambda: remove(partial)):
-        try:
-            yield partial
-            flush(partial)
-            os.replace(partial, path)
-        finally:
-            remove(partial)
+    with runtime.tidying(lambda: remove(partial)):
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
 
 
 def flush(path: str) -> None:

@@ -5,6 +5,7 @@ file beside the checkpoint, `inference.cache`. Its weights are mapped into memor
 the copies that reading a large GraphDef costs; it may be deleted at any time.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -171,15 +172,10 @@ def write_cache(model, graph_def):
     for part in rest:
         digest.update(part)
     partial = "%s.%d.partial" % (cache_path(model), os.getpid())
-    with runtime.at_stop(lambda: atomic.remove(partial)):
-        try:
-            with open(partial, "wb") as file:
-                file.writelines([digest.digest(), *rest])
-            os.replace(partial, cache_path(model))
-        except OSError:
-            pass
-        finally:
-            atomic.remove(partial)
+    with runtime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
+        with open(partial, "wb") as file:
+            file.writelines([digest.digest(), *rest])
+        os.replace(partial, cache_path(model))
 
 
 def map_weights(graph_def):

@@ -214,7 +214,7 @@ def say_live(line):
 
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_tidying: list = []  # what `at_stop` was given
+_tidying: list = []  # what `tidying` was given
 
 
 def stop_at_once():
@@ -244,19 +244,21 @@ def stop_at_once():
 
 
 @contextlib.contextmanager
-def at_stop(tidy):
-    """Within this context, a stop signal has `tidy()` called before the process ends."""
+def tidying(tidy):
+    """Have `tidy()` called at the end of the context, also where that is a stop signal's."""
     _tidying.append(tidy)
     try:
         yield
     finally:
+        tidy()
         _tidying.remove(tidy)
 
 
 @contextlib.contextmanager
 def temporary_folder():
-    """A folder that goes at the end of the context, or where a stop signal ends the process."""
-    with tempfile.TemporaryDirectory() as folder, at_stop(lambda: shutil.rmtree(folder)):
+    """A folder that goes at the end of the context; see `tidying`."""
+    folder = tempfile.mkdtemp()
+    with tidying(lambda: shutil.rmtree(folder, ignore_errors=True)):
         yield folder
 
 

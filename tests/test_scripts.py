@@ -230,7 +230,7 @@ def test_a_signal_stops_at_once_and_tidies_once(moment):
     code = [
         "import os, runtime, time",
         "def main():",
-        " with runtime.at_stop(lambda: os.write(1, b'tidied')):",
+        " with runtime.tidying(lambda: os.write(1, b'tidied')):",
     ]
     code += ["  " + line for line in body] + ["runtime.run(main)"]
     done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=ROOT, capture_output=True)
