@@ -11,10 +11,11 @@ import io
 import os
 import re
 import stat
+import warnings
 from typing import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, MpoImagePlugin  # noqa: F401  (the latter: see warm_up)
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
@@ -41,6 +42,7 @@ EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value 
 SRGB = ImageCms.createProfile("sRGB")
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
+warnings.filterwarnings("ignore", module="PIL")  # such as of damaged EXIF, and does not name the file
 
 
 def add_formats_option(parser, mistaken=""):
@@ -127,7 +129,8 @@ def prepare(
             size = [max(shorter, round(side * scale)) for side in image.size]
             image = image.resize(size, Image.HAMMING, reducing_gap=2)
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-        raise BadPicture("damaged: %s" % (str(error) or type(error).__name__)) from error
+        said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
+        raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
     return image, to_jpeg(image)
 
 
@@ -136,6 +139,23 @@ def to_jpeg(image: Image.Image) -> bytes:
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return jpeg.getvalue()
+
+
+def warm_up(formats: Sequence[str] = FORMATS) -> None:
+    """Have everything imported that decoding needs, which Pillow does at first use.
+
+    For processes that cannot open files any more, and for threads at work while TensorFlow is imported: that
+    brings in setuptools, which holds Python's import lock for long, and a thread that
+    imports meanwhile may wait for ever.
+    """
+    picture = Image.new("RGB", (64, 64), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    of_jpeg = {"exif": exif, "icc_profile": ImageCms.ImageCmsProfile(SRGB).tobytes()}
+    for format in formats:
+        file = io.BytesIO()
+        picture.save(file, format, **(of_jpeg if format == "JPEG" else {}))
+        encode(file.getvalue(), 32, formats)
 
 
 def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:

@@ -55,8 +55,9 @@ def main():
     if options.save:
         os.makedirs(options.save, exist_ok=True)
     failed = False
+    imagefile.warm_up((*imagefile.FORMATS, *options.formats))
     with ThreadPool() as pool:
-        # Both go on while TensorFlow is imported.
+        # Both go on while TensorFlow is imported, and import nothing themselves.
         cached = pool.apply_async(inference_graph.read_cache, [model])
         encoded = ahead(pool, lambda path: encode(path, model, options), paths, options.batch_size)
         runtime.start(options)

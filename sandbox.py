@@ -9,7 +9,6 @@ unpickled. Linux only, on x86-64 and 64-bit ARM.
 """
 
 import ctypes
-import io
 import os
 import platform
 import signal
@@ -17,8 +16,6 @@ import struct
 import subprocess
 import sys
 import threading
-
-from PIL import Image
 
 import imagefile
 import splits
@@ -128,7 +125,8 @@ def check(options, parser):
 
 def main(formats):
     """Answer requests until standard input ends."""
-    warm_up(formats)
+    imagefile.warm_up(formats)
+    answer(b"", 32, formats)
     limit()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
@@ -152,19 +150,6 @@ def answer(data, image_size, formats):
     except (BadPicture, MemoryError) as error:
         reason = (str(error) or "needs too much memory").encode("utf-8", "backslashreplace")
         return ANSWER.pack(False, 0, 0, 0, len(reason)) + reason
-
-
-def warm_up(formats):
-    """Have everything imported and opened that decoding needs, because later nothing can be."""
-    picture = Image.new("RGB", (64, 64), "red")
-    for format in formats:
-        file = io.BytesIO()
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
-        picture.save(file, format, **({"exif": exif, "icc_profile": profile} if format == "JPEG" else {}))
-        answer(file.getvalue(), 32, formats)
-    answer(b"", 32, formats)
 
 
 def limit():

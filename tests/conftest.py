@@ -34,6 +34,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
+MINUTES = 10  # a script that takes longer hangs
 RED = (220, 30, 40)
 LABELS = ["banana", "grapes", "kiwi"]
 
@@ -41,7 +42,9 @@ LABELS = ["banana", "grapes", "kiwi"]
 def run(script, *arguments, cwd=None, status=0, stdin=None, python=sys.executable):
     """Run a script of the suite in a process of its own; its standard output and error."""
     command = [python, os.path.join(ROOT, script), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8", timeout=MINUTES * 60
+    )
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr

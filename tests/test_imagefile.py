@@ -1,11 +1,13 @@
 """imagefile.py: any picture file to a small upright RGB JPEG."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import RED, file_bytes, gradient, pixels, plain
+from conftest import RED, ROOT, file_bytes, gradient, pixels, plain
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
@@ -125,6 +127,16 @@ def test_damaged_files_are_refused_with_a_reason(name):
     data, reason = damaged()[name]
     with pytest.raises(imagefile.BadPicture, match=reason):
         imagefile.encode(data, 224)
+
+
+def test_damaged_exif_costs_no_word():
+    """Pillow's warning would not name the file. In a process of its own, as pytest collects warnings."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    data = file_bytes(gradient(), "JPEG", exif=exif.tobytes()[:-20])
+    program = "import sys, imagefile; imagefile.encode(sys.stdin.buffer.read(), 224)"
+    done = subprocess.run([sys.executable, "-c", program], input=data, cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded():

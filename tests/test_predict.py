@@ -5,11 +5,13 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
+from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
 from PIL import Image
 
 import drawing
@@ -303,6 +305,42 @@ def test_formats_are_opened_when_asked_for(workspace, tmp_path):
     assert "--formats TIFF opens it" in err
     out, _ = run("predict.py", *arguments, "--formats", "TIFF")
     assert "picture.tiff: " in out
+
+
+def test_no_thread_imports_while_tensorflow_is_imported(workspace, tmp_path):
+    """They could wait for each other for ever, and did now and then under Python 3.11."""
+    several = {"save_all": True, "append_images": [gradient((40, 30))]}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for format, options in (
+        ("JPEG", {}),
+        ("JPEG", {"exif": exif, "icc_profile": imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()}),
+        ("MPO", several),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", several),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("WEBP", {}),
+    ):
+        data = file_bytes(gradient(), format, **options)
+        name = str(tmp_path / ("%s%d" % (format, len(options))))
+        for suffix, content in ((".whole", data), (".cut", data[: len(data) // 2]), (".not", data[:9])):
+            with open(name + suffix, "wb") as file:
+                file.write(content)
+    program = """if True:
+        import importlib.abc, sys, threading
+        class Watch(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if threading.current_thread() is not threading.main_thread():
+                    print("imported:", name)
+        sys.meta_path.insert(0, Watch())
+        import predict
+        predict.main()
+    """
+    arguments = [str(tmp_path), "--model", workspace.model, "--csv", "--formats", "WEBP", "TIFF"]
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, encoding="utf-8")
+    assert done.stdout.count("\n") == 25 and "imported:" not in done.stdout, done.stdout
 
 
 @pytest.mark.slow

@@ -88,9 +88,11 @@ def test_a_jpeg_of_very_many_scans_is_refused():
 # --- the sandbox ----------------------------------------
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", (*FORMATS, "MPO"))
 def test_the_sandbox_gives_what_imagefile_gives(format):
-    data = file_bytes(gradient((400, 300)), format)
+    """MPO: JPEGs of several pictures, such as many phones take."""
+    several = {"save_all": True, "append_images": [gradient((40, 30))]} if format == "MPO" else {}
+    data = file_bytes(gradient((400, 300)), format, **several)
     look, size, jpeg = sandbox.prepare(data, 224, FORMATS)
     image, expected = imagefile.prepare(data, 224)
     assert size == image.size and jpeg == expected and len(look) == 18
