@@ -121,15 +121,36 @@ def is_finite(checkpoint):
 
 
 def read_best(output):
-    """{"step", "accuracy", "loss"} of the checkpoint in best/, or None.
+    """{"step", "accuracy", "loss", "since"} of the checkpoint in best/, or None.
 
-    The accuracy (0 to 1) and the loss are the validation's, None where there was none.
+    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "since" lists the
+    steps that validated no better after it, which --patience counts.
 
     Raises:
         UserError: see jsonfile.read.
     """
-    path = os.path.join(output, BEST, "best.json")
-    return jsonfile.read(path) if os.path.exists(path) else None
+    path = best_path(output)
+    return dict({"since": []}, **jsonfile.read(path)) if os.path.exists(path) else None
+
+
+def write_best(output, best):
+    """Write what `read_best` reads."""
+    jsonfile.write(best_path(output), best)
+
+
+def best_path(output):
+    """Where best.json lies."""
+    return os.path.join(output, BEST, "best.json")
+
+
+def is_validated(step, best):
+    """Whether the checkpoint of this step is known to be the best or no better; `best`: see `read_best`."""
+    return bool(best) and best["accuracy"] is not None and step in (best["step"], *best["since"])
+
+
+def is_over(best, patience):
+    """Whether --patience ends the training; 0 never does. `best`: see `read_best`."""
+    return bool(best) and 0 < patience <= len(best["since"])
 
 
 def is_better(best, accuracy, loss):
@@ -139,8 +160,8 @@ def is_better(best, accuracy, loss):
     return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
 
 
-def keep_best(output, checkpoint, step, accuracy, loss):
-    """Let best/ hold this checkpoint alone.
+def keep_best(output, checkpoint, best):
+    """Let best/ hold this checkpoint alone; `best`: what `read_best` is to tell of it.
 
     New files are there before the pointer `checkpoint` names them, and old ones go after that, so
     that best/ is whole at any moment.
@@ -153,7 +174,7 @@ def keep_best(output, checkpoint, step, accuracy, loss):
             if name.startswith(prefix + "."):
                 shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
     tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-    jsonfile.write(os.path.join(folder, "best.json"), {"step": step, "accuracy": accuracy, "loss": loss})
+    write_best(output, best)
     for name in os.listdir(folder):
         if ".ckpt-" in name and not name.startswith(prefix + "."):
             os.remove(os.path.join(folder, name))

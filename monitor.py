@@ -34,17 +34,17 @@ REFRESH = 0.5  # seconds between two states of the live line
 class Log:
     """log.csv in the model folder: a row for each --log_num steps, and one for each validation.
 
-    The former are curves in TensorBoard, too. Rows of steps after `started_at`, which a killed run left and
-    which are trained again, go.
+    The former are curves in TensorBoard, too. It is there to be looked at; no decision depends on it. What a
+    killed run left and what is done again now goes: rows of steps after `started_at`, and its validation.
 
     Args:
         folder: the model folder; None for a log that is not kept, as on all machines but the first.
         epoch_steps: float, steps in which each picture is seen once.
+        is_validated: whether the checkpoint of `started_at` has been.
     """
 
-    def __init__(self, folder, started_at, epoch_steps):
+    def __init__(self, folder, started_at, epoch_steps, is_validated=False):
         self.folder, self.epoch_steps, rows = folder, epoch_steps, []
-        self.validated = []  # the steps whose checkpoints were
         if not folder:
             return
         self.path = path = os.path.join(folder, "log.csv")
@@ -52,8 +52,8 @@ class Log:
             with open(path, encoding="utf-8", errors="replace", newline="") as file:
                 lines = (line.replace("\0", "") for line in file)  # which csv refuses
                 rows = [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
-            rows = [row for row in rows if int(row["step"]) <= started_at]
-            self.validated = [int(row["step"]) for row in rows if row["val_accuracy"]]
+            stay = started_at if is_validated else started_at - 1  # validations
+            rows = [row for row in rows if int(row["step"]) <= (stay if row["val_accuracy"] else started_at)]
         with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -63,8 +63,6 @@ class Log:
         """Write a row; `values`: numbers by the names of COLUMNS."""
         row = {name: "%.6g" % value for name, value in values.items()}
         row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
-        if "val_accuracy" in row:
-            self.validated.append(step)
         if not self.folder:
             return
         with open(self.path, "a", encoding="utf-8", newline="") as file:

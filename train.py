@@ -51,11 +51,7 @@ def main():
     if options.dry_run:
         estimate.report(description, records, training_step)
         return
-    if existing and modelfolder.latest_step(options.output) >= options.step:
-        say(
-            "%s is at step %d already; a larger --step trains on"
-            % (options.output, modelfolder.latest_step(options.output))
-        )
+    if existing and is_done(options):
         return
 
     if machines.index == 0:
@@ -92,9 +88,24 @@ def announce(description, records, existing):
         say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
 
 
+def is_done(options):
+    """Whether there is nothing left to train, which is said."""
+    step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
+    if step >= options.step:
+        say("%s is at step %d already; a larger --step trains on" % (options.output, step))
+    elif checkpoints.is_over(best, options.patience):
+        say("%s stopped early at step %d already; a larger --patience trains on" % (options.output, step))
+    else:
+        return False
+    return True
+
+
 def conclude(options):
     """Say what came out, and what to do with it."""
     best = checkpoints.read_best(options.output)
+    if checkpoints.is_over(best, options.patience):
+        turns = runtime.counted(options.patience, "checkpoint")
+        say("stopped early: %s in turn validated no better than step %d" % (turns, best["step"]))
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
     say(
@@ -143,8 +154,11 @@ def fit(description, records, machines, strategy):
     started_at = modelfolder.latest_step(options["output"])
     stop_signals = monitor.catch_stop_signals()
     epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
-    log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps)
-    validator = start_validation(description, records, log, stop_signals, started_at) if is_first else None
+    is_validated = checkpoints.is_validated(started_at, checkpoints.read_best(options["output"]))
+    log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps, is_validated)
+    validator = start_validation(description, records, log, stop_signals) if is_first else None
+    if validator and started_at and not is_validated:  # it was killed after it had saved that checkpoint
+        validator.validate(modelfolder.latest_checkpoint(options["output"]))
     progress = monitor.progress_hook(options, log, stop_signals)
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
@@ -183,17 +197,14 @@ def fit(description, records, machines, strategy):
         validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
 
 
-def start_validation(description, records, log, stop_signals, started_at):
+def start_validation(description, records, log, stop_signals):
     """The Validation of the checkpoints to come, or None where there are no pictures for it."""
     output = description["options"]["output"]
     if not FlowIO.count(records, "val"):
         say("no validation pictures: the latest checkpoint counts as the best")
         shutil.rmtree(os.path.join(output, checkpoints.BEST), ignore_errors=True)
         return None
-    validator = validation.Validation(description, records, log, stop_signals)
-    if started_at:  # a run that was killed may have saved it and not validated it
-        validator.validate(modelfolder.latest_checkpoint(output))
-    return validator
+    return validation.Validation(description, records, log, stop_signals)
 
 
 def failure(error, description, progress, started_at):

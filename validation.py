@@ -12,7 +12,7 @@ import FlowIO
 import metrics
 import modelfolder
 import runtime
-from checkpoints import BEST, is_better, keep_best, read_best
+from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
 from runtime import say, tf
 
 
@@ -48,33 +48,30 @@ class Validation:
         self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
 
     def validate(self, checkpoint):
-        """Measure a checkpoint, log it, and keep it if it is the best; not one that was validated before.
+        """Measure a checkpoint, log it, and keep it if it is the best.
 
         Returns:
             True when --patience is over.
         Raises:
             UserError: see modelfolder.load_weights.
         """
-        step = modelfolder.checkpoint_step(checkpoint)
-        if self.stop_signals or step in self.log.validated:
+        step, best = modelfolder.checkpoint_step(checkpoint), read_best(self.output)
+        if self.stop_signals:
             return False
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
-        best, patience = read_best(self.output), self.options["patience"]
         if is_better(best, accuracy, loss):
             how = " by its loss" if best and best["accuracy"] == accuracy else ""
             say("step %d: validation accuracy %.4f, the best%s" % (step, accuracy, how))
-            keep_best(self.output, checkpoint, step, accuracy, loss)
+            best = {"step": step, "accuracy": accuracy, "loss": loss, "since": []}
+            keep_best(self.output, checkpoint, best)
             return False
         say("step %d: validation accuracy %.4f" % (step, accuracy))
-        best_at = best["step"] if best else 0
-        over = 0 < patience <= len([at for at in self.log.validated if at > best_at])
-        if over:
-            say(
-                "stopped early: %s in turn validated no better than step %d"
-                % (runtime.counted(patience, "checkpoint"), best_at)
-            )
-        return over
+        if not best:  # no loss was finite yet
+            return False
+        best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
+        write_best(self.output, best)
+        return is_over(best, self.options["patience"])
 
     def measure(self, checkpoint, step):
         """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""
@@ -121,7 +118,7 @@ def recalibrate(description, records, step, validator):
     os.makedirs(os.path.dirname(new), exist_ok=True)
     write_recalibrated(description, records, old, batches, new)
     if not best:
-        keep_best(output, new, step, None, None)
+        keep_best(output, new, {"step": step, "accuracy": None, "loss": None})
         say("batch norm: made anew over %s" % over)
         return
     accuracy, loss = validator.measure(new, step)
@@ -129,10 +126,10 @@ def recalibrate(description, records, step, validator):
     if accuracy == best["accuracy"]:  # then the loss decides
         change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(best, accuracy, loss):
-        keep_best(output, new, step, accuracy, loss)
+        keep_best(output, new, dict(best, accuracy=accuracy, loss=loss))
         say("batch norm: made anew over %s, %s" % (over, change))
     else:
-        keep_best(output, old, step, best["accuracy"], best["loss"])  # which removes the new one
+        keep_best(output, old, best)  # which removes the new one
         say("batch norm: left as it was; made anew, %s" % change)
 
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
 
+import checkpoints
 import estimate
 import jsonfile
 import modelfolder
@@ -35,10 +36,11 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
     for step in (10, 20, 30):
         log.add(step, loss=1, accuracy=0.5, learning_rate=0.1)
     log.add(20, val_loss=1, val_accuracy=0.5)
-    with open(path, "a") as file:
-        file.write("40,4.0,0.")  # a killed process
-    assert monitor.Log(str(tmp_path), 20, 10).validated == [20]
-    assert [row["step"] for row in read_log(str(tmp_path))] == ["10", "20", "20"]
+    for is_validated, kept in ((True, ["10", "20", "20"]), (False, ["10", "20"])):
+        with open(path, "a") as file:
+            file.write("40,4.0,0.")  # a killed process
+        monitor.Log(str(tmp_path), 20, 10, is_validated)
+        assert [row["step"] for row in read_log(str(tmp_path))] == kept
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.098, 0.0098, 0.00098, 0.00012, 1.2e-6, 0])
@@ -75,9 +77,37 @@ def test_patience_ends_the_training(workspace, copy):
     waited = [
         int(row["step"]) for row in read_log(copy) if row["val_accuracy"] and int(row["step"]) > best["step"]
     ]
-    assert len(waited) == 3 and "stopped early" in err
+    assert len(waited) == 3 and "stopped early: 3 checkpoints in turn validated no better than step" in err
+    assert jsonfile.read(path)["since"] == waited
+    _, err = run("train.py", *same, "--step", 120, "--patience", 3)
+    assert "stopped early at step %d already; a larger --patience trains on" % waited[-1] in err
     kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
     assert len(kept) == 2
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_it_kept_the_best_does_so(workspace, copy):
+    """Between the row of the log and best.json lies the copy of the checkpoint, which may take seconds."""
+    path = os.path.join(copy, "best", "best.json")
+    jsonfile.write(path, dict(jsonfile.read(path), step=50, accuracy=0.01, since=[]))
+    run("train.py", "--data", workspace.records, "--output", copy, "--step", 101, "--bn_batches", 0)
+    validated = {
+        int(row["step"]): float(row["val_accuracy"]) for row in read_log(copy) if row["val_accuracy"]
+    }
+    assert list(validated) == [50, 100, 101]
+    assert jsonfile.read(path)["accuracy"] == pytest.approx(max(validated[100], validated[101]), abs=1e-5)
+
+
+def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
+    description, records = described(workspace, "--output", tmp_path, "--patience", 3)
+    validator = validation.Validation(description, records, monitor.Log(None, 0, 10), [])
+    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (0.5, 1.0))
+    ends = {}
+    for step in (1, 2, 3, 2, 3, 4):  # stopped after 3, whose checkpoint was lost
+        (tmp_path / ("model.ckpt-%d.index" % step)).write_bytes(b"")
+        ends[step] = validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
+    assert checkpoints.read_best(str(tmp_path))["since"] == [2, 3, 4]
+    assert ends == {1: False, 2: False, 3: False, 4: True}
 
 
 def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
@@ -128,13 +158,13 @@ def test_the_live_line_of_a_terminal(workspace, copy):
 
 @pytest.mark.slow
 def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
-    checkpoints = []
+    made = []
     for name in "ab":
         output = str(tmp_path / name)
         same = ["--mini", "--data", workspace.records, "--output", output, "--workers", 1, "--seed", 5]
         run("train.py", *same, "--step", 6, "--recipe", "modern", "--mixup", 0.2)
-        checkpoints.append(os.path.join(output, "model.ckpt-6"))
-    assert differing(*checkpoints) == set()
+        made.append(os.path.join(output, "model.ckpt-6"))
+    assert differing(*made) == set()
 
 
 @pytest.mark.slow
