@@ -93,8 +93,8 @@ clean:
 	$(@D)/bin/python $(PIP) -r requirements-dev.txt
 	touch $@
 
-.venv-intel/run: .venv-intel/made requirements-cpu.txt constraints.txt
-	$(@D)/bin/python $(PIP) -r requirements-cpu.txt
+.venv-intel/run: .venv-intel/made requirements-cpu.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements-cpu.lock
 	touch $@
 
 .venv-intel/dev: .venv-intel/run

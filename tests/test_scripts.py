@@ -264,15 +264,15 @@ def test_without_a_python37_the_other_tensorflow_is_offered(tmp_path):
     assert "none was found" in refused.stderr and "make demo TF=2.15" in refused.stderr
 
 
-@pytest.mark.parametrize("suffix", ["", "-tf2"])
-def test_the_lock_has_the_versions_that_are_asked_for(suffix):
+@pytest.mark.parametrize("suffix, constraints", [("", ""), ("-cpu", ""), ("-tf2", "-tf2")])
+def test_the_lock_has_the_versions_that_are_asked_for(suffix, constraints):
     def pins(name):
         with open(os.path.join(ROOT, name), encoding="utf-8") as file:
             lines = re.findall(r"^([\w-]+)==([\w.]+)", file.read(), re.MULTILINE)
         return {(package.lower().replace("_", "-"), release) for package, release in lines}
 
     locked, asked = pins("requirements%s.lock" % suffix), pins("requirements%s.txt" % suffix)
-    constrained = {pin for pin in pins("constraints%s.txt" % suffix) if pin[0] in dict(locked)}
+    constrained = {pin for pin in pins("constraints%s.txt" % constraints) if pin[0] in dict(locked)}
     assert len(locked) > 20
     same = {("tensorflow-gpu", "1.15"), ("tensorflow", "1.15")}  # as 1.15.0
     assert (asked | constrained) - same <= locked
