@@ -2,8 +2,8 @@
 
     python evaluate.py [--model models/resnet] [--data data/tfrecords] [--split test] [--compare OTHER]
 
-Prints accuracy and a table of the classes; writes evaluation.json, predictions.csv and report.html
-to the model folder's evaluation/. Every picture of the split is counted once.
+Prints accuracy and a table of the classes; writes evaluation.json, predictions.csv and report.html, by
+default to the model folder's evaluation/. Every picture of the split is counted once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main():
     if not FlowIO.count(records, options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
-    output = os.path.join(model.folder, "evaluation")
+    output = options.output or os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder:
         answers = answer(model, records, options)
         results = {"checkpoint": model.checkpoint, "split": options.split, "mirror": options.mirror}
@@ -73,6 +73,7 @@ def parse_options(arguments=None):
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--split", choices=FlowIO.SPLITS, default="test", help="which pictures")
+    parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
     modelfolder.add_mirror_option(parser)
     parser.add_argument(

@@ -103,9 +103,9 @@ class Workspace:
         self.training = run("train.py", "--mini", "--step", 100, "--save_num", 50, cwd=self.folder)
         self.evaluation = run("evaluate.py", cwd=self.folder)
 
-    def results(self):
+    def results(self, folder=None):
         """What evaluate.py wrote: the content of evaluation.json, the rows of predictions.csv."""
-        folder = os.path.join(self.model, "evaluation")
+        folder = folder or os.path.join(self.model, "evaluation")
         with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
             results = json.load(file)
         with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", newline="") as file:

@@ -143,14 +143,16 @@ def test_the_first_five_are_printed_where_there_are_more_classes(capsys):
 
 
 @pytest.mark.slow
-def test_two_models_are_compared_on_the_same_pictures(workspace):
-    arguments = ["--split", "train", "--model", os.path.join(workspace.model, "model.ckpt-100")]
-    other = os.path.join(workspace.model, "model.ckpt-50")
-    run("evaluate.py", "--split", "train", "--model", other, cwd=workspace.folder)
-    alone, other_rows = workspace.results()
-    out, _ = run("evaluate.py", *arguments, "--compare", other, cwd=workspace.folder)
-    results, rows = workspace.results()
-    run("evaluate.py", cwd=workspace.folder)  # what the other tests expect to be there
+def test_two_models_are_compared_on_the_same_pictures(workspace, tmp_path):
+    before = workspace.results()
+    other, elsewhere = os.path.join(workspace.model, "model.ckpt-50"), str(tmp_path / "elsewhere")
+    arguments = ["--data", workspace.records, "--split", "train", "--output", elsewhere]
+    run("evaluate.py", *arguments, "--model", other)
+    alone, other_rows = workspace.results(elsewhere)
+    one = os.path.join(workspace.model, "model.ckpt-100")
+    out, err = run("evaluate.py", *arguments, "--model", one, "--compare", other)
+    assert "wrote %s" % os.path.join(elsewhere, "report.html") in err and workspace.results() == before
+    results, rows = workspace.results(elsewhere)
     compared = results["compare"]
     assert compared["checkpoint"] == other and compared["accuracy"] == alone["accuracy"]
     right, other_right = ([row["label"] == row["predicted"] for row in each] for each in (rows, other_rows))
