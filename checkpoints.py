@@ -121,16 +121,19 @@ def is_finite(checkpoint):
 
 
 def read_best(output):
-    """{"step", "accuracy", "loss", "since"} of the checkpoint in best/, or None.
+    """{"step", "accuracy", "loss", "since", "recalibrated"} of the checkpoint in best/, or None.
 
     The accuracy (0 to 1) and the loss are the validation's, None where there was none. "since" lists the
-    steps that validated no better after it, which --patience counts.
+    steps that validated no better after it, which --patience counts; "recalibrated" says whether
+    validation.recalibrate has been there.
 
     Raises:
         UserError: see jsonfile.read.
     """
     path = best_path(output)
-    return dict({"since": []}, **jsonfile.read(path)) if os.path.exists(path) else None
+    if not os.path.exists(path):
+        return None
+    return dict({"since": [], "recalibrated": False}, **jsonfile.read(path))
 
 
 def write_best(output, best):

@@ -51,7 +51,7 @@ def main():
     if options.dry_run:
         estimate.report(description, records, training_step)
         return
-    if existing and is_done(options):
+    if existing and is_done(options, FlowIO.count(records, "val")):
         return
 
     if machines.index == 0:
@@ -88,15 +88,19 @@ def announce(description, records, existing):
         say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
 
 
-def is_done(options):
-    """Whether there is nothing left to train, which is said."""
+def is_done(options, validates):
+    """Whether nothing is left to do, which is said; `validates`: whether there are pictures for that."""
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
-    if step >= options.step:
-        say("%s is at step %d already; a larger --step trains on" % (options.output, step))
-    elif checkpoints.is_over(best, options.patience):
-        say("%s stopped early at step %d already; a larger --patience trains on" % (options.output, step))
-    else:
+    over = checkpoints.is_over(best, options.patience)
+    if step < options.step and not over:
         return False
+    # A run that was killed after the last step left what follows it.
+    validated = not validates or checkpoints.is_validated(step, best)
+    recalibrated = not options.bn_batches or bool(best) and best["recalibrated"]
+    if step <= options.step and not (validated and recalibrated):
+        return False
+    how, more = ("stopped early", "--patience") if step < options.step else ("is", "--step")
+    say("%s %s at step %d already; a larger %s trains on" % (options.output, how, step, more))
     return True
 
 
@@ -154,11 +158,13 @@ def fit(description, records, machines, strategy):
     started_at = modelfolder.latest_step(options["output"])
     stop_signals = monitor.catch_stop_signals()
     epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
-    is_validated = checkpoints.is_validated(started_at, checkpoints.read_best(options["output"]))
+    best = checkpoints.read_best(options["output"])
+    over = checkpoints.is_over(best, options["patience"])
+    is_validated = checkpoints.is_validated(started_at, best)
     log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps, is_validated)
     validator = start_validation(description, records, log, stop_signals) if is_first else None
     if validator and started_at and not is_validated:  # it was killed after it had saved that checkpoint
-        validator.validate(modelfolder.latest_checkpoint(options["output"]))
+        over = validator.validate(modelfolder.latest_checkpoint(options["output"]))
     progress = monitor.progress_hook(options, log, stop_signals)
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
@@ -178,7 +184,7 @@ def fit(description, records, machines, strategy):
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
-                if modelfolder.latest_step(options["output"]) < last_step and not stop_signals:
+                if modelfolder.latest_step(options["output"]) < last_step and not (stop_signals or over):
                     estimator = tf.estimator.Estimator(
                         model_fn(description, frozen, folder, validator.validate if validator else None),
                         options["output"],

@@ -112,13 +112,13 @@ def recalibrate(description, records, step, validator):
     step = best["step"] if best else step
     old = modelfolder.load(output).checkpoint
     new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
-    if not batches or old == new:
+    if not batches or best and best["recalibrated"]:
         return
     over = runtime.counted(batches, "batch", "batches")
     os.makedirs(os.path.dirname(new), exist_ok=True)
     write_recalibrated(description, records, old, batches, new)
     if not best:
-        keep_best(output, new, {"step": step, "accuracy": None, "loss": None})
+        keep_best(output, new, {"step": step, "accuracy": None, "loss": None, "recalibrated": True})
         say("batch norm: made anew over %s" % over)
         return
     accuracy, loss = validator.measure(new, step)
@@ -126,10 +126,10 @@ def recalibrate(description, records, step, validator):
     if accuracy == best["accuracy"]:  # then the loss decides
         change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(best, accuracy, loss):
-        keep_best(output, new, dict(best, accuracy=accuracy, loss=loss))
+        keep_best(output, new, dict(best, accuracy=accuracy, loss=loss, recalibrated=True))
         say("batch norm: made anew over %s, %s" % (over, change))
     else:
-        keep_best(output, old, best)  # which removes the new one
+        keep_best(output, old, dict(best, recalibrated=True))  # which removes the new one
         say("batch norm: left as it was; made anew, %s" % change)
 
 

@@ -86,16 +86,19 @@ def test_patience_ends_the_training(workspace, copy):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_before_it_kept_the_best_does_so(workspace, copy):
-    """Between the row of the log and best.json lies the copy of the checkpoint, which may take seconds."""
+def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
+    """The checkpoint is saved and its row in the log, but best/ has the one before, as it was trained."""
     path = os.path.join(copy, "best", "best.json")
-    jsonfile.write(path, dict(jsonfile.read(path), step=50, accuracy=0.01, since=[]))
-    run("train.py", "--data", workspace.records, "--output", copy, "--step", 101, "--bn_batches", 0)
-    validated = {
-        int(row["step"]): float(row["val_accuracy"]) for row in read_log(copy) if row["val_accuracy"]
-    }
-    assert list(validated) == [50, 100, 101]
-    assert jsonfile.read(path)["accuracy"] == pytest.approx(max(validated[100], validated[101]), abs=1e-5)
+    jsonfile.write(path, dict(jsonfile.read(path), step=50, accuracy=0.01, since=[], recalibrated=False))
+    same = ["--data", workspace.records, "--output", copy, "--step", 100]
+    _, err = run("train.py", *same)
+    assert "step 100: validation accuracy" in err and "batch norm: " in err and "step 10/" not in err
+    validated = [(row["step"], float(row["val_accuracy"])) for row in read_log(copy) if row["val_accuracy"]]
+    assert [step for step, _ in validated] == ["50", "100"]
+    best = jsonfile.read(path)
+    assert best["step"] == 100 and best["accuracy"] >= validated[-1][1] - 1e-6
+    _, err = run("train.py", *same)
+    assert "is at step 100 already; a larger --step trains on" in err and "validation accuracy" not in err
 
 
 def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
