@@ -21,8 +21,9 @@ import imagefile
 import splits
 from imagefile import BadPicture
 
-SECONDS = 20  # for one picture; the largest that is not refused takes about half on a busy machine
-MEMORY = 2 << 30  # bytes of address space; the largest picture takes 1.7e9
+# For one picture; of the largest none takes a fifth of the seconds on an idle machine (tests/faults/largest.py).
+SECONDS = 20
+MEMORY = 2 << 30  # bytes of address space
 
 # Bytes of the file that follow; the network's pixels, 0 to keep the picture's size.
 REQUEST = struct.Struct("<II")

@@ -68,7 +68,9 @@ def seeds():
         ("WEBP", alpha, {"lossless": True}),
         ("WEBP", frames[0], {"save_all": True, "append_images": frames[:1]}),
     ]
-    return [(format, conftest.file_bytes(image, format, **options)) for format, image, options in table]
+    files = [(format, conftest.file_bytes(image, format, **options)) for format, image, options in table]
+    # What many phones take: JPEGs of several pictures.
+    return files + [("JPEG", conftest.file_bytes(frames[0], "MPO", save_all=True, append_images=frames[1:]))]
 
 
 def mutate(data, other, rng):
