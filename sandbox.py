@@ -21,7 +21,7 @@ import imagefile
 import splits
 from imagefile import BadPicture
 
-# For one picture; of the largest none takes a fifth of the seconds on an idle machine (tests/faults/largest.py).
+# For one picture; the largest take under a fifth of it on an idle machine (tests/faults/largest.py).
 SECONDS = 20
 MEMORY = 2 << 30  # bytes of address space
 
