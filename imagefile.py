@@ -35,6 +35,8 @@ MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes
 MAX_SCANNED = 10 * MAX_PIXELS  # a progressive JPEG goes over its pixels several times, a bad one for hours
 START_OF_SCAN = b"\xff\xda"
+START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
+END_OF_IMAGE = b"\xd9"
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
 
@@ -96,8 +98,8 @@ def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
     Args:
         data: bytes of a picture file, its format told by content; of a GIF the first frame.
         image_size: pixels that the network sees. A larger picture is reduced until its shorter side
-            is MARGIN times that; a smaller one is not enlarged. None keeps any size. A JPEG that
-            needs no change is passed on byte for byte.
+            is MARGIN times that; a smaller one is not enlarged. None keeps any size. An orderly JPEG
+            that needs no change is passed on byte for byte.
         formats: those that are opened.
     Returns:
         JPEG bytes.
@@ -121,7 +123,8 @@ def prepare(
             # A JPEG decoder halves for free; False for other formats.
             image.draft(None, [max(1, int(side * scale)) for side in image.size])
         image.load()
-        if image.format == "JPEG" and image.mode == "RGB" and fits and not turned and not profile:
+        small = fits and not turned and not profile
+        if image.format == "JPEG" and image.mode == "RGB" and small and is_orderly(data):
             return image, data
         image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile)
         if min(image.size) > shorter:
@@ -132,6 +135,19 @@ def prepare(
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
     return image, to_jpeg(image)
+
+
+def is_orderly(jpeg: bytes) -> bool:
+    """Whether a JPEG's segments follow each other up to the header of an image.
+
+    Pillow passes over other bytes, and over an end before there was an image; TensorFlow does not.
+    """
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (END_OF_IMAGE, b""):
+        if jpeg[at + 1] in START_OF_FRAME:
+            return True
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return False
 
 
 def to_jpeg(image: Image.Image) -> bytes:

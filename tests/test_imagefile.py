@@ -179,6 +179,17 @@ def test_any_size_mode_and_format(kind, size, orientation, image_size):
     assert np.abs(result.mean((0, 1)) - np.asarray(image.convert("RGB")).mean((0, 1))).max() < 6
 
 
+def test_an_end_before_the_image_is_not_passed_on():
+    """Pillow reads on after a table and an end; TensorFlow says that such a JPEG contains no image."""
+    whole = file_bytes(gradient(), "JPEG", quality=95)
+    table = b"\xff\xdb\0\x43\0" + bytes(range(1, 65))
+    data = whole[:2] + table + b"\xff\xd9" + whole
+    jpeg = imagefile.encode(data, 224)
+    assert jpeg != data and np.abs(pixels(jpeg) - pixels(whole)).max() <= 8
+    with tf.Graph().as_default(), tf.Session() as session:
+        assert session.run(preprocessing.decode(tf.constant(jpeg), 32, "minus1_1")).shape == (32, 32, 3)
+
+
 def test_what_encode_accepts_tensorflow_decodes():
     """Pillow forgives more than TensorFlow; none of that may get into the records."""
     whole = file_bytes(gradient((70, 50)), "JPEG")
