@@ -158,13 +158,11 @@ def fit(description, records, machines, strategy):
     started_at = modelfolder.latest_step(options["output"])
     stop_signals = monitor.catch_stop_signals()
     epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
-    best = checkpoints.read_best(options["output"])
-    over = checkpoints.is_over(best, options["patience"])
-    is_validated = checkpoints.is_validated(started_at, best)
+    is_validated = checkpoints.is_validated(started_at, checkpoints.read_best(options["output"]))
     log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps, is_validated)
     validator = start_validation(description, records, log, stop_signals) if is_first else None
     if validator and started_at and not is_validated:  # it was killed after it had saved that checkpoint
-        over = validator.validate(modelfolder.latest_checkpoint(options["output"]))
+        validator.validate(modelfolder.latest_checkpoint(options["output"]))
     progress = monitor.progress_hook(options, log, stop_signals)
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
@@ -184,7 +182,7 @@ def fit(description, records, machines, strategy):
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
-                if modelfolder.latest_step(options["output"]) < last_step and not (stop_signals or over):
+                if modelfolder.latest_step(options["output"]) < last_step and not stop_signals:
                     estimator = tf.estimator.Estimator(
                         model_fn(description, frozen, folder, validator.validate if validator else None),
                         options["output"],

@@ -55,9 +55,9 @@ class Validation:
         Raises:
             UserError: see modelfolder.load_weights.
         """
-        step, best = modelfolder.checkpoint_step(checkpoint), read_best(self.output)
         if self.stop_signals:
             return False
+        step, best = modelfolder.checkpoint_step(checkpoint), read_best(self.output)
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
         if is_better(best, accuracy, loss):
