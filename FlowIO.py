@@ -116,6 +116,11 @@ def naming_damage(records):
         for split in SPLITS:
             check_records(records, split)
         raise
+    except tf.errors.InvalidArgumentError as error:
+        if "Invalid JPEG data" in str(error):
+            for split in SPLITS:
+                check_pictures(records, split)
+        raise
 
 
 def check_records(records: Records, split: str) -> None:
@@ -127,6 +132,25 @@ def check_records(records: Records, split: str) -> None:
                 pass
         except tf.errors.DataLossError as error:
             raise UserError("%s: damaged (%s); run FlowIO.py again" % (path, error.message)) from error
+
+
+def check_pictures(records: Records, split: str) -> None:
+    """Decode a split's pictures. Raises UserError, which names the first that TensorFlow cannot decode."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg = tf.placeholder(tf.string, [])
+        decode_jpeg = session.make_callable(tf.image.decode_jpeg(jpeg), [jpeg])
+        for name in shard_names(split, count(records, split)):
+            path = os.path.join(records.folder, name)
+            for record in tf.python_io.tf_record_iterator(path):
+                fields = tf.train.Example.FromString(record).features.feature
+                try:
+                    decode_jpeg(fields["image/encoded"].bytes_list.value[0])
+                except tf.errors.InvalidArgumentError as error:
+                    filename = os.fsdecode(fields["image/filename"].bytes_list.value[0])
+                    raise UserError(
+                        "%s: its picture %s cannot be decoded; take that out of the data set and run "
+                        "FlowIO.py again" % (path, filename)
+                    ) from error
 
 
 def count(records: Records, split: str) -> int:

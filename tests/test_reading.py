@@ -171,3 +171,19 @@ def test_a_damaged_file_is_named(tmp_path, monkeypatch, cache):
     path.write_bytes(whole[:-20])
     with pytest.raises(FlowIO.UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
         FlowIO.load_records(str(tmp_path / "out"))
+
+
+def test_a_picture_that_tensorflow_cannot_decode_is_named(tmp_path):
+    """FlowIO.py writes none; but to find one among 100,000 by hand would take a day."""
+    records = small_records(tmp_path)
+    path = str(tmp_path / "out" / "train-00000-of-00001.tfrecord")
+    examples = [tf.train.Example.FromString(each) for each in tf.python_io.tf_record_iterator(path)]
+    fields = examples[3].features.feature
+    fields["image/encoded"].bytes_list.value[0] = fields["image/encoded"].bytes_list.value[0][:20]
+    with tf.python_io.TFRecordWriter(path) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    filename = fields["image/filename"].bytes_list.value[0].decode()
+    named = pytest.raises(FlowIO.UserError, match="%s: its picture %s cannot be decoded" % (path, filename))
+    with named, FlowIO.naming_damage(records):
+        first_batches(records, 9)
