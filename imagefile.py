@@ -160,9 +160,9 @@ def to_jpeg(image: Image.Image) -> bytes:
 def warm_up(formats: Sequence[str] = FORMATS) -> None:
     """Have everything imported that decoding needs, which Pillow does at first use.
 
-    For processes that cannot open files any more, and for threads at work while TensorFlow is imported: that
-    brings in setuptools, which holds Python's import lock for long, and a thread that
-    imports meanwhile may wait for ever.
+    For processes that cannot open files any more, and for threads at work while TensorFlow is imported. That
+    brings in setuptools, which holds Python's import lock for long: a thread that imports meanwhile may wait
+    for ever.
     """
     picture = Image.new("RGB", (64, 64), "red")
     exif = Image.Exif()
