@@ -125,8 +125,7 @@ def naming_damage(records):
 
 def check_records(records: Records, split: str) -> None:
     """Read a split's files and compare their checksums. Raises UserError, which names the damaged one."""
-    for name in shard_names(split, count(records, split)):
-        path = os.path.join(records.folder, name)
+    for path in shard_paths(records, split):
         try:
             for _ in tf.python_io.tf_record_iterator(path):
                 pass
@@ -139,8 +138,7 @@ def check_pictures(records: Records, split: str) -> None:
     with tf.Graph().as_default(), tf.Session() as session:
         jpeg = tf.placeholder(tf.string, [])
         decode_jpeg = session.make_callable(tf.image.decode_jpeg(jpeg), [jpeg])
-        for name in shard_names(split, count(records, split)):
-            path = os.path.join(records.folder, name)
+        for path in shard_paths(records, split):
             for record in tf.python_io.tf_record_iterator(path):
                 fields = tf.train.Example.FromString(record).features.feature
                 try:
@@ -162,6 +160,12 @@ def shard_names(split: str, pictures: int) -> list[str]:
     """The names of the files that this number of pictures of a split is spread over."""
     shards = -(-pictures // PICTURES_PER_SHARD)
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
+
+
+def shard_paths(records: Records, split: str) -> list[str]:
+    """Where a split's files lie, in order."""
+    names = shard_names(split, count(records, split))
+    return [os.path.join(records.folder, name) for name in names]
 
 
 def read(records, split, batch_size, normalize_as, augment=None, seed=None, part=(0, 1)):
@@ -203,7 +207,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
         }
 
     names = shard_names(split, count(records, split))
-    files = tf.data.Dataset.from_tensor_slices([os.path.join(records.folder, name) for name in names])
+    files = tf.data.Dataset.from_tensor_slices(shard_paths(records, split))
     if augment:
         files = files.shuffle(len(names), seed=seed)
         examples = files.interleave(
