@@ -49,7 +49,7 @@ test-all: $(VENV)/dev
 	$(RUN) -m pytest
 
 coverage: .venv/dev
-	.venv/bin/python -m pytest --cov=$(CURDIR)
+	.venv/bin/python -m pytest --cov=$(CURDIR) --cov-config=pyproject.toml
 
 test-faults: $(VENV)/dev
 	$(RUN) -m pytest tests/faults
@@ -82,35 +82,35 @@ clean:
 .venv/made .venv-intel/made: version := $(PYTHON_1.15)
 .venv-tf2/made: version := $(PYTHON_2.15)
 .venv/made .venv-intel/made .venv-tf2/made:
-	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" tools/python.sh $(version)) && "$$python" -m venv --clear $(@D)
+	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" requirements/python.sh $(version)) && "$$python" -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
 
-.venv/run: .venv/made requirements.lock
-	$(@D)/bin/python $(PIP) --require-hashes -r requirements.lock
+.venv/run: .venv/made requirements/tf1.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements/tf1.lock
 	touch $@
 
-.venv/dev: .venv/run requirements-dev.txt
-	$(@D)/bin/python $(PIP) -r requirements-dev.txt
+.venv/dev: .venv/run requirements/tf1-dev.txt
+	$(@D)/bin/python $(PIP) -r requirements/tf1-dev.txt
 	touch $@
 
-.venv-intel/run: .venv-intel/made requirements-cpu.lock
-	$(@D)/bin/python $(PIP) --require-hashes -r requirements-cpu.lock
+.venv-intel/run: .venv-intel/made requirements/intel.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements/intel.lock
 	touch $@
 
 .venv-intel/dev: .venv-intel/run
-	$(@D)/bin/python $(PIP) -c constraints.txt pytest hypothesis
+	$(@D)/bin/python $(PIP) -c requirements/tf1-constraints.txt pytest hypothesis
 	touch $@
 
-.venv-tf2/run: .venv-tf2/made requirements-tf2.lock
-	$(@D)/bin/python $(PIP) --require-hashes -r requirements-tf2.lock
+.venv-tf2/run: .venv-tf2/made requirements/tf2.lock
+	$(@D)/bin/python $(PIP) --require-hashes -r requirements/tf2.lock
 	touch $@
 
-.venv-tf2/dev: .venv-tf2/run requirements-tf2-dev.txt requirements-tf2-export.txt
-	$(@D)/bin/python $(PIP) -r requirements-tf2-dev.txt
+.venv-tf2/dev: .venv-tf2/run requirements/tf2-dev.txt requirements/tf2-export.txt
+	$(@D)/bin/python $(PIP) -r requirements/tf2-dev.txt
 	touch $@
 
-.venv-peers/run: requirements-benchmark.txt
+.venv-peers/run: requirements/peers.txt
 	python3 -m venv --clear .venv-peers
-	$(@D)/bin/python $(PIP) -r requirements-benchmark.txt
+	$(@D)/bin/python $(PIP) -r requirements/peers.txt
 	touch $@

@@ -1,7 +1,7 @@
 """Pictures from strangers, decoded in a process that can do nothing else: --sandbox.
 
-The last Pillow and TensorFlow for Python 3.7 get no more security fixes (SECURITY.md). A picture that takes
-over the decoder finds itself in a process without files, network, other programs, environment or much
+The last Pillow and TensorFlow for Python 3.7 get no more security fixes (docs/SECURITY.md). A picture that
+takes over the decoder finds itself in a process without files, network, other programs, environment or much
 memory, which is killed when a picture takes too long. What it answers is read as lengths and bytes, never
 unpickled. Linux only, on x86-64 and 64-bit ARM.
 

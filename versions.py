@@ -87,4 +87,4 @@ def cuda():
 
 def requirements(purpose):
     """The name of the file that lists the packages for a purpose."""
-    return "requirements%s-%s.txt" % ("-tf2" if is_2() else "", purpose)
+    return "requirements/tf%d-%s.txt" % (2 if is_2() else 1, purpose)

@@ -3,7 +3,7 @@
     python benchmarks/pytorch_steps.py {train,infer} LAYERS SIZE BATCH
 
 The network is torchvision's ResNet v1.5 (stride in the 3x3, projections), memory in channels_last, which is
-what PyTorch is fastest in on a CPU. Runs in an environment of its own: requirements-benchmark.txt.
+what PyTorch is fastest in on a CPU. Runs in an environment of its own: requirements/peers.txt.
 """
 
 import sys

@@ -26,7 +26,7 @@ import settings
 
 READMES = ("README.md", "README.zh-CN.md")
 WALKTHROUGHS = ("docs/walkthrough.md", "docs/walkthrough.zh-CN.md")
-GUIDES = (*READMES, *WALKTHROUGHS, "CONTRIBUTING.md")
+GUIDES = (*READMES, *WALKTHROUGHS, "docs/CONTRIBUTING.md")
 LINKING = (*GUIDES, "benchmarks/README.md", "benchmarks/accuracy.md", "data/README.md", "models/README.md")
 
 PARSERS = {
@@ -344,7 +344,7 @@ def test_quoted_code_is_the_code(paper):
         assert body in read(file), (file, body)
 
 
-@pytest.mark.parametrize("paper", ["CONTRIBUTING.md"])
+@pytest.mark.parametrize("paper", ["docs/CONTRIBUTING.md"])
 def test_the_map_names_each_module(paper):
     modules = {os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "*.py"))}
     named = re.findall(r"^\| `(\w+\.py)` \|", read(paper), re.MULTILINE)

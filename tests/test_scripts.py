@@ -247,7 +247,7 @@ def test_a_python_is_found_past_a_dead_shim(tmp_path):
     real.symlink_to(sys.executable)
     shim.chmod(0o755)
     environment = {"PATH": "%s:/usr/bin:/bin" % shim.parent, "PYENV_ROOT": str(tmp_path / "pyenv")}
-    command = [os.path.join(ROOT, "tools", "python.sh"), wanted]
+    command = [os.path.join(ROOT, "requirements", "python.sh"), wanted]
     found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
     version = subprocess.run([found.decode().strip(), "--version"], stdout=subprocess.PIPE).stdout
     assert version.decode().startswith("Python " + wanted)
@@ -257,22 +257,29 @@ def test_a_python_is_found_past_a_dead_shim(tmp_path):
 
 
 def test_without_a_python37_the_other_tensorflow_is_offered(tmp_path):
-    command = [os.path.join(ROOT, "tools", "python.sh"), "3.7"]
+    command = [os.path.join(ROOT, "requirements", "python.sh"), "3.7"]
     nothing = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
     refused = subprocess.run(command, env=nothing, capture_output=True, encoding="utf-8")
     assert refused.returncode == 1 and refused.stdout == ""
     assert "none was found" in refused.stderr and "make demo TF=2.15" in refused.stderr
 
 
-@pytest.mark.parametrize("suffix, constraints", [("", ""), ("-cpu", ""), ("-tf2", "-tf2")])
-def test_the_lock_has_the_versions_that_are_asked_for(suffix, constraints):
+@pytest.mark.parametrize(
+    "asked, lock, constraints",
+    [
+        ("requirements.txt", "tf1.lock", "tf1-constraints.txt"),
+        ("requirements/intel.txt", "intel.lock", "tf1-constraints.txt"),
+        ("requirements/tf2.txt", "tf2.lock", "tf2-constraints.txt"),
+    ],
+)
+def test_the_lock_has_the_versions_that_are_asked_for(asked, lock, constraints):
     def pins(name):
         with open(os.path.join(ROOT, name), encoding="utf-8") as file:
             lines = re.findall(r"^([\w-]+)==([\w.]+)", file.read(), re.MULTILINE)
         return {(package.lower().replace("_", "-"), release) for package, release in lines}
 
-    locked, asked = pins("requirements%s.lock" % suffix), pins("requirements%s.txt" % suffix)
-    constrained = {pin for pin in pins("constraints%s.txt" % constraints) if pin[0] in dict(locked)}
+    locked, asked = pins("requirements/" + lock), pins(asked)
+    constrained = {pin for pin in pins("requirements/" + constraints) if pin[0] in dict(locked)}
     assert len(locked) > 20
     same = {("tensorflow-gpu", "1.15"), ("tensorflow", "1.15")}  # as 1.15.0
     assert (asked | constrained) - same <= locked
