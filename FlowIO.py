@@ -14,7 +14,7 @@ stand together, long as that makes the file, because each must match the other t
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import interrupt  # noqa: F401
+    from suite.process import interrupt  # noqa: F401
 
 import contextlib
 import csv
@@ -33,8 +33,6 @@ import jsonfile
 import preview
 import runtime
 import sandbox
-import versions
-import workers
 from imagefile import FORMATS, BadPicture, read_file
 from preprocessing import decode, decode_augmented
 from runtime import UserError, counted, say, tf
@@ -47,6 +45,7 @@ from splits import (
     perceptual_hash,
     position,
 )
+from suite.process import tf_versions, workers
 
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
@@ -245,7 +244,7 @@ def main():
         check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
-        versions.load()
+        tf_versions.load()
         for split in SPLITS:
             write_shards(folder, split, splits[split], classes, spool)
         write_skipped(folder, skipped)

@@ -11,8 +11,8 @@ import numpy as np
 import atomic
 import jsonfile
 import modelfolder
-import versions
 from runtime import UserError, tf
+from suite.process import tf_versions
 
 BEST = "best"  # folder in the model folder
 
@@ -80,10 +80,10 @@ def tidy(folder):
         return
     try:
         is_finite(latest)  # reads all of it
-    except versions.checkpoint_errors() as error:
+    except tf_versions.checkpoint_errors() as error:
         raise UserError(
             "%s: damaged (%s); move its files away, and the same command goes on from the one before it"
-            % (latest, versions.reason(error))
+            % (latest, tf_versions.reason(error))
         ) from error
     if tf.train.latest_checkpoint(folder) != latest:
         point_to(folder, whole[: whole.index(latest) + 1])
@@ -110,7 +110,7 @@ def is_finite(checkpoint):
     """Whether all its values are, the optimizer's too. Reads them until one is not.
 
     Raises:
-        versions.checkpoint_errors(): it is damaged.
+        tf_versions.checkpoint_errors(): it is damaged.
     """
     reader = tf.train.load_checkpoint(checkpoint)
     values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())

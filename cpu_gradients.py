@@ -5,7 +5,7 @@ a convolution and for a matrix product come close to what the processor can do, 
 written as those. benchmarks/README.md says what it gains.
 """
 
-from versions import tf
+from suite.process.tf_versions import tf
 
 NAME = "QuickOnCPU"
 

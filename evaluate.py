@@ -9,7 +9,7 @@ default to the model folder's evaluation/. Every picture of the split is counted
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import interrupt  # noqa: F401
+    from suite.process import interrupt  # noqa: F401
 
 import os
 import re

@@ -9,7 +9,7 @@ compared with the checkpoint before it takes its place.
 """
 
 if __name__ == "__main__":
-    import interrupt  # noqa: F401
+    from suite.process import interrupt  # noqa: F401
 
 import os
 import re
@@ -22,8 +22,8 @@ import inference_graph
 import modelfolder
 import preprocessing
 import runtime
-import versions
 from runtime import UsageError, UserError, say, tf
+from suite.process import tf_versions
 
 SUFFIXES = {"frozen_graph": ".pb", "tflite": ".tflite", "onnx": ".onnx"}
 SAVED_MODEL_FILES = re.compile(r"saved_model\.pb|variables")
@@ -81,7 +81,7 @@ def check_onnx():
         import tf2onnx  # noqa: F401
     except ImportError as error:
         message = "--format onnx: needs %s; pip install -r %s"
-        raise UsageError(message % (error.name, versions.requirements("export"))) from error
+        raise UsageError(message % (error.name, tf_versions.requirements("export"))) from error
 
 
 def default_output(model, format):
@@ -161,7 +161,7 @@ def write_and_run(options, network, model, pixels, path):
             file.write(with_normalisation(network, model).SerializeToString())
         return run_frozen_graph(path, pixels)
     if options.format == "tflite":
-        with versions.silent(options.verbose):
+        with tf_versions.silent(options.verbose):
             write_tflite(path, with_normalisation(network, model, batch_size=1), options.quantize)
             return run_tflite(path, pixels)
     write_onnx(path, with_normalisation(network, model))

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import jsonfile
 import runtime
-import versions
 from runtime import UserError, say, tf
+from suite.process import tf_versions
 
 
 class Model(NamedTuple):
@@ -126,7 +126,7 @@ def logits(images, network, classes, is_train, layout=None, **options):
     layout = layout or runtime.data_format()
     if layout == "NCHW":
         images = tf.transpose(images, [0, 3, 1, 2])
-    on_cpu = layout == "NHWC" and not runtime.gpus() and not versions.has_onednn()
+    on_cpu = layout == "NHWC" and not runtime.gpus() and not tf_versions.has_onednn()
     with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
         return resnet.inference(
             images,
@@ -188,6 +188,6 @@ def load_weights(session, checkpoint):
             name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
             values[variable.initializer.inputs[1]] = reader.get_tensor(name)
         session.run([variable.initializer for variable in tf.global_variables()], values)
-    except versions.checkpoint_errors() as error:
-        reason = versions.reason(error)
+    except tf_versions.checkpoint_errors() as error:
+        reason = tf_versions.reason(error)
         raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error

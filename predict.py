@@ -9,7 +9,7 @@ reported, the others are answered, and the exit status is 1.
 from __future__ import annotations
 
 if __name__ == "__main__":
-    import interrupt  # noqa: F401
+    from suite.process import interrupt  # noqa: F401
 
 import collections
 import csv
@@ -31,8 +31,8 @@ import modelfolder
 import preprocessing
 import runtime
 import sandbox
-import versions
 from runtime import UserError, say, tf
+from suite.process import tf_versions
 
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
@@ -203,7 +203,7 @@ def build(model, cached, mirror=False):
         try:
             return picture._replace(data=decode_jpeg(picture.data))
         except tf.errors.InvalidArgumentError as error:
-            return picture._replace(error="damaged: %s" % versions.reason(error))
+            return picture._replace(error="damaged: %s" % tf_versions.reason(error))
 
     def classify(pictures):
         if not pictures:

@@ -10,8 +10,8 @@ import sys
 import tempfile
 import unicodedata
 
-import versions
-from versions import tf
+from suite.process import tf_versions
+from suite.process.tf_versions import tf
 
 
 class UserError(Exception):
@@ -46,7 +46,7 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    versions.load()
+    tf_versions.load()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -56,7 +56,7 @@ def start(options):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say("device: CPU, %s" % counted(os.cpu_count(), "core"))
     if options.device == "auto" and tf.test.is_built_with_cuda():
-        say("warning: TensorFlow sees no GPU; this build needs %s" % versions.cuda())
+        say("warning: TensorFlow sees no GPU; this build needs %s" % tf_versions.cuda())
 
 
 def visible_devices(device, already):
@@ -223,7 +223,7 @@ def stop_at_once():
     Not by an exception, which destructors forget and which can crash C code that it comes through.
     """
     ours = os.getpid()
-    messages = os.dup(2) if sys.stderr else None  # versions.silent may have sent 2 elsewhere by then
+    messages = os.dup(2) if sys.stderr else None  # tf_versions.silent may have sent 2 elsewhere by then
 
     def stop(signal_number, frame):
         for number in STOP_SIGNALS:
@@ -305,7 +305,7 @@ def run(main):
             reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
             say("%s: error: %s: %s" % (program(), os.fsdecode(error.filename), reason))
         else:
-            say("%s: error: %s: %s" % (program(), type(error).__name__, versions.reason(error)))
+            say("%s: error: %s: %s" % (program(), type(error).__name__, tf_versions.reason(error)))
         status = 1
     for signal_number in STOP_SIGNALS:
         signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so

@@ -8,7 +8,7 @@ stops. settings.py has the options, recipes.py what a recipe is.
 """
 
 if __name__ == "__main__":
-    import interrupt  # noqa: F401
+    from suite.process import interrupt  # noqa: F401
 
 import os
 import shutil

@@ -14,8 +14,8 @@ import numpy as np
 
 import modelfolder
 import runtime
-import versions
 from runtime import UserError, say, tf
+from suite.process import tf_versions
 
 SLIM = re.compile(r"resnet_v2_(50|101|152)/")
 # What TF-Slim calls the parts of its names, in the order of the replacements.
@@ -81,7 +81,7 @@ def read_names(path: str) -> list[str]:
         raise UserError("%s: no such model folder or checkpoint" % path)
     try:
         return [name for name, _ in tf.train.list_variables(path)]
-    except versions.checkpoint_errors() as error:
+    except tf_versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
 
@@ -115,8 +115,8 @@ def write(source, classes, target):
             continue
         try:
             value = reader.get_tensor(found)
-        except versions.checkpoint_errors() as error:
-            raise UserError("%s: damaged (%s)" % (source.checkpoint, versions.reason(error))) from error
+        except tf_versions.checkpoint_errors() as error:
+            raise UserError("%s: damaged (%s)" % (source.checkpoint, tf_versions.reason(error))) from error
         if name.startswith("logits/"):
             value = reorder(value, source.classes, classes)
         values[variable.initializer.inputs[1]] = value

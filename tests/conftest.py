@@ -23,10 +23,10 @@ import draw_demo  # noqa: E402  (lies in data/)
 
 import FlowIO  # noqa: E402
 import settings  # noqa: E402
-import versions  # noqa: E402
-from versions import tf  # noqa: E402
+from suite.process import tf_versions  # noqa: E402
+from suite.process.tf_versions import tf  # noqa: E402
 
-versions.load()  # before any test imports TensorFlow by itself
+tf_versions.load()  # before any test imports TensorFlow by itself
 
 # The same examples in every run: a red test means a change of the code.
 hypothesis.settings.register_profile(
@@ -142,7 +142,7 @@ def described(workspace, *arguments):
 
 def tf_slim(network):
     """TF-Slim and a module of its networks: part of TensorFlow 1.15, a package for 2.15."""
-    if not versions.is_2():
+    if not tf_versions.is_2():
         from tensorflow.contrib import slim
 
         return slim, getattr(importlib.import_module("tensorflow.contrib.slim.nets"), network)

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import cpu_gradients
 import modelfolder
 import resnet
-import versions
+from suite.process import tf_versions
 
 
 def gradients(size, kernel_size, depth, stride, static, quick):
@@ -40,7 +40,7 @@ def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, d
 @pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
 def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
     """Those of all weights, where training takes the quick ones; most convolutions have them."""
-    monkeypatch.setattr(versions, "has_onednn", lambda: False)  # where there is, its own are taken
+    monkeypatch.setattr(tf_versions, "has_onednn", lambda: False)  # where there is, its own are taken
     network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False}
     pictures = tf.constant(np.random.RandomState(0).randn(4, 33, 33, 3).astype("f"))
     with tf.variable_scope("net", reuse=tf.AUTO_REUSE):

@@ -16,7 +16,7 @@ import imagefile
 import modelfolder
 import preprocessing
 import runtime
-import versions
+from suite.process import tf_versions
 
 
 @pytest.fixture(scope="module")
@@ -169,5 +169,5 @@ def test_export_refuses_what_does_not_fit(workspace, tmp_path):
     environment = dict(os.environ, PYTHONPATH=str(tmp_path))
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
-    assert "needs tf2onnx; pip install -r %s" % versions.requirements("export") in done.stderr
+    assert "needs tf2onnx; pip install -r %s" % tf_versions.requirements("export") in done.stderr
     assert io.StringIO(done.stderr).readlines()[0].startswith("export.py: error:")

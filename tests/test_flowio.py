@@ -22,7 +22,7 @@ import drawing
 import FlowIO
 import imagefile
 import preview
-from workers import map_in_processes
+from suite.process.workers import map_in_processes
 
 # --- the script ----------------------------------------
 

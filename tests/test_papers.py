@@ -163,8 +163,8 @@ FOREIGN = ("No matching distribution", "Descriptors cannot", "Cannot convert", "
 
 def test_each_message_of_ours_that_is_quoted_exists():
     literals = set()
-    for path in glob.glob(os.path.join(ROOT, "*.py")):
-        tree = ast.walk(ast.parse(read(os.path.basename(path))))
+    for path in glob.glob(os.path.join(ROOT, "*.py")) + glob.glob(os.path.join(ROOT, "suite", "*", "*.py")):
+        tree = ast.walk(ast.parse(read(path)))
         literals |= {node.s for node in tree if isinstance(node, ast.Str)}
     for paper in READMES:
         quoted = re.findall(r"\*`([^`]+)`\*", read(paper))
@@ -346,8 +346,9 @@ def test_quoted_code_is_the_code(paper):
 
 @pytest.mark.parametrize("paper", ["docs/CONTRIBUTING.md"])
 def test_the_map_names_each_module(paper):
-    modules = {os.path.basename(path) for path in glob.glob(os.path.join(ROOT, "*.py"))}
-    named = re.findall(r"^\| `(\w+\.py)` \|", read(paper), re.MULTILINE)
+    paths = glob.glob(os.path.join(ROOT, "*.py")) + glob.glob(os.path.join(ROOT, "suite", "**", "[!_]*.py"))
+    modules = {os.path.relpath(path, ROOT) for path in paths}
+    named = re.findall(r"^\| `([\w/]+\.py)` \|", read(paper), re.MULTILINE)
     assert sorted(named) == sorted(modules)
 
 

@@ -18,7 +18,7 @@ from conftest import ROOT, draw_dataset, run
 from PIL import Image
 
 import modelfolder
-import versions
+from suite.process import tf_versions
 
 PYTHONS = {"1.15": sys.executable, "2.15": os.path.abspath(os.environ["TF2_PYTHON"])}
 TOLERANCE = 1e-5  # of probabilities
@@ -65,12 +65,12 @@ def model(made, tmp_path):
 
 
 def test_the_two_are_what_they_should_be():
-    program = "import versions; print(versions.tf.__version__)"
+    program = "from suite.process.tf_versions import tf; print(tf.__version__)"
     found = [
         subprocess.run([PYTHONS[version], "-c", program], cwd=ROOT, stdout=subprocess.PIPE).stdout
         for version in ("1.15", "2.15")
     ]
-    assert found[0].startswith(b"1.15.") and found[1].startswith(b"2.15.") and not versions.is_2()
+    assert found[0].startswith(b"1.15.") and found[1].startswith(b"2.15.") and not tf_versions.is_2()
 
 
 def agree(one, other):

@@ -15,7 +15,7 @@ import atomic
 import checkpoints
 import estimate
 import modelfolder
-import versions
+from suite.process import tf_versions
 
 
 def train(*arguments, status, limit=None, script=("train.py",)):
@@ -69,7 +69,7 @@ def test_too_little_memory(workspace, tmp_path):
     said = train(*arguments, "--batch_size", 8000, status=1, limit=4 << 30)
     found = re.fullmatch("train.py: error: " + TOO_LARGE, said.splitlines()[-1])
     assert found, said
-    if not versions.is_2():  # whose oneDNN may take minutes for it
+    if not tf_versions.is_2():  # whose oneDNN may take minutes for it
         # Of addresses more are needed than of memory, for stacks and arenas.
         said = train(*arguments, "--batch_size", found.group(1), status=0, limit=6 << 30)
         assert "warning: --batch_size" not in said

@@ -8,7 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modelfolder
-import versions
+from suite.process import tf_versions
 
 NETWORKS = [
     {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},
@@ -17,7 +17,7 @@ NETWORKS = [
 
 
 def test_this_is_intels_build():
-    assert versions.has_onednn()
+    assert tf_versions.has_onednn()
 
 
 def test_its_own_gradients_are_used():

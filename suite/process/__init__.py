@@ -1,0 +1,1 @@
+"""The ground: how a process starts, speaks, computes and ends."""
