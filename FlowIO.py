@@ -17,7 +17,6 @@ if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
 import contextlib
-import csv
 import functools
 import hashlib
 import os
@@ -31,11 +30,9 @@ import folders
 import imagefile
 import jsonfile
 import preview
-import runtime
 import sandbox
 from imagefile import FORMATS, BadPicture, read_file
 from preprocessing import decode, decode_augmented
-from runtime import UserError, counted, say, tf
 from splits import (
     SPLITS,
     Picture,
@@ -45,7 +42,11 @@ from splits import (
     perceptual_hash,
     position,
 )
-from suite.process import tf_versions, workers
+from suite.files import csvfile
+from suite.process import commandline, lifetime, terminal, tf_versions, workers
+from suite.process.errors import UserError
+from suite.process.terminal import counted, say
+from suite.process.tf_versions import tf
 
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
@@ -262,8 +263,8 @@ def main():
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
-    parser = runtime.ArgumentParser(__doc__)
-    number = runtime.number
+    parser = commandline.ArgumentParser(__doc__)
+    number = commandline.number
     parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(
@@ -326,7 +327,7 @@ def encode_all(sources, spool, options):
     work = functools.partial(encode_source, options=options)
     results = workers.map_in_processes(work, sources, options.workers)
     converted, skipped = [], []
-    bar = runtime.progress_bar("convert", len(sources))
+    bar = terminal.progress_bar("convert", len(sources))
     try:
         with bar, contextlib.closing(results):
             for (result, reason), source in zip(results, sources):
@@ -425,22 +426,14 @@ def feature(value):
 def write_skipped(folder, skipped):
     """skipped.csv, from (Source, reason) for each file."""
     rows = [(source.filename, reason) for source, reason in skipped]
-    write_csv(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
+    csvfile.write(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
 
 
 def write_near_duplicates(folder, alike):
     """near_duplicates.csv, from what splits.find_near_duplicates returned."""
     rows = [(one.source.filename, other.source.filename, bits) for one, other, bits in alike]
     columns = ["filename", "looks_like", "differing_bits"]
-    write_csv(os.path.join(folder, "near_duplicates.csv"), columns, rows)
-
-
-def write_csv(path, columns, rows):
-    """A table in UTF-8, its cells harmless to spreadsheets, bytes that are no text spelt by their codes."""
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([runtime.csv_cell(str(value)) for value in row] for row in rows)
+    csvfile.write(os.path.join(folder, "near_duplicates.csv"), columns, rows)
 
 
 def count_pictures(splits, classes):
@@ -490,9 +483,9 @@ def print_counts(classes, counts, output):
     rows = [("class", *SPLITS)]
     rows += [(name, *(counts[split][name] for split in SPLITS)) for name in classes]
     rows += [("total", *(sum(counts[split].values()) for split in SPLITS))]
-    width = max(runtime.columns(runtime.printable(name)) for name, *_ in rows)
+    width = max(terminal.columns(terminal.printable(name)) for name, *_ in rows)
     for name, *numbers in rows:
-        print(runtime.left(name, width) + " %7s %7s %7s" % tuple(numbers))
+        print(terminal.left(name, width) + " %7s %7s %7s" % tuple(numbers))
     print("records of %d classes in %s" % (len(classes), output))
 
 
@@ -540,4 +533,4 @@ def warn(classes, counts, skipped, copies, alike, output):
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    lifetime.run(main)

@@ -11,8 +11,8 @@ import shutil
 import time
 from typing import Iterator
 
-import runtime
-from runtime import UserError
+from suite.process import lifetime, tf_versions
+from suite.process.errors import UserError
 
 PREVIOUS = ".previous"  # suffix of the old folder while the new one takes its place
 PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
@@ -107,7 +107,7 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         for lock in locks:
             os.close(lock)
 
-    with runtime.tidying(tidy):
+    with lifetime.tidying(tidy):
         try:
             locks.append(hold(output, alone=True))
             for name in contents(partial):  # left by a killed process
@@ -148,7 +148,7 @@ def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     partial = path + ".partial"
-    with runtime.tidying(lambda: remove(partial)):
+    with lifetime.tidying(lambda: remove(partial)):
         yield partial
         flush(partial)
         os.replace(partial, path)
@@ -167,6 +167,6 @@ def is_full_disk(error: BaseException) -> bool:
     OutOfRangeError the end of the records.
     """
     codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if runtime.is_tensorflow_error(error):
+    if tf_versions.is_tensorflow_error(error):
         return any(os.strerror(code) in str(error) for code in codes)
     return isinstance(error, OSError) and error.errno in codes

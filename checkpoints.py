@@ -11,8 +11,9 @@ import numpy as np
 import atomic
 import jsonfile
 import modelfolder
-from runtime import UserError, tf
 from suite.process import tf_versions
+from suite.process.errors import UserError
+from suite.process.tf_versions import tf
 
 BEST = "best"  # folder in the model folder
 

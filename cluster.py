@@ -14,8 +14,10 @@ import threading
 import time
 
 import modelfolder
-import runtime
-from runtime import UsageError, say, tf
+from suite.process import device
+from suite.process.errors import UsageError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -76,7 +78,7 @@ def choose_strategy(cluster, options):
     """
     if len(cluster.addresses) > 1:
         strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
-    elif len(runtime.gpus()) > 1:
+    elif len(device.gpus()) > 1:
         strategy = tf.distribute.MirroredStrategy()
     else:
         return None

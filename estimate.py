@@ -7,8 +7,10 @@ import resource
 
 import FlowIO
 import modelfolder
-import runtime
-from runtime import UserError, say, tf
+from suite.process import device, terminal
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
@@ -42,7 +44,7 @@ def report(description, records, training_step):
         name for split in FlowIO.SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))
     ]
     taken = sum(records.shards.get(name, 0) for name in files)
-    print("records: %s, %.1f MB" % (runtime.counted(len(files), "file"), taken / 1e6))
+    print("records: %s, %.1f MB" % (terminal.counted(len(files), "file"), taken / 1e6))
     for name in records.classes:
         numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in FlowIO.SPLITS]
         print("  %s: %s" % (name, ", ".join(numbers)))
@@ -104,8 +106,8 @@ def memory_of(train_op, batch):
 
 def memory_limit():
     """Bytes that a training may take: on the GPU, else of the machine, its container or its ulimit."""
-    if runtime.gpus():
-        with tf.Session(config=runtime.session_config()) as session:
+    if device.gpus():
+        with tf.Session(config=device.session_config()) as session:
             devices = session.list_devices()
         return min(each.memory_limit_bytes for each in devices if each.device_type == "GPU")
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]

@@ -24,8 +24,11 @@ import jsonfile
 import metrics
 import modelfolder
 import report
-import runtime
-from runtime import UserError, say, tf
+from suite.files import csvfile
+from suite.process import commandline, device, lifetime, terminal
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
 
@@ -44,7 +47,7 @@ def main():
     options = parse_options()
     atomic.hold(options.data)
     records = FlowIO.load_records(options.data)
-    runtime.start(options)
+    device.start(options)
     model = modelfolder.load(options.model)
     other = modelfolder.load(options.compare) if options.compare else None
     if other:
@@ -69,7 +72,7 @@ def main():
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
-    parser = runtime.ArgumentParser(__doc__)
+    parser = commandline.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--split", choices=FlowIO.SPLITS, default="test", help="which pictures")
@@ -77,7 +80,7 @@ def parse_options(arguments=None):
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
     modelfolder.add_mirror_option(parser)
     parser.add_argument(
-        "--batch_size", type=runtime.number(int, 1), default=32, help="pictures computed at a time"
+        "--batch_size", type=commandline.number(int, 1), default=32, help="pictures computed at a time"
     )
     return parser.parse_args(arguments)
 
@@ -123,7 +126,7 @@ def answer(model, records, options):
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = modelfolder.restore(model, batch["image"], mirror=options.mirror)
         fetches = batch["filename"], batch["label"], outputs
-        bar = runtime.progress_bar("evaluate", total)
+        bar = terminal.progress_bar("evaluate", total)
         with FlowIO.naming_damage(records), session, bar:
             while len(filenames) < total:
                 began = time.perf_counter()
@@ -182,22 +185,22 @@ def write_predictions(folder, answers, classes):
     predicted, confidence = answers.probabilities.argmax(1), answers.probabilities.max(1)
     rows = zip(answers.filenames, answers.labels, predicted, confidence)
     rows = [(filename, classes[i], classes[j], "%.6f" % value) for filename, i, j, value in rows]
-    FlowIO.write_csv(path, ["filename", "label", "predicted", "probability"], rows)
+    csvfile.write(path, ["filename", "label", "predicted", "probability"], rows)
 
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
     rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]
     rows += [("mean", results["macro"], ""), ("weighted mean", results["weighted"], "")]
-    width = max(runtime.columns(runtime.printable(name)) for name, _, _ in rows)
-    print(runtime.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
+    width = max(terminal.columns(terminal.printable(name)) for name, _, _ in rows)
+    print(terminal.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
     for name, row, n in rows:
         values = (row["precision"], row["recall"], row["f1"], n)
-        print((runtime.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values).rstrip())
+        print((terminal.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values).rstrip())
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
-        % (results["accuracy"], runtime.counted(results["n"], results["split"] + " picture"), low, high)
+        % (results["accuracy"], terminal.counted(results["n"], results["split"] + " picture"), low, high)
     )
     top_k = results["top_k"]
     if top_k["k"] < len(results["per_class"]):
@@ -224,4 +227,4 @@ def print_results(results, folder):
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    lifetime.run(main)

@@ -21,9 +21,10 @@ import atomic
 import inference_graph
 import modelfolder
 import preprocessing
-import runtime
-from runtime import UsageError, UserError, say, tf
-from suite.process import tf_versions
+from suite.process import commandline, device, lifetime, tf_versions
+from suite.process.errors import UsageError, UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 SUFFIXES = {"frozen_graph": ".pb", "tflite": ".tflite", "onnx": ".onnx"}
 SAVED_MODEL_FILES = re.compile(r"saved_model\.pb|variables")
@@ -38,7 +39,7 @@ def main():
     if options.format == "onnx":
         check_onnx()
     model = modelfolder.load(options.model)
-    runtime.start(options)
+    device.start(options)
     output = options.output or default_output(model, options.format)
     if options.format == "saved_model":
         target = atomic.replacing(output, SAVED_MODEL_FILES)
@@ -57,7 +58,7 @@ def main():
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
-    parser = runtime.ArgumentParser(__doc__)
+    parser = commandline.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument(
         "--format", choices=("saved_model", *SUFFIXES), default="saved_model", help="what to write"
@@ -193,7 +194,7 @@ def run_frozen_graph(path, pixels):
     """The probabilities of `pixels`."""
     with open(path, "rb") as file:
         graph_def = tf.GraphDef.FromString(file.read())
-    with tf.Graph().as_default(), tf.Session(config=runtime.session_config()) as session:
+    with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         images, probabilities = tf.import_graph_def(
             graph_def, return_elements=["images:0", "probabilities:0"]
         )
@@ -254,7 +255,7 @@ def decode_file(data, image_size):
 
 def run_saved_model(folder, pixels):
     """The probabilities of `pixels`, by the signature for them."""
-    with tf.Graph().as_default(), tf.Session(config=runtime.session_config()) as session:
+    with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         loaded = tf.saved_model.load(session, [tf.saved_model.tag_constants.SERVING], folder)
         signature = loaded.signature_def["pixels"]
         fetch = signature.outputs["probabilities"].name
@@ -316,4 +317,4 @@ def run_onnx(path, pixels):
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    lifetime.run(main)

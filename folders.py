@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import imagefile
-from runtime import UserError, counted, say
 from splits import SPLITS, Source
+from suite.process.errors import UserError
+from suite.process.terminal import counted, say
 
 
 def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Source]]:

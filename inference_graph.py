@@ -18,8 +18,10 @@ import numpy as np
 
 import atomic
 import modelfolder
-import runtime
-from runtime import UserError, say, tf
+from suite.process import device, lifetime
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 CACHE = "inference.cache"
 # BLAKE2 of all that follows; the key of what is cached; where the GraphDef begins. Between this and the
@@ -143,7 +145,7 @@ def load(model, cached):
     Raises:
         UserError: the cache holds operations that are not a network's.
     """
-    if runtime.gpus():  # mapped weights would go to the GPU anew with each batch
+    if device.gpus():  # mapped weights would go to the GPU anew with each batch
         return freeze(model, "NCHW")
     if cached is None:
         say("preparing the model for prediction, once for each checkpoint")
@@ -172,7 +174,7 @@ def write_cache(model, graph_def):
     for part in rest:
         digest.update(part)
     partial = "%s.%d.partial" % (cache_path(model), os.getpid())
-    with runtime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
+    with lifetime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
         with open(partial, "wb") as file:
             file.writelines([digest.digest(), *rest])
         os.replace(partial, cache_path(model))

@@ -13,7 +13,8 @@ import os
 import fastjsonschema
 
 import atomic
-from runtime import UserError, tf
+from suite.process.errors import UserError
+from suite.process.tf_versions import tf
 
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**8}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 255}

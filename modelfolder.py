@@ -15,9 +15,10 @@ import re
 from typing import NamedTuple
 
 import jsonfile
-import runtime
-from runtime import UserError, say, tf
-from suite.process import tf_versions
+from suite.process import device, tf_versions
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 
 class Model(NamedTuple):
@@ -123,10 +124,10 @@ def logits(images, network, classes, is_train, layout=None, **options):
     import resnet
 
     demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
-    layout = layout or runtime.data_format()
+    layout = layout or device.data_format()
     if layout == "NCHW":
         images = tf.transpose(images, [0, 3, 1, 2])
-    on_cpu = layout == "NHWC" and not runtime.gpus() and not tf_versions.has_onednn()
+    on_cpu = layout == "NHWC" and not device.gpus() and not tf_versions.has_onednn()
     with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
         return resnet.inference(
             images,
@@ -166,7 +167,7 @@ def restore(model, images, layout=None, mirror=False):
     probabilities = tf.nn.softmax(logits(images, model.network, model.classes, False, layout))
     if mirror:
         probabilities = tf.add_n(tf.split(probabilities, 2)) / 2
-    session = tf.Session(config=runtime.session_config())
+    session = tf.Session(config=device.session_config())
     load_weights(session, model.checkpoint)
     return session, probabilities
 

@@ -8,8 +8,9 @@ import signal
 import time
 
 import atomic
-import runtime
-from runtime import say, tf
+from suite.process import lifetime, terminal
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 COLUMNS = (
     "step",
@@ -83,7 +84,7 @@ def catch_stop_signals():
 
     def handle(signal_number, frame):
         received.append(signal_number)
-        runtime.stop_at_once()
+        lifetime.stop_at_once()
         say("stopping after this step; a second signal stops at once, without saving")
 
     signal.signal(signal.SIGINT, handle)
@@ -131,7 +132,7 @@ def progress_hook(options, log, stop_signals):
                 self.speed = options["batch_size"] * self.timed / self.busy
             self.warm = True
             logs = self.step % log_num == 0 or self.step == steps
-            if logs or runtime.is_terminal() and time.time() - self.shown_at > REFRESH:
+            if logs or terminal.is_terminal() and time.time() - self.shown_at > REFRESH:
                 self.show(dict(zip(SHOWN.values(), values.results)), logs)
             if stop_signals:
                 context.request_stop()
@@ -142,8 +143,8 @@ def progress_hook(options, log, stop_signals):
             line = progress_line(
                 self.step, steps, self.step / log.epoch_steps, **measured, **speed, left=left
             )
-            if runtime.is_terminal():
-                runtime.say_live(line)
+            if terminal.is_terminal():
+                terminal.say_live(line)
                 self.shown_at = time.time()
             elif logs:
                 say(line)

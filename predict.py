@@ -29,10 +29,12 @@ import imagefile
 import inference_graph
 import modelfolder
 import preprocessing
-import runtime
 import sandbox
-from runtime import UserError, say, tf
-from suite.process import tf_versions
+from suite.files import csvfile
+from suite.process import commandline, device, lifetime, terminal, tf_versions
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
@@ -60,7 +62,7 @@ def main():
         # Both go on while TensorFlow is imported, and import nothing themselves.
         cached = pool.apply_async(inference_graph.read_cache, [model])
         encoded = ahead(pool, lambda path: encode(path, model, options), paths, options.batch_size)
-        runtime.start(options)
+        device.start(options)
         decode, classify = build(model, cached.get(), options.mirror)
         decoded = ahead(pool, decode, encoded, options.batch_size)
         show = printer(options)
@@ -80,8 +82,8 @@ def main():
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
-    parser = runtime.ArgumentParser(__doc__)
-    number = runtime.number
+    parser = commandline.ArgumentParser(__doc__)
+    number = commandline.number
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--top", type=number(int, 1), default=3, help="classes to name")
@@ -190,7 +192,7 @@ def build(model, cached, mirror=False):
         network = inference_graph.load(model, cached)
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(network, return_elements=elements)
-        config = runtime.session_config()
+        config = device.session_config()
         # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         session = tf.Session(config=config)
@@ -250,7 +252,7 @@ def printer(options):
 
     def print_row(path, label, predictions, error):
         probability = "" if error else "%.6f" % predictions[0]["probability"]
-        table.writerow([runtime.csv_cell(each or "") for each in (path, label, probability, error)])
+        table.writerow([csvfile.harmless(each or "") for each in (path, label, probability, error)])
         sys.stdout.flush()
 
     def print_line(path, label, predictions, error):
@@ -260,7 +262,7 @@ def printer(options):
         names = ", ".join("%s %s" % (each["label"], percent(each)) for each in predictions)
         unknown = label == UNKNOWN != predictions[0]["label"]
         answer = "%s (%s)" % (label, names) if unknown else names
-        print(runtime.printable("%s: %s" % (path, answer)), flush=True)
+        print(terminal.printable("%s: %s" % (path, answer)), flush=True)
 
     if options.csv:
         table.writerow(["file", "label", "probability", "error"])
@@ -282,4 +284,4 @@ def save(folder, picture, text):
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    lifetime.run(main)

@@ -6,7 +6,7 @@ train.py, evaluate.py, predict.py and export.py all look at pictures through `de
 import math
 
 from imagefile import MARGIN
-from runtime import tf
+from suite.process.tf_versions import tf
 
 
 def decode(jpeg, image_size, normalize_as):

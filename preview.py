@@ -8,8 +8,9 @@ from PIL import Image
 import atomic
 import drawing
 from preprocessing import decode, decode_augmented
-from runtime import say, tf
 from splits import SPLITS
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 CLASSES = 40
 PICTURES = {"train": 4, "val": 2, "test": 2}

@@ -6,7 +6,7 @@ each recipe reaches, and what each setting of the modern one adds.
 
 from __future__ import annotations
 
-from runtime import tf
+from suite.process.tf_versions import tf
 
 RECIPES = {
     # The article's network, with the optimizer that suits it best; the article itself names none.

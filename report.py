@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import FlowIO
-from runtime import tf
+from suite.process.tf_versions import tf
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
 MOST_CLASSES = 30  # that the confusion matrix shows; of more, those with the most mistakes

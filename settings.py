@@ -12,8 +12,9 @@ import FlowIO
 import jsonfile
 import modelfolder
 import recipes
-import runtime
-from runtime import UsageError, UserError, tf
+from suite.process import commandline
+from suite.process.errors import UsageError, UserError
+from suite.process.tf_versions import tf
 
 # What describes the network. A model folder that is resumed answers it, or --model does, else these.
 NETWORK = {
@@ -33,7 +34,7 @@ def parse_options(arguments=None):
 
     What was not given and has no fixed default is None; see `complete`.
     """
-    parser = runtime.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
+    parser = commandline.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
     parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -78,7 +79,7 @@ def add_network(group):
 
 def add_training(group):
     """How long it trains, on how many pictures at a time, and what it keeps."""
-    number = runtime.number
+    number = commandline.number
     length = group.add_mutually_exclusive_group()
     length.add_argument(
         "--step", type=number(int, 0), default=2000, help="steps in all, counted over resumes"
@@ -106,7 +107,7 @@ def add_fine_tuning(group):
     )
     group.add_argument(
         "--freeze",
-        type=runtime.number(int, 0),
+        type=commandline.number(int, 0),
         default=0,
         help="steps at first that train the classifier only",
     )
@@ -135,7 +136,7 @@ def add_optimization(add):
     Args:
         add: as ArgumentParser.add_argument, for the name without dashes; its help gets the recipes' values.
     """
-    number = runtime.number
+    number = commandline.number
     add("optimizer", "momentum is Nesterov's", choices=tuple(recipes.LEARNING_RATES))
     rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
     add(
@@ -158,7 +159,7 @@ def add_optimization(add):
 
 def add_network_and_pictures(add):
     """What the network and its pictures are while it trains; `add`: see `add_optimization`."""
-    number = runtime.number
+    number = commandline.number
     add(
         "dropout",
         "share of the features dropped before the classifier cnn_to_fc; 0: the 1x1 convolution",
@@ -202,7 +203,7 @@ def add_hardware(group):
     group.add_argument("--xla", action="store_true", help="let XLA compile the network, on GPUs")
     group.add_argument(
         "--workers",
-        type=runtime.number(int, 0),
+        type=commandline.number(int, 0),
         default=0,
         help="CPU threads, 0: all cores; with 1 the same --seed gives the same weights, bit for bit",
     )

@@ -22,11 +22,13 @@ import jsonfile
 import modelfolder
 import monitor
 import recipes
-import runtime
 import settings
 import validation
 import warmstart
-from runtime import UserError, say, tf
+from suite.process import device, errors, lifetime, terminal
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
@@ -39,7 +41,7 @@ def main():
     records = FlowIO.load_records(options.data)
     if not FlowIO.count(records, "train"):
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
-    runtime.start(options)
+    device.start(options)
     existing = settings.read_existing(options.output)
     source = warmstart.open_source(options.model) if options.model and not existing else None
     settings.complete(options, records, existing, source)
@@ -108,7 +110,7 @@ def conclude(options):
     """Say what came out, and what to do with it."""
     best = checkpoints.read_best(options.output)
     if checkpoints.is_over(best, options.patience):
-        turns = runtime.counted(options.patience, "checkpoint")
+        turns = terminal.counted(options.patience, "checkpoint")
         say("stopped early: %s in turn validated no better than step %d" % (turns, best["step"]))
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
@@ -151,7 +153,7 @@ def fit(description, records, machines, strategy):
         machines: a cluster.Cluster.
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
     Raises:
-        runtime.Stopped: by SIGINT or SIGTERM; the state is saved.
+        errors.Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: see `failure`.
     """
     options, is_first = description["options"], machines.index == 0
@@ -178,7 +180,7 @@ def fit(description, records, machines, strategy):
         )
 
     try:
-        with cluster.watching(machines, options), runtime.temporary_folder() as spare:
+        with cluster.watching(machines, options), lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
@@ -195,8 +197,8 @@ def fit(description, records, machines, strategy):
             raise
         raise UserError(message) from error
     if stop_signals:
-        raise runtime.Stopped(stop_signals[0])
-    runtime.stop_at_once()
+        raise errors.Stopped(stop_signals[0])
+    lifetime.stop_at_once()
     if is_first:
         validation.recalibrate(description, records, modelfolder.latest_step(options["output"]), validator)
 
@@ -252,7 +254,7 @@ def model_fn(description, *arguments):
 
     def call(features):
         step = training_step(features, description, *arguments)
-        if not runtime.gpus() and not tf.distribute.has_strategy():
+        if not device.gpus() and not tf.distribute.has_strategy():
             estimate.check(description["options"]["batch_size"], step.train_op)
         return step
 
@@ -261,7 +263,7 @@ def model_fn(description, *arguments):
 
 def run_config(options, strategy):
     """How tf.estimator runs; checkpoints.py saves, and monitor.py logs."""
-    config = runtime.session_config(options["workers"])
+    config = device.session_config(options["workers"])
     if options["xla"]:
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     return tf.estimator.RunConfig(
@@ -346,4 +348,4 @@ def training_step(features, description, frozen=False, folder=None, validate=Non
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    lifetime.run(main)

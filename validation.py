@@ -11,9 +11,10 @@ import drawing
 import FlowIO
 import metrics
 import modelfolder
-import runtime
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
-from runtime import say, tf
+from suite.process import device, terminal
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 
 class Validation:
@@ -44,7 +45,7 @@ class Validation:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
-            self.session = tf.Session(config=runtime.session_config(self.options["workers"]))
+            self.session = tf.Session(config=device.session_config(self.options["workers"]))
         self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
 
     def validate(self, checkpoint):
@@ -114,7 +115,7 @@ def recalibrate(description, records, step, validator):
     new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
     if not batches or best and best["recalibrated"]:
         return
-    over = runtime.counted(batches, "batch", "batches")
+    over = terminal.counted(batches, "batch", "batches")
     os.makedirs(os.path.dirname(new), exist_ok=True)
     write_recalibrated(description, records, old, batches, new)
     if not best:
@@ -145,7 +146,7 @@ def write_recalibrated(description, records, checkpoint, batches, target):
         network, classes = description["network"], description["classes"]
         modelfolder.logits(batch["image"], network, classes, True, bn_momentum=momentum)
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        with tf.Session(config=runtime.session_config(options["workers"])) as session:
+        with tf.Session(config=device.session_config(options["workers"])) as session:
             modelfolder.load_weights(session, checkpoint)
             for number in range(batches):
                 session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 import modelfolder
-import runtime
-from runtime import UserError, say, tf
-from suite.process import tf_versions
+from suite.process import device, tf_versions
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
 
 SLIM = re.compile(r"resnet_v2_(50|101|152)/")
 # What TF-Slim calls the parts of its names, in the order of the replacements.
@@ -126,7 +127,7 @@ def write(source, classes, target):
             "leave out --layers, --mini, --shortcut and the like, and they are chosen to fit"
             % (source.checkpoint, len(fresh), len(names))
         )
-    with tf.Session(config=runtime.session_config()) as session:
+    with tf.Session(config=device.session_config()) as session:
         session.run(tf.global_variables_initializer(), values)
         tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
     report(source, classes, names, fresh)

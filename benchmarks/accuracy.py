@@ -18,7 +18,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import metrics  # noqa: E402
+import metrics
 
 SETTINGS = (
     "--recipe article",

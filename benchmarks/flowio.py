@@ -34,9 +34,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import FlowIO  # noqa: E402
-import imagefile  # noqa: E402
-from runtime import tf  # noqa: E402
+import FlowIO
+import imagefile
+from suite.process.tf_versions import tf
 
 IMAGE_SIZE = 224
 AUTHORS_PHOTOS = 400

@@ -33,9 +33,9 @@ ROOT = os.path.dirname(HERE)
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import FlowIO  # noqa: E402
-import jsonfile  # noqa: E402
-from runtime import tf  # noqa: E402
+import FlowIO
+import jsonfile
+from suite.process.tf_versions import tf
 
 # Along each line one number grows: layers, width, side, batch.
 SPEED = {

@@ -17,8 +17,8 @@ from PIL import Image, ImageEnhance
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import imagefile  # noqa: E402
-import splits  # noqa: E402
+import imagefile
+import splits
 
 LIMITS = (0, 4, splits.ALIKE, 12, 16)
 COPIES = 300  # pictures of which changed copies are made

@@ -27,11 +27,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import random_model  # noqa: E402
+import random_model
 
-import inference_graph  # noqa: E402
-import modelfolder  # noqa: E402
-from runtime import tf  # noqa: E402
+import inference_graph
+import modelfolder
+from suite.process.tf_versions import tf
 
 CLASSES = 1000
 FEW, MANY = 32, 160  # pictures in two folders; the difference of their times is free of the start

@@ -4,7 +4,7 @@ import os
 
 import jsonfile
 import modelfolder
-from runtime import tf
+from suite.process.tf_versions import tf
 
 
 def make(folder, network, classes, image_size):

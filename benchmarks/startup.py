@@ -21,11 +21,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import random_model  # noqa: E402
+import random_model
 
-import inference_graph  # noqa: E402
-import modelfolder  # noqa: E402
-import runtime  # noqa: E402
+import inference_graph
+import modelfolder
+from suite.process import tf_versions
 
 LAYERS = (50, 152)
 SIZE, CLASSES, BATCH = 224, 1000, 8
@@ -45,8 +45,9 @@ PREDICTION = """
 import sys, time
 def mark(name):
     print(name, time.time(), flush=True)
-import runtime, inference_graph
-from runtime import tf
+import inference_graph, modelfolder
+from suite.process import device
+from suite.process.tf_versions import tf
 tf.Session
 mark("import")
 model = modelfolder.load(sys.argv[1])
@@ -56,7 +57,7 @@ graph_def = inference_graph.load(model, cached)
 images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
 mark("graph")
 import numpy
-config = runtime.session_config()
+config = device.session_config()
 config.graph_options.rewrite_options.disable_meta_optimizer = True
 classify = tf.Session(config=config).make_callable(answer, [images])
 mark("session")
@@ -69,7 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=5, help="turns")
     options = parser.parse_args()
-    runtime.tf.logging.set_verbosity(runtime.tf.logging.FATAL)
+    tf_versions.tf.logging.set_verbosity(tf_versions.tf.logging.FATAL)
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(folder)
         models = {layers: make_model(os.path.join(folder, str(layers)), layers) for layers in LAYERS}

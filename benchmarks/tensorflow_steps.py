@@ -25,19 +25,19 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import random_model  # noqa: E402
-from turns import serve  # noqa: E402
+import random_model
+from turns import serve
 
-import cpu_gradients  # noqa: E402
-import estimate  # noqa: E402
-import FlowIO  # noqa: E402
-import inference_graph  # noqa: E402
-import modelfolder  # noqa: E402
-import resnet  # noqa: E402
-import runtime  # noqa: E402
-import settings  # noqa: E402
-import train  # noqa: E402
-from runtime import tf  # noqa: E402
+import cpu_gradients
+import estimate
+import FlowIO
+import inference_graph
+import modelfolder
+import resnet
+import settings
+import train
+from suite.process import device
+from suite.process.tf_versions import tf
 
 CLASSES = {"full": 1000, "mini": 10}
 PRODUCT = 2048
@@ -66,7 +66,7 @@ def stepping(operation, forward):
     Args:
         forward: a graph with one picture's logits, whose multiply-adds are counted.
     """
-    session = tf.Session(config=runtime.session_config())
+    session = tf.Session(config=device.session_config())
     session.run(tf.global_variables_initializer())
     tf.get_default_graph().finalize()
     return {"multiply_adds": estimate.multiply_adds(forward)}, lambda: session.run(operation)
@@ -111,7 +111,7 @@ def ours_infer(layers, mini, pictures, labels, classes):
     size = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         random_model.make(folder, network(layers, mini), classes, size)
-        graph_def = inference_graph.freeze(modelfolder.load(folder), runtime.data_format())
+        graph_def = inference_graph.freeze(modelfolder.load(folder), device.data_format())
     tf.import_graph_def(graph_def, {"images": held(pictures, labels)[0].read_value()}, name="net")
     answer = tf.get_default_graph().get_operation_by_name("net/probabilities")
     names = range(classes)

@@ -16,9 +16,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has to be there when TensorFlow is imported
 
-import tensorflow.compat.v1 as tf  # noqa: E402
+import tensorflow.compat.v1 as tf
 
-import resnet  # noqa: E402
+import resnet
 
 SIZE, CLASSES = 224, 1000
 INK, FAINT, LINE, PAPER = "#1c1d1f", "#6a6d72", "#b9bbb7", "#fdfdfc"

@@ -19,12 +19,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "data"))
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
 
-import draw_demo  # noqa: E402  (lies in data/)
+import draw_demo  # (lies in data/)
 
-import FlowIO  # noqa: E402
-import settings  # noqa: E402
-from suite.process import tf_versions  # noqa: E402
-from suite.process.tf_versions import tf  # noqa: E402
+import FlowIO
+import settings
+from suite.process import tf_versions
+from suite.process.tf_versions import tf
 
 tf_versions.load()  # before any test imports TensorFlow by itself
 

@@ -11,7 +11,7 @@ from conftest import ROOT, read_log
 
 import cluster
 import modelfolder
-import runtime
+from suite.process import errors
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ import runtime
 )
 def test_a_wrong_TF_CONFIG(monkeypatch, config, says):
     monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(runtime.UsageError, match=says):
+    with pytest.raises(errors.UsageError, match=says):
         cluster.read_environment()
 
 

@@ -19,7 +19,7 @@ import FlowIO
 import metrics
 import modelfolder
 import report
-import runtime
+from suite.process import errors
 
 # --- the numbers ----------------------------------------
 
@@ -173,7 +173,7 @@ def test_classes_are_matched_by_name(capsys):
     records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(evaluate.match_classes(model, records)) == [2, 0]
     assert "records has no pictures of bee, which model knows" in capsys.readouterr().err
-    with pytest.raises(runtime.UserError, match="class dog"):
+    with pytest.raises(errors.UserError, match="class dog"):
         evaluate.match_classes(model, records._replace(classes=["ant", "dog"]))
 
 

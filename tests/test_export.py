@@ -15,8 +15,7 @@ import export
 import imagefile
 import modelfolder
 import preprocessing
-import runtime
-from suite.process import tf_versions
+from suite.process import errors, tf_versions
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +130,9 @@ def test_quantised_weights_take_a_quarter(workspace, pictures, expected, tmp_pat
 
 
 def test_a_wrong_export_is_not_left(tmp_path):
-    with pytest.raises(runtime.UserError, match="differs from the checkpoint"):
+    with pytest.raises(errors.UserError, match="differs from the checkpoint"):
         export.compare(np.array([[0.5, 0.5]]), np.array([[0.6, 0.4]]))
-    with pytest.raises(runtime.UserError, match="differs from the checkpoint"):
+    with pytest.raises(errors.UserError, match="differs from the checkpoint"):
         export.compare(np.array([[np.nan, 0.5]]), np.array([[0.5, 0.5]]))
     export.compare(np.array([[0.5, 0.5]]), np.array([[0.6, 0.4]]), quantized=True)
     export.compare(np.array([[0.50005, 0.49995]]), np.array([[0.5, 0.5]]))
@@ -143,7 +142,9 @@ def test_a_wrong_export_is_not_left(tmp_path):
 def test_a_failed_export_leaves_the_old_one(workspace, tmp_path):
     path = tmp_path / "model.pb"
     path.write_bytes(b"old")
-    program = "import export, runtime; export.TOLERANCE = -1; runtime.run(export.main)"
+    program = (
+        "import export; from suite.process import lifetime; export.TOLERANCE = -1; lifetime.run(export.main)"
+    )
     command = [sys.executable, "-c", program, "--model", workspace.model, "--format", "frozen_graph"]
     done = subprocess.run([*command, "--output", str(path)], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and "nothing was written" in done.stderr

@@ -333,7 +333,8 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     run("FlowIO.py", *arguments, "--image_size", 32)
     before = contents(str(tmp_path / "out"))
     program = """if True:
-        import atexit, resource, FlowIO, runtime
+        import atexit, resource, FlowIO
+        from suite.process import lifetime
         # Coverage is saved after this, `make coverage`.
         atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (-1, -1))
         def limited(*arguments, step=FlowIO.%s):
@@ -343,7 +344,7 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
             resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
             return result
         FlowIO.%s = limited
-        runtime.run(FlowIO.main)
+        lifetime.run(FlowIO.main)
     """
     command = [sys.executable, "-c", program % (step, step), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")

@@ -10,27 +10,28 @@ from conftest import ROOT, read_log, refuses
 
 import cluster
 import modelfolder
-import runtime
 import settings
-from runtime import tf
+from suite.process import device, errors
+from suite.process.tf_versions import tf
 
 pytestmark = pytest.mark.slow
 
 # train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
 SMALL_NETWORK = """
-import train, resnet, runtime
-from runtime import tf
+import train, resnet
+from suite.process import device, lifetime
+from suite.process.tf_versions import tf
 resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
 """
 # ... and on two devices, which are halves of the CPU.
 TWO_DEVICES = """
 import cluster
-one = runtime.session_config
+one = device.session_config
 def session_config(*arguments):
     config = one(*arguments)
     config.device_count["CPU"] = 2
     return config
-runtime.session_config = session_config
+device.session_config = session_config
 cluster.choose_strategy = lambda *_: tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 """
 
@@ -43,7 +44,7 @@ def train_small(workspace, tmp_path):
         output = str(tmp_path / name)
         arguments = ["--mini", "--data", workspace.records, "--output", output]
         arguments += ["--step", "4", "--save_num", "2", "--log_num", "1", "--bn_batches", "0", *options]
-        code = SMALL_NETWORK + prelude + "runtime.run(train.main)"
+        code = SMALL_NETWORK + prelude + "lifetime.run(train.main)"
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             env=dict(os.environ, PYTHONPATH=ROOT, TF_XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="0"),
@@ -76,11 +77,11 @@ def test_two_devices_share_each_batch(train_small):
     [(["--batch_size", "5"], "must be a multiple of the 2 devices"), (["--ema", "0.9"], "one device only")],
 )
 def test_what_two_devices_refuse(monkeypatch, options, says):
-    monkeypatch.setattr(runtime, "gpus", lambda: ["gpu:0", "gpu:1"])
+    monkeypatch.setattr(device, "gpus", lambda: ["gpu:0", "gpu:1"])
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two)
     assert cluster.choose_strategy(cluster.ALONE, settings.parse_options([])) is two
-    with pytest.raises(runtime.UsageError, match=says):
+    with pytest.raises(errors.UsageError, match=says):
         cluster.choose_strategy(cluster.ALONE, settings.parse_options(options))
 
 

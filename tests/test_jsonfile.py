@@ -7,7 +7,7 @@ import pytest
 import jsonfile
 import resnet
 import settings
-from runtime import UserError
+from suite.process.errors import UserError
 
 MODEL = {
     "network": {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},

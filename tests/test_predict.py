@@ -19,7 +19,7 @@ import imagefile
 import inference_graph
 import modelfolder
 import predict
-import runtime
+from suite.process import errors
 
 # --- answers ----------------------------------------
 
@@ -252,7 +252,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
     inference_graph.write_cache(model, graph.as_graph_def())
     cached = inference_graph.read_cache(model)
     with pytest.raises(
-        runtime.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
+        errors.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
     ):
         inference_graph.load(model, cached)
 

@@ -16,9 +16,9 @@ import evaluate
 import FlowIO
 import modelfolder
 import predict
-import runtime
 import settings
 import validation
+from suite.process import device
 
 # --- the whole workflow ----------------------------------------
 
@@ -34,7 +34,7 @@ def test_training_says_what_it_is_doing(workspace):
     assert "device: " in err and "network: layer_50 mini, zero_pad" in err
     assert "step 100/100" in err and "img/s" in err and "eta " in err and "loss" in err
     assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
-    if not runtime.gpus() and tf.test.is_built_with_cuda():
+    if not device.gpus() and tf.test.is_built_with_cuda():
         assert "warning: TensorFlow sees no GPU; this build needs" in err
 
 
@@ -189,7 +189,7 @@ def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "device, already, expected",
+    "asked, already, expected",
     [
         ("auto", None, None),
         ("auto", "2,3", "2,3"),
@@ -201,8 +201,8 @@ def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
         ("gpu:0", "", ""),
     ],
 )
-def test_the_device_is_chosen_among_the_visible_ones(device, already, expected):
-    assert runtime.visible_devices(device, already) == expected
+def test_the_device_is_chosen_among_the_visible_ones(asked, already, expected):
+    assert device.visible_devices(asked, already) == expected
 
 
 @pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py"])
@@ -228,11 +228,12 @@ MOMENTS = {
 def test_a_signal_stops_at_once_and_tidies_once(moment):
     body = MOMENTS[moment].split("\n") + ["time.sleep(9)"]
     code = [
-        "import os, runtime, time",
+        "import os, time",
+        "from suite.process import lifetime",
         "def main():",
-        " with runtime.tidying(lambda: os.write(1, b'tidied')):",
+        " with lifetime.tidying(lambda: os.write(1, b'tidied')):",
     ]
-    code += ["  " + line for line in body] + ["runtime.run(main)"]
+    code += ["  " + line for line in body] + ["lifetime.run(main)"]
     done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, b"tidied", b"-c: stopped\n")
 

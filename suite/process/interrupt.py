@@ -1,6 +1,6 @@
 """Ctrl-C while a script still imports what it needs: one line, no traceback. Imported before all else.
 
-`runtime.run` takes over. Before this file is reached, Python itself starts, and answers in its own way.
+`lifetime.run` takes over. Before this file is reached, Python itself starts, and answers in its own way.
 """
 
 import _signal  # `signal` makes enumerations at first, and until that is done Ctrl-C gives a traceback

@@ -9,6 +9,7 @@ import functools
 import importlib
 import os
 import re
+import sys
 import warnings
 
 
@@ -57,6 +58,11 @@ def has_onednn():
 def reason(error):
     """What an exception says, in one line. Version 2 says first where in the graph it was."""
     return re.match(r"(?:Graph execution error:.*?\nNode: [^\n]*\n)?([^\n]*)", str(error), re.DOTALL).group(1)
+
+
+def is_tensorflow_error(error):
+    """Whether TensorFlow's runtime raised it; asked without importing TensorFlow."""
+    return "tensorflow" in sys.modules and isinstance(error, tf.errors.OpError)
 
 
 def checkpoint_errors():

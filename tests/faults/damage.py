@@ -17,17 +17,17 @@ import tempfile
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import kills  # noqa: E402  (for its small network)
-import numpy as np  # noqa: E402
+import kills  # (for its small network)
+import numpy as np
 
-import checkpoints  # noqa: E402
-import FlowIO  # noqa: E402
-import inference_graph  # noqa: E402
-import jsonfile  # noqa: E402
-import modelfolder  # noqa: E402
-import monitor  # noqa: E402
-import runtime  # noqa: E402
-from runtime import tf  # noqa: E402
+import checkpoints
+import FlowIO
+import inference_graph
+import jsonfile
+import modelfolder
+import monitor
+from suite.process import errors
+from suite.process.tf_versions import tf
 
 
 def damage(data, rng):
@@ -163,7 +163,7 @@ def judge(what, path, read, before):
     """refused, same or wrong."""
     try:
         now = read(path)
-    except runtime.UserError as error:
+    except errors.UserError as error:
         if os.path.dirname(path) in str(error) or os.path.basename(path) in str(error):
             return "refused"
         print("%s: the message does not name it: %s" % (what, error), file=sys.stderr)

@@ -21,14 +21,14 @@ import zlib
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest  # noqa: E402
-from PIL import Image  # noqa: E402
+import conftest
+from PIL import Image
 
-import imagefile  # noqa: E402
-import preprocessing  # noqa: E402
-import runtime  # noqa: E402
-import sandbox  # noqa: E402
-from runtime import tf  # noqa: E402
+import imagefile
+import preprocessing
+import sandbox
+from suite.process import device
+from suite.process.tf_versions import tf
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 32  # pixels of the network
@@ -119,7 +119,7 @@ def main():
     tallies = {format: collections.Counter() for format in FORMATS}
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
-        decode = tf.Session(config=runtime.session_config()).make_callable(
+        decode = tf.Session(config=device.session_config()).make_callable(
             preprocessing.decode(jpeg, SIZE, "minus1_1"), [jpeg]
         )
     for number in range(options.count):

@@ -24,19 +24,19 @@ import traceback
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest  # noqa: E402
-from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
+import conftest
+from tensorflow.core.protobuf import saved_model_pb2
 
-import atomic  # noqa: E402
-import checkpoints  # noqa: E402
-import evaluate  # noqa: E402
-import export  # noqa: E402
-import FlowIO  # noqa: E402
-import modelfolder  # noqa: E402
-import resnet  # noqa: E402
-import runtime  # noqa: E402
-import train  # noqa: E402
-from runtime import tf  # noqa: E402
+import atomic
+import checkpoints
+import evaluate
+import export
+import FlowIO
+import modelfolder
+import resnet
+import train
+from suite.process import errors, lifetime
+from suite.process.tf_versions import tf
 
 # One bottleneck in each group: the same files as a larger network's, in less time.
 resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
@@ -65,13 +65,13 @@ def fork(function, log):
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        runtime.stop_at_once()
+        lifetime.stop_at_once()
         os.write(starting, b"!")
         function()
         status = 0
     except SystemExit as error:
         status = error.code
-    except runtime.Stopped as stopped:
+    except errors.Stopped as stopped:
         status = stopped.exit_status
     except BaseException:
         traceback.print_exc()
@@ -86,7 +86,7 @@ def script(main, arguments):
 
     def run():
         sys.argv = [main.__module__ + ".py", *map(str, arguments)]
-        runtime.run(main)
+        lifetime.run(main)
 
     return run
 

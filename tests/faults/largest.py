@@ -13,12 +13,12 @@ import time
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+import conftest
+import numpy as np
+from PIL import Image
 
-import imagefile  # noqa: E402
-import sandbox  # noqa: E402
+import imagefile
+import sandbox
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 224  # pixels of the network

@@ -145,13 +145,14 @@ def test_pictures_that_vanish_are_listed(tmp_path):
     """Files that were there when the folders were listed, and are gone when they are read."""
     draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
     program = """if True:
-        import os, shutil, FlowIO, folders, runtime
+        import os, shutil, FlowIO, folders
+        from suite.process import lifetime
         def vanish(dataset, *rest, list_sources=folders.list_sources):
             found = list_sources(dataset, *rest)
             os.remove(os.path.join(dataset, "apple", "3.png"))
             return found
         folders.list_sources = vanish
-        runtime.run(FlowIO.main)
+        lifetime.run(FlowIO.main)
     """
     command = [sys.executable, "-c", program, "--dataset", tmp_path / "dataset", "--output", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8")

@@ -93,13 +93,14 @@ def test_out_of_memory(workspace, tmp_path):
     The error is raised in TensorFlow's place: a CPU without memory may end the process by a crash instead.
     """
     program = """if True:
-        import cluster, estimate, runtime, train
-        from runtime import tf
+        import cluster, estimate, train
+        from suite.process import lifetime
+        from suite.process.tf_versions import tf
         def hungry(*arguments):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9]")
         cluster.train = hungry
         estimate.memory_limit = lambda: 3 << 30
-        runtime.run(train.main)
+        lifetime.run(train.main)
     """
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1]
     said = train(*arguments, "--batch_size", 8000, status=1, script=["-c", program])

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, refuses, run
 
 import atomic
-import runtime
+from suite.process import errors
 
 
 def start(script, *arguments):
@@ -58,10 +58,10 @@ def test_a_folder_that_was_replaced_is_locked_anew(tmp_path):
     folder.mkdir()
     with atomic.replacing(str(folder), re.compile(".*")) as partial:
         open(os.path.join(partial, "new"), "w").close()
-        with pytest.raises(runtime.UserError, match="another process"):
+        with pytest.raises(errors.UserError, match="another process"):
             in_other_process("hold", folder)
     held = atomic.hold(str(folder))
-    with pytest.raises(runtime.UserError, match="another process"):
+    with pytest.raises(errors.UserError, match="another process"):
         in_other_process("replacing", folder)
     os.close(held)
     in_other_process("replacing", folder)
@@ -69,7 +69,8 @@ def test_a_folder_that_was_replaced_is_locked_anew(tmp_path):
 
 def in_other_process(function, folder):
     program = """if True:
-        import json, re, sys, atomic, runtime
+        import json, re, sys, atomic
+        from suite.process import errors
         atomic.PATIENCE = 0
         try:
             if %r == "hold":
@@ -77,13 +78,13 @@ def in_other_process(function, folder):
             else:
                 with atomic.replacing(%r, re.compile(".*")):
                     pass
-        except runtime.UserError as error:
+        except errors.UserError as error:
             json.dump(str(error), sys.stdout)
     """
     command = [sys.executable, "-c", program % (function, str(folder), str(folder))]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     if done.stdout:
-        raise runtime.UserError(json.loads(done.stdout.decode()))
+        raise errors.UserError(json.loads(done.stdout.decode()))
 
 
 @pytest.mark.slow

@@ -1,0 +1,68 @@
+"""What the command lines of all scripts share: --device, --verbose, and mistakes answered in one line."""
+
+import argparse
+import os
+import re
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults, but for switches and options that have none."""
+
+    def _get_help_string(self, action):
+        shown = action.default not in (None, []) and action.default is not False
+        return super()._get_help_string(action) if shown else action.help
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Answers a mistake in one line; knows --device and --verbose."""
+
+    def __init__(self, doc):
+        super().__init__(
+            description=doc.split("\n")[0],
+            formatter_class=HelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse_args(self, *arguments):
+        """As argparse's; also keeps TensorFlow's C++ code quiet from here on, unless --verbose was given."""
+        group = self.add_argument_group("machine")
+        group.add_argument(
+            "--device",
+            type=device_name,
+            default="auto",
+            metavar="{auto,cpu,gpu:0,...}",
+            help="where to compute",
+        )
+        group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
+        options = super().parse_args(*arguments)
+        if not options.verbose:
+            os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
+        return options
+
+    def error(self, message):
+        """End with exit status 2 and one line, without argparse's lines of usage."""
+        self.exit(2, "%s: error: %s\n" % (self.prog, message))
+
+
+def device_name(text):
+    """An argparse type: auto, cpu or gpu:<number>, as str."""
+    if not re.match(r"(auto|cpu|gpu:\d+)\Z", text):
+        raise argparse.ArgumentTypeError("%r is none of auto, cpu, gpu:0, gpu:1, ..." % text)
+    return text
+
+
+def number(kind, low, high=float("inf")):
+    """An argparse type: a number of type `kind` (int or float) from `low` to `high`, both included."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or value == float("inf"):
+            limits = "from %g to %g" % (low, high) if high < float("inf") else "of at least %g" % low
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError("%r is not %s %s" % (text, what, limits))
+        return value
+
+    return parse

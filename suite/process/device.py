@@ -1,0 +1,69 @@
+"""Where TensorFlow computes: --device, the GPUs that it sees, how its sessions take memory and threads."""
+
+import os
+
+from suite.process import tf_versions
+from suite.process.errors import UsageError
+from suite.process.terminal import counted, say
+from suite.process.tf_versions import tf
+
+
+def start(options):
+    """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
+
+    Raises:
+        UsageError: --device names a GPU that TensorFlow does not see.
+    """
+    visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    tf_versions.load()
+    tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
+
+    if gpus():
+        say("device: %s" % counted(len(gpus()), "GPU"))
+        return
+    if options.device not in ("auto", "cpu"):
+        raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
+    say("device: CPU, %s" % counted(os.cpu_count(), "core"))
+    if options.device == "auto" and tf.test.is_built_with_cuda():
+        say("warning: TensorFlow sees no GPU; this build needs %s" % tf_versions.cuda())
+
+
+def visible_devices(device, already):
+    """What CUDA_VISIBLE_DEVICES must be for --device, or None to leave it.
+
+    `already` is its present value, None if not set: "gpu:1" is the second of those that it names.
+    """
+    if device == "auto":
+        return already
+    if device == "cpu":
+        return "-1"
+    number = device[len("gpu:") :]
+    if already is None:
+        return number
+    named = already.split(",")
+    return named[int(number)] if int(number) < len(named) else "-1"
+
+
+def gpus():
+    """A list of the GPUs that TensorFlow sees; imports it."""
+    return tf.config.experimental.list_physical_devices("GPU")
+
+
+def data_format():
+    """The layout that convolutions are fastest in; checkpoints are the same in both."""
+    return "NCHW" if gpus() else "NHWC"
+
+
+def session_config(workers=0):
+    """GPU memory grows as needed instead of being taken whole; `workers` CPU threads, 0: as many as cores."""
+    config = tf.ConfigProto(
+        gpu_options=tf.GPUOptions(allow_growth=True),
+        intra_op_parallelism_threads=workers,
+        inter_op_parallelism_threads=workers,
+    )
+    # A second round of rewriting the graph takes up to seconds at the start and makes no step faster.
+    rewriting = config.graph_options.rewrite_options
+    rewriting.meta_optimizer_iterations = rewriting.ONE
+    return config

@@ -1,0 +1,21 @@
+"""What ends a script: a mistake of the user's, or a signal; each with its exit status."""
+
+
+class UserError(Exception):
+    """A mistake of the user's: shown as one line, never as a traceback. Exit status 1."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """A mistake in the command line. Exit status 2."""
+
+    exit_status = 2
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM asked train.py to end. Exit status 128 + the signal's number."""
+
+    def __init__(self, signal_number):
+        super().__init__(signal_number)
+        self.exit_status = 128 + signal_number

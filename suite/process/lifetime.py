@@ -1,0 +1,103 @@
+"""How a script starts, ends, and tidies up, also where a signal ends it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+
+from suite.process import tf_versions
+from suite.process.errors import Stopped, UserError
+from suite.process.terminal import is_terminal, say
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_tidying: list = []  # what `tidying` was given
+
+
+def stop_at_once():
+    """Let SIGINT and SIGTERM end the process where it is, with exit status 128 + the signal's number.
+
+    Not by an exception, which destructors forget and which can crash C code that it comes through.
+    """
+    ours = os.getpid()
+    messages = os.dup(2) if sys.stderr else None  # tf_versions.silent may have sent 2 elsewhere by then
+
+    def stop(signal_number, frame):
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        try:
+            if os.getpid() == ours:  # not in a process that has just been forked
+                for tidy in reversed(_tidying):
+                    with contextlib.suppress(OSError):
+                        tidy()
+                if messages is not None:
+                    line = "%s%s: stopped\n" % ("\r\033[K" if is_terminal() else "", program())
+                    os.write(messages, os.fsencode(line))
+        finally:
+            os._exit(128 + signal_number)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def tidying(tidy):
+    """Have `tidy()` called at the end of the context, also where that is a stop signal's."""
+    _tidying.append(tidy)
+    try:
+        yield
+    finally:
+        tidy()
+        _tidying.remove(tidy)
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """A folder that goes at the end of the context; see `tidying`."""
+    folder = tempfile.mkdtemp()
+    with tidying(lambda: shutil.rmtree(folder, ignore_errors=True)):
+        yield folder
+
+
+def program():
+    """The script's name, for messages."""
+    return os.path.basename(sys.argv[0])
+
+
+def run(main):
+    """End the process with the exit status of `main()`, or of the exception that it ended with."""
+    stop_at_once()
+    # A file name need not be text.
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if stream:  # a service may start us with either closed
+            stream.reconfigure(errors=errors)
+    try:
+        status = main() or 0
+        if sys.stdout:
+            sys.stdout.flush()
+    except UserError as error:
+        say("%s: error: %s" % (program(), error))
+        status = error.exit_status
+    except Stopped as stopped:
+        say("%s: stopped" % program())
+        status = stopped.exit_status
+    except SystemExit as end:  # argparse's, after --help or a mistake
+        status = end.code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as error:
+        # Of the machine's failures, such as a full disk or memory, one line says enough.
+        if not isinstance(error, (OSError, MemoryError)) and not tf_versions.is_tensorflow_error(error):
+            raise
+        if isinstance(error, OSError) and error.filename:
+            # os.makedirs says "File exists" of a file in the place of a folder.
+            reason = "is a file, not a folder" if isinstance(error, FileExistsError) else error.strerror
+            say("%s: error: %s: %s" % (program(), os.fsdecode(error.filename), reason))
+        else:
+            say("%s: error: %s: %s" % (program(), type(error).__name__, tf_versions.reason(error)))
+        status = 1
+    for signal_number in STOP_SIGNALS:
+        signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so
+    sys.exit(status)
