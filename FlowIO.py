@@ -25,10 +25,8 @@ import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import atomic
 import folders
 import imagefile
-import jsonfile
 import preview
 import sandbox
 from imagefile import FORMATS, BadPicture, read_file
@@ -42,7 +40,7 @@ from splits import (
     perceptual_hash,
     position,
 )
-from suite.files import csvfile
+from suite.files import atomic, csvfile, jsonfile
 from suite.process import commandline, lifetime, terminal, tf_versions, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say

@@ -8,9 +8,8 @@ import shutil
 
 import numpy as np
 
-import atomic
-import jsonfile
 import modelfolder
+from suite.files import atomic, jsonfile
 from suite.process import tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf

@@ -18,13 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-import atomic
 import FlowIO
-import jsonfile
 import metrics
 import modelfolder
 import report
-from suite.files import csvfile
+from suite.files import atomic, csvfile, jsonfile
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -17,10 +17,10 @@ import sys
 
 import numpy as np
 
-import atomic
 import inference_graph
 import modelfolder
 import preprocessing
+from suite.files import atomic
 from suite.process import commandline, device, lifetime, tf_versions
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say

@@ -16,8 +16,8 @@ import sys
 
 import numpy as np
 
-import atomic
 import modelfolder
+from suite.files import atomic
 from suite.process import device, lifetime
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -14,7 +14,7 @@ import os
 import re
 from typing import NamedTuple
 
-import jsonfile
+from suite.files import jsonfile
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say

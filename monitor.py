@@ -7,7 +7,7 @@ import re
 import signal
 import time
 
-import atomic
+from suite.files import atomic
 from suite.process import lifetime, terminal
 from suite.process.terminal import say
 from suite.process.tf_versions import tf

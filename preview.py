@@ -5,10 +5,10 @@ import collections
 import numpy as np
 from PIL import Image
 
-import atomic
 import drawing
 from preprocessing import decode, decode_augmented
 from splits import SPLITS
+from suite.files import atomic
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 

@@ -9,9 +9,9 @@ import numpy
 import PIL
 
 import FlowIO
-import jsonfile
 import modelfolder
 import recipes
+from suite.files import jsonfile
 from suite.process import commandline
 from suite.process.errors import UsageError, UserError
 from suite.process.tf_versions import tf

@@ -13,18 +13,17 @@ if __name__ == "__main__":
 import os
 import shutil
 
-import atomic
 import checkpoints
 import cluster
 import estimate
 import FlowIO
-import jsonfile
 import modelfolder
 import monitor
 import recipes
 import settings
 import validation
 import warmstart
+from suite.files import atomic, jsonfile
 from suite.process import device, errors, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -34,7 +34,7 @@ sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import FlowIO
-import jsonfile
+from suite.files import jsonfile
 from suite.process.tf_versions import tf
 
 # Along each line one number grows: layers, width, side, batch.

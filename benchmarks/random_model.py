@@ -2,8 +2,8 @@
 
 import os
 
-import jsonfile
 import modelfolder
+from suite.files import jsonfile
 from suite.process.tf_versions import tf
 
 

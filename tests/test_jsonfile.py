@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import jsonfile
 import resnet
 import settings
+from suite.files import jsonfile
 from suite.process.errors import UserError
 
 MODEL = {

@@ -12,12 +12,12 @@ from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log,
 
 import checkpoints
 import estimate
-import jsonfile
 import modelfolder
 import monitor
 import settings
 import train
 import validation
+from suite.files import jsonfile
 
 # --- the log, the end ----------------------------------------
 

@@ -23,9 +23,9 @@ import numpy as np
 import checkpoints
 import FlowIO
 import inference_graph
-import jsonfile
 import modelfolder
 import monitor
+from suite.files import jsonfile
 from suite.process import errors
 from suite.process.tf_versions import tf
 

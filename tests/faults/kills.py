@@ -27,7 +27,6 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import conftest
 from tensorflow.core.protobuf import saved_model_pb2
 
-import atomic
 import checkpoints
 import evaluate
 import export
@@ -35,6 +34,7 @@ import FlowIO
 import modelfolder
 import resnet
 import train
+from suite.files import atomic
 from suite.process import errors, lifetime
 from suite.process.tf_versions import tf
 

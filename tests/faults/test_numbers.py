@@ -11,10 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, run
 
-import atomic
 import checkpoints
 import estimate
 import modelfolder
+from suite.files import atomic
 from suite.process import tf_versions
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import ROOT, refuses, run
 
-import atomic
+from suite.files import atomic
 from suite.process import errors
 
 
@@ -69,7 +69,8 @@ def test_a_folder_that_was_replaced_is_locked_anew(tmp_path):
 
 def in_other_process(function, folder):
     program = """if True:
-        import json, re, sys, atomic
+        import json, re, sys
+        from suite.files import atomic
         from suite.process import errors
         atomic.PATIENCE = 0
         try:

@@ -12,7 +12,7 @@ import os
 
 import fastjsonschema
 
-import atomic
+from suite.files import atomic
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
 
