@@ -32,7 +32,6 @@ import sandbox
 from imagefile import FORMATS, BadPicture, read_file
 from preprocessing import decode, decode_augmented
 from splits import (
-    SPLITS,
     Picture,
     assign_splits,
     drop_copies,
@@ -41,6 +40,7 @@ from splits import (
     position,
 )
 from suite.files import atomic, csvfile, jsonfile
+from suite.files.schemas import SPLITS
 from suite.process import commandline, lifetime, terminal, tf_versions, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say

@@ -7,6 +7,7 @@ import resource
 
 import FlowIO
 import modelfolder
+from suite.files.schemas import SPLITS
 from suite.process import device, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -40,13 +41,11 @@ def report(description, records, training_step):
     fixed, per_picture = memory(description, training_step)
     needed = fixed + options["batch_size"] * per_picture
     print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
-    files = [
-        name for split in FlowIO.SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))
-    ]
+    files = [name for split in SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))]
     taken = sum(records.shards.get(name, 0) for name in files)
     print("records: %s, %.1f MB" % (terminal.counted(len(files), "file"), taken / 1e6))
     for name in records.classes:
-        numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in FlowIO.SPLITS]
+        numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in SPLITS]
         print("  %s: %s" % (name, ", ".join(numbers)))
 
 

@@ -23,6 +23,7 @@ import metrics
 import modelfolder
 import report
 from suite.files import atomic, csvfile, jsonfile
+from suite.files.schemas import SPLITS
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -73,7 +74,7 @@ def parse_options(arguments=None):
     parser = commandline.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
-    parser.add_argument("--split", choices=FlowIO.SPLITS, default="test", help="which pictures")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which pictures")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
     modelfolder.add_mirror_option(parser)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import imagefile
-from splits import SPLITS, Source
+from splits import Source
+from suite.files.schemas import SPLITS
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 import drawing
 from preprocessing import decode, decode_augmented
-from splits import SPLITS
 from suite.files import atomic
+from suite.files.schemas import SPLITS
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 

@@ -12,6 +12,7 @@ import FlowIO
 import modelfolder
 import recipes
 from suite.files import jsonfile
+from suite.files.schemas import LAYERS, NORMALIZATIONS, SHORTCUTS
 from suite.process import commandline
 from suite.process.errors import UsageError, UserError
 from suite.process.tf_versions import tf
@@ -59,19 +60,19 @@ def parse_options(arguments=None):
 
 def add_network(group):
     """The options that describe the network and its input; None where `complete` decides."""
-    group.add_argument("--layers", type=int, choices=(50, 101, 152), help="depth (default: 50)")
+    group.add_argument("--layers", type=int, choices=LAYERS, help="depth (default: 50)")
     group.add_argument(
         "--mini", action="store_const", const=True, help="half the channels, for small pictures"
     )
     group.add_argument(
         "--shortcut",
-        choices=("zero_pad", "projection", "projection_all"),
+        choices=SHORTCUTS,
         help="options A, B and C of He et al. 2015; the article takes A (default: zero_pad)",
     )
     group.add_argument("--preactivation", action="store_const", const=True, help="as in He et al. 2016")
     group.add_argument(
         "--normalize",
-        choices=("per_image", "minus1_1"),
+        choices=NORMALIZATIONS,
         help="scale each picture to mean 0 and deviation 1, or 0..255 to -1..1 (default: per_image, "
         "with --preactivation minus1_1)",
     )

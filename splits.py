@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-SPLITS = ("train", "val", "test")
+from suite.files.schemas import SPLITS
 
 
 class Source(NamedTuple):

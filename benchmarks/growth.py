@@ -35,6 +35,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import FlowIO
 from suite.files import jsonfile
+from suite.files.schemas import SPLITS
 from suite.process.tf_versions import tf
 
 # Along each line one number grows: layers, width, side, batch.
@@ -184,7 +185,7 @@ def write_records(folder, count, image_size=32):
             for i in range(min(FlowIO.PICTURES_PER_SHARD, count - shard * FlowIO.PICTURES_PER_SHARD)):
                 writer.write(examples[i % 2])
     shards = {name: os.path.getsize(os.path.join(folder, name)) for name in names}
-    counts = {split: {"0": 0, "1": 0} for split in FlowIO.SPLITS}
+    counts = {split: {"0": 0, "1": 0} for split in SPLITS}
     counts["train"] = {"0": count - count // 2, "1": count // 2}
     content = {"classes": ["0", "1"], "image_size": image_size, "skipped": 0, "options": {}}
     content.update(counts=counts, shards=shards)

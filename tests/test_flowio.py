@@ -22,6 +22,7 @@ import drawing
 import FlowIO
 import imagefile
 import preview
+from suite.files.schemas import SPLITS
 from suite.process.workers import map_in_processes
 
 # --- the script ----------------------------------------
@@ -64,7 +65,7 @@ def test_a_folder_of_odd_things(tmp_path):
     assert "warning: fewer than 80 pictures in 3 of 3 classes, in 2 only 4" in err
     description = json.loads((output / "dataset.json").read_text(encoding="utf-8"))
     assert description["classes"] == ["2", "10", "猫"]
-    numbers = tuple(description["counts"][split]["猫"] for split in FlowIO.SPLITS)
+    numbers = tuple(description["counts"][split]["猫"] for split in SPLITS)
     assert "\n猫    %7d %7d %7d\n" % numbers in out  # the sign takes two columns
     assert description["skipped"] == 5 and description["copies"] == 1 and description["image_size"] == 48
     assert sum(sum(each.values()) for each in description["counts"].values()) == 12
@@ -92,7 +93,7 @@ def test_a_folder_of_odd_things(tmp_path):
         assert feature["image/format"].bytes_list.value[0] == b"JPEG"
         seen.append((split, text, name))
     assert len(seen) == len(set(seen)) == 12
-    for split in FlowIO.SPLITS:
+    for split in SPLITS:
         for label in description["classes"]:
             here = [each for each in seen if each[:2] == (split, label)]
             assert len(here) == description["counts"][split][label]
@@ -239,7 +240,7 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
     classes = ["%d" % i for i in range(20)]
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
-    samples = {split: dict.fromkeys(range(20), [jpeg]) for split in FlowIO.SPLITS}
+    samples = {split: dict.fromkeys(range(20), [jpeg]) for split in SPLITS}
     preview.write(str(tmp_path / "sheet.png"), classes, samples, 32)
     assert len(rows) == 20
     for _, (*unchanged, flip, standard) in rows:

@@ -6,7 +6,7 @@ import pytest
 
 import resnet
 import settings
-from suite.files import jsonfile
+from suite.files import jsonfile, schemas
 from suite.process.errors import UserError
 
 MODEL = {
@@ -84,7 +84,7 @@ def test_what_is_not_json_is_refused(tmp_path, text):
 
 def test_the_schema_and_the_options_know_the_networks_of_resnet_py():
     """Neither can import it, because TensorFlow comes with it."""
-    known = jsonfile.FILES["model.json"][2]["network"]["properties"]
+    known = schemas.FILES["model.json"][2]["network"]["properties"]
     assert ["layer_%d" % layers for layers in known["layers"]["enum"]] == list(resnet.ResNet_demo)
     assert tuple(known["shortcut"]["enum"]) == resnet.SHORTCUTS
     for name in ("layers", "shortcut"):

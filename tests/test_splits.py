@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 import splits
-from splits import SPLITS
+from suite.files.schemas import SPLITS
 
 
 def make_picture(label, content, name, given=None, seed=0):

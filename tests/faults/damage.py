@@ -26,6 +26,7 @@ import inference_graph
 import modelfolder
 import monitor
 from suite.files import jsonfile
+from suite.files.schemas import SPLITS
 from suite.process import errors
 from suite.process.tf_versions import tf
 
@@ -66,7 +67,7 @@ class Readers:
         records = FlowIO.load_records(self.base.records)
         seen = []
         with tf.Graph().as_default(), FlowIO.naming_damage(records):
-            for split in FlowIO.SPLITS:
+            for split in SPLITS:
                 FlowIO.check_records(records, split)
                 for name in FlowIO.shard_names(split, FlowIO.count(records, split)):
                     seen += tf.python_io.tf_record_iterator(os.path.join(records.folder, name))

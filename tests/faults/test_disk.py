@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, draw_dataset, run
 
 import checkpoints
-import FlowIO
 import modelfolder
+from suite.files.schemas import SPLITS
 
 
 def mount(*arguments):
@@ -179,4 +179,4 @@ def test_a_folder_that_vanishes_while_it_trains(workspace, tmp_path, victim):
     assert process.wait() == 1 and "Traceback" not in "".join(lines)
     assert lines[-1].startswith("train.py: error: "), lines
     if victim == "data":  # it was in memory; the validation missed it
-        assert FlowIO.SPLITS[1] in lines[-1] and modelfolder.latest_checkpoint(model).endswith("-4")
+        assert SPLITS[1] in lines[-1] and modelfolder.latest_checkpoint(model).endswith("-4")

@@ -1,0 +1,87 @@
+"""What stands in the suite's JSON files, and the words that they share with options and network.
+
+Free of TensorFlow, so that `--help` can show them; a test holds them equal to resnet.py's.
+"""
+
+from __future__ import annotations
+
+SPLITS = ("train", "val", "test")
+LAYERS = (50, 101, 152)
+SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
+NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
+
+NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**8}
+TEXT = {"type": "string", "minLength": 1, "maxLength": 255}
+SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+CLASSES = {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True}
+IMAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": 2048}
+COUNTS = {  # pictures, by split and class
+    "type": "object",
+    "properties": {split: {"type": "object", "additionalProperties": NUMBER} for split in SPLITS},
+    "required": list(SPLITS),
+    "additionalProperties": False,
+}
+
+# {file: (its format version, the script that writes it, what must be there, what may be)}
+FILES: dict[str, tuple[int, str, dict, dict]] = {
+    "dataset.json": (
+        1,
+        "FlowIO.py",
+        {
+            "classes": CLASSES,
+            "image_size": IMAGE_SIZE,
+            "counts": COUNTS,
+            "skipped": NUMBER,
+            "options": {"type": "object"},
+        },
+        {
+            "seed": {"type": "integer"},
+            "copies": NUMBER,
+            "near_duplicates": NUMBER,
+            "shards": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
+            "digest": SHA256,
+        },
+    ),
+    "model.json": (
+        1,
+        "train.py",
+        {
+            "network": {
+                "type": "object",
+                "properties": {
+                    "layers": {"enum": list(LAYERS)},
+                    "mini": {"type": "boolean"},
+                    "shortcut": {"enum": list(SHORTCUTS)},
+                    "preactivation": {"type": "boolean"},
+                    "zero_init_residual": {"type": "boolean"},
+                    "dropout": {"type": "number", "minimum": 0, "maximum": 0.95},
+                },
+                "required": ["layers", "mini", "shortcut", "preactivation"],
+                "additionalProperties": False,
+            },
+            "classes": CLASSES,
+            "image_size": IMAGE_SIZE,
+            "normalize": {"enum": list(NORMALIZATIONS)},
+            "options": {"type": "object"},
+        },
+        {
+            "keep_size": {"type": "boolean"},
+            "dataset": {
+                "type": "object",
+                "properties": {"digest": {"anyOf": [SHA256, {"type": "null"}]}, "counts": COUNTS},
+            },
+            "versions": {"type": "object"},
+        },
+    ),
+    "best.json": (
+        1,
+        "train.py",
+        {"step": NUMBER},
+        {
+            "accuracy": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+            "loss": {"type": ["number", "null"]},
+            "since": {"type": "array", "items": NUMBER},
+            "recalibrated": {"type": "boolean"},
+        },
+    ),
+}
