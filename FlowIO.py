@@ -32,15 +32,15 @@ import sandbox
 from imagefile import FORMATS, BadPicture, read_file
 from preprocessing import decode, decode_augmented
 from splits import (
-    Picture,
+    EncodedPicture,
     assign_splits,
     drop_copies,
     find_near_duplicates,
-    perceptual_hash,
     position,
 )
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
+from suite.pictures.perceptual_hash import perceptual_hash
 from suite.process import commandline, lifetime, terminal, tf_versions, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
@@ -318,7 +318,7 @@ def encode_all(sources, spool, options):
     """Encode every source into the binary file `spool`, in order, whatever the number of workers.
 
     Returns:
-        A Picture for each file that can be used, and (Source, reason) for each that cannot.
+        An EncodedPicture for each file that can be used, and (SourceFile, reason) for each that cannot.
     Raises:
         UserError: a worker process was killed.
     """
@@ -335,7 +335,7 @@ def encode_all(sources, spool, options):
                     continue
                 digest, look, (width, height), jpeg = result
                 place = position(digest, options.seed)
-                picture = Picture(source, digest, look, place, spool.tell(), len(jpeg), height, width)
+                picture = EncodedPicture(source, digest, look, place, spool.tell(), len(jpeg), height, width)
                 converted.append(picture)
                 spool.write(jpeg)
     except BrokenProcessPool as error:
@@ -349,10 +349,10 @@ def encode_all(sources, spool, options):
 
 
 def encode_source(source, options):
-    """Read and encode one Source; runs in a worker process.
+    """Read and encode one SourceFile; runs in a worker process.
 
     Returns:
-        ((digest, perceptual hash, (width, height), JPEG bytes), None), see splits.Picture; or (None, why it
+        ((digest, perceptual hash, (width, height), JPEG bytes), None); or (None, why it
         cannot be used).
     """
     path = os.path.join(options.dataset, source.filename)
@@ -387,7 +387,7 @@ def write_shards(folder, split, members, classes, spool):
     """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys.
 
     Args:
-        members: the split's Pictures, in order; they are dealt out to the files in turn.
+        members: the split's EncodedPictures, in order; they are dealt out to the files in turn.
         spool: what `encode_all` wrote.
     """
     names = shard_names(split, len(members))
@@ -422,7 +422,7 @@ def feature(value):
 
 
 def write_skipped(folder, skipped):
-    """skipped.csv, from (Source, reason) for each file."""
+    """skipped.csv, from (SourceFile, reason) for each file."""
     rows = [(source.filename, reason) for source, reason in skipped]
     csvfile.write(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import imagefile
-from splits import Source
 from suite.files.schemas import SPLITS
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
 
 
-def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Source]]:
-    """The class names, in index order, and a Source for each file of each class.
+class SourceFile(NamedTuple):
+    """A file of a data set."""
+
+    given: str | None  # the split that the user's folders give it
+    label: int  # class index
+    filename: str  # relative to the data set's folder
+
+
+def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[SourceFile]]:
+    """The class names, in index order, and a SourceFile for each file of each class.
 
     Raises:
         UserError: see `list_classes`; a class folder is a link, without --follow_links; or one is empty.
@@ -35,7 +43,7 @@ def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[Sour
             if not follow_links and (os.path.islink(folder) or split and os.path.islink(parent)):
                 raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
             for path in imagefile.list_files(folder, follow_links):
-                sources.append(Source(split, label, os.path.relpath(path, dataset)))
+                sources.append(SourceFile(split, label, os.path.relpath(path, dataset)))
     filled = {source.label for source in sources}
     empty = [name for label, name in enumerate(classes) if label not in filled]
     if empty:

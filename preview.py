@@ -23,8 +23,8 @@ def take_samples(splits, jpeg):
     """The first pictures of each class that is shown.
 
     Args:
-        splits: {split: [Picture]}, see splits.Picture.
-        jpeg: a function that gives the JPEG bytes of a Picture.
+        splits: {split: [EncodedPicture]}, see splits.EncodedPicture.
+        jpeg: a function that gives the JPEG bytes of an EncodedPicture.
     Returns:
         {split: {label: [JPEG bytes]}}.
     """

@@ -18,8 +18,8 @@ import sys
 import threading
 
 import imagefile
-import splits
 from imagefile import BadPicture
+from suite.pictures.perceptual_hash import perceptual_hash
 
 # For one picture; the largest take under a fifth of it on an idle machine (tests/faults/largest.py).
 SECONDS = 20
@@ -143,7 +143,7 @@ def answer(data, image_size, formats):
     """The bytes that `prepare` reads."""
     try:
         image, jpeg = imagefile.prepare(data, image_size, formats)
-        look = splits.perceptual_hash(image) or b""
+        look = perceptual_hash(image) or b""
         if jpeg is data:
             # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.
             jpeg = imagefile.to_jpeg(image.copy())

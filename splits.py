@@ -11,26 +11,17 @@ import itertools
 import operator
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
+from folders import SourceFile
 from suite.files.schemas import SPLITS
+from suite.pictures.perceptual_hash import ALIKE, nearest
 
 
-class Source(NamedTuple):
-    """A file to convert."""
+class EncodedPicture(NamedTuple):
+    """A file of a data set, made a small JPEG."""
 
-    given: str | None  # the split that the user's folders give it
-    label: int  # class index
-    filename: str  # relative to the data set's folder
-
-
-class Picture(NamedTuple):
-    """A converted one."""
-
-    source: Source
+    source: SourceFile
     digest: bytes  # equal for files of equal content
-    look: bytes | None  # its perceptual hash
+    perceptual_hash: bytes | None
     position: float  # 0 to 1, decides its split and its place in the records
     offset: int  # of its JPEG bytes in the spool
     length: int
@@ -51,12 +42,12 @@ def position(digest: bytes, seed: int) -> float:
 
 
 def drop_copies(
-    pictures: list[Picture], classes: list[str]
-) -> tuple[list[Picture], int, list[tuple[Source, str]]]:
+    pictures: list[EncodedPicture], classes: list[str]
+) -> tuple[list[EncodedPicture], int, list[tuple[SourceFile, str]]]:
     """Keep the first of files with equal content, and none where they are in several classes.
 
     Returns:
-        The pictures kept, the number of copies left out, and (Source, reason) for each conflict.
+        The pictures kept, the number of copies left out, and (SourceFile, reason) for each conflict.
     """
     kept, copies, conflicts = [], 0, []
     digest = operator.attrgetter("digest")
@@ -72,13 +63,15 @@ def drop_copies(
     return kept, copies, sorted(conflicts)
 
 
-def assign_splits(pictures: list[Picture], train_ratio: float, val_ratio: float) -> dict[str, list[Picture]]:
-    """{split: [Picture]} in the order of their positions, which is random.
+def assign_splits(
+    pictures: list[EncodedPicture], train_ratio: float, val_ratio: float
+) -> dict[str, list[EncodedPicture]]:
+    """{split: [EncodedPicture]} in the order of their positions, which is random.
 
     Each class is split by the ratios. Where it has two pictures or more, one is in train and one in
     test, unless no test split was asked for.
     """
-    splits: dict[str, list[Picture]] = {split: [] for split in SPLITS}
+    splits: dict[str, list[EncodedPicture]] = {split: [] for split in SPLITS}
     by_label = collections.defaultdict(list)
     for picture in pictures:
         if picture.source.given:
@@ -106,75 +99,23 @@ def assign_splits(pictures: list[Picture], train_ratio: float, val_ratio: float)
 
 # --- by looks ----------------------------------------
 
-HASH_SIDE = 12  # 143 bits
-HASH_PIXELS = 32
-ALIKE = 8  # pictures with at most this many differing bits; benchmarks/near_duplicates.py measures it
-FLAT = 2.0  # grey levels of deviation in the low frequencies; the hash of less contrast is noise
-COSINES = np.cos(np.pi * np.outer(np.arange(HASH_SIDE), 2 * np.arange(HASH_PIXELS) + 1) / (2 * HASH_PIXELS))
-COSINES *= np.sqrt(2 / HASH_PIXELS)
-COSINES[0] /= np.sqrt(2)
 
-
-def perceptual_hash(image: Image.Image) -> bytes | None:
-    """18 bytes that hardly change when a picture is resized, compressed or made lighter; or None.
-
-    The low frequencies of its cosine transform, each compared with their median (pHash, Zauner 2010).
-    None for a plain surface.
-    """
-    grey = image.convert("L").resize((HASH_PIXELS, HASH_PIXELS), Image.BILINEAR, reducing_gap=2)
-    grey = np.frombuffer(grey.tobytes(), np.uint8).reshape(HASH_PIXELS, HASH_PIXELS).astype(np.float64)
-    waves = (COSINES @ grey @ COSINES.T).ravel()[1:]  # the first is the mean brightness
-    if waves.dot(waves) < (FLAT * HASH_PIXELS) ** 2:
-        return None
-    median = np.partition(waves, len(waves) // 2)[len(waves) // 2]
-    return np.packbits(waves > median).tobytes()
-
-
-def find_near_duplicates(splits: dict[str, list[Picture]]) -> list[tuple[Picture, Picture, int]]:
+def find_near_duplicates(
+    splits: dict[str, list[EncodedPicture]],
+) -> list[tuple[EncodedPicture, EncodedPicture, int]]:
     """What the final test or the validation shows the network though it has seen nearly the same.
 
     Returns:
-        (Picture, the Picture of an earlier split that it looks like, differing bits) for each.
+        (EncodedPicture, the EncodedPicture of an earlier split that it looks like, differing bits) for each.
     """
     found = []
     for split, earlier in (("val", ("train",)), ("test", ("train", "val"))):
-        mine = [picture for picture in splits[split] if picture.look]
-        others = [picture for name in earlier for picture in splits[name] if picture.look]
+        mine = [picture for picture in splits[split] if picture.perceptual_hash]
+        others = [picture for name in earlier for picture in splits[name] if picture.perceptual_hash]
         if not mine or not others:
             continue
-        index, bits = nearest([p.look for p in mine], [p.look for p in others])
+        index, bits = nearest([p.perceptual_hash for p in mine], [p.perceptual_hash for p in others])
         for picture, i, differing in zip(mine, index, bits):
             if differing <= ALIKE:
                 found.append((picture, others[i], differing))
     return found
-
-
-def nearest(hashes: list, among: list, block: int = 512) -> tuple[np.ndarray, np.ndarray]:
-    """For each hash the one that differs least.
-
-    Args:
-        hashes, among: lists of what `perceptual_hash` returned, without None.
-        block: how many are compared at a time; sets the memory.
-    Returns:
-        int64 [len(hashes)] indices into `among`, and the numbers of differing bits.
-    """
-    bits = 8 * len(among[0])
-    best, index = np.full(len(hashes), bits + 1), np.zeros(len(hashes), np.int64)
-    for i in range(0, len(hashes), block):
-        mine = signs(hashes[i : i + block])
-        rows = slice(i, i + len(mine))
-        for j in range(0, len(among), block):
-            # Of vectors of +1 and -1 the product counts the equal bits less the different ones.
-            distances = (bits - mine @ signs(among[j : j + block]).T) / 2
-            closest = distances.argmin(1)
-            distance = distances[np.arange(len(mine)), closest].round().astype(np.int64)
-            better = distance < best[rows]
-            index[rows] = np.where(better, j + closest, index[rows])
-            best[rows] = np.where(better, distance, best[rows])
-    return index, best
-
-
-def signs(hashes: list[bytes]) -> np.ndarray:
-    """Hashes as float32 rows of +1 and -1."""
-    packed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
-    return np.unpackbits(packed, axis=1) * np.float32(2) - 1

@@ -18,9 +18,9 @@ from PIL import Image, ImageEnhance
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import imagefile
-import splits
+from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash, signs
 
-LIMITS = (0, 4, splits.ALIKE, 12, 16)
+LIMITS = (0, 4, ALIKE, 12, 16)
 COPIES = 300  # pictures of which changed copies are made
 
 
@@ -54,7 +54,7 @@ def main():
     options = parser.parse_args()
     for folder in options.folders:
         images = load_images(folder, options.limit)
-        hashes = [splits.perceptual_hash(image) for image in images]
+        hashes = [perceptual_hash(image) for image in images]
         known = [look for look in hashes if look]
         print("%s: %d pictures, %d of them plain" % (folder, len(images), len(images) - len(known)))
         print("%-42s" % "differing bits, at most", *("%10d" % limit for limit in LIMITS))
@@ -83,7 +83,7 @@ def load_images(folder, limit):
 
 def pairs_within(hashes, limit):
     """How many pairs differ in at most `limit` bits."""
-    everything = splits.signs(hashes)
+    everything = signs(hashes)
     found = 0
     for start in range(0, len(hashes), 1000):
         differing = (everything.shape[1] - everything[start : start + 1000] @ everything.T) / 2
@@ -93,8 +93,8 @@ def pairs_within(hashes, limit):
 
 def distance(image, other):
     """The number of differing bits, or infinite where one picture is plain."""
-    one, two = splits.perceptual_hash(image), splits.perceptual_hash(other)
-    return splits.nearest([one], [two])[1][0] if one and two else np.inf
+    one, two = perceptual_hash(image), perceptual_hash(other)
+    return nearest([one], [two])[1][0] if one and two else np.inf
 
 
 if __name__ == "__main__":

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+import folders
 import splits
 from suite.files.schemas import SPLITS
+from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
 
 
 def make_picture(label, content, name, given=None, seed=0):
     digest = b"content %d" % content
-    source = splits.Source(given, label, name)
-    return splits.Picture(source, digest, None, splits.position(digest, seed), 0, 0, 0, 0)
+    source = folders.SourceFile(given, label, name)
+    return splits.EncodedPicture(source, digest, None, splits.position(digest, seed), 0, 0, 0, 0)
 
 
 def make_pictures(labels, given=None, start=0):
@@ -127,7 +129,7 @@ def recompressed(image):
 
 
 def distance(image, other):
-    _, bits = splits.nearest([splits.perceptual_hash(image)], [splits.perceptual_hash(other)])
+    _, bits = nearest([perceptual_hash(image)], [perceptual_hash(other)])
     return bits[0]
 
 
@@ -144,18 +146,18 @@ def distance(image, other):
 )
 def test_a_changed_copy_looks_alike(change):
     distances = [distance(drawing(i), change(drawing(i))) for i in range(20)]
-    assert np.mean(np.array(distances) <= splits.ALIKE) >= 0.95
+    assert np.mean(np.array(distances) <= ALIKE) >= 0.95
 
 
 def test_other_drawings_do_not_look_alike():
-    hashes = [splits.perceptual_hash(drawing(i)) for i in range(60)]
+    hashes = [perceptual_hash(drawing(i)) for i in range(60)]
     for i, one in enumerate(hashes):
-        assert splits.nearest([one], hashes[:i] + hashes[i + 1 :])[1][0] > splits.ALIKE
+        assert nearest([one], hashes[:i] + hashes[i + 1 :])[1][0] > ALIKE
 
 
 def test_a_plain_surface_has_no_looks():
-    assert splits.perceptual_hash(Image.new("RGB", (50, 50), (9, 90, 200))) is None
-    assert len(splits.perceptual_hash(gradient())) == 18
+    assert perceptual_hash(Image.new("RGB", (50, 50), (9, 90, 200))) is None
+    assert len(perceptual_hash(gradient())) == 18
 
 
 def test_nearest_is_the_smallest_number_of_differing_bits():
@@ -163,14 +165,14 @@ def test_nearest_is_the_smallest_number_of_differing_bits():
     hashes, among = rng.bytes(18 * 50), rng.bytes(18 * 70)
     hashes = [hashes[i : i + 18] for i in range(0, len(hashes), 18)]
     among = [among[i : i + 18] for i in range(0, len(among), 18)]
-    index, bits = splits.nearest(hashes, among, block=16)
+    index, bits = nearest(hashes, among, block=16)
     for one, i, differing in zip(hashes, index, bits):
         distances = [bin(int.from_bytes(one, "big") ^ int.from_bytes(b, "big")).count("1") for b in among]
         assert differing == min(distances) and i == distances.index(differing)
 
 
 def test_near_duplicates_are_found_across_splits_only():
-    a, b, other = (splits.perceptual_hash(drawing(i)) for i in (0, 1, 2))
+    a, b, other = (perceptual_hash(drawing(i)) for i in (0, 1, 2))
     near_a = bytes([a[0] ^ 0b111]) + a[1:]
 
     def picture(name, look):
