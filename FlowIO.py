@@ -25,11 +25,7 @@ import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import folders
-import imagefile
 import preview
-import sandbox
-from imagefile import FORMATS, BadPicture, read_file
 from preprocessing import decode, decode_augmented
 from splits import (
     EncodedPicture,
@@ -40,6 +36,8 @@ from splits import (
 )
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
+from suite.pictures import folders, imagefile, sandbox
+from suite.pictures.imagefile import FORMATS, BadPicture, read_file
 from suite.pictures.perceptual_hash import perceptual_hash
 from suite.process import commandline, lifetime, terminal, tf_versions, workers
 from suite.process.errors import UserError

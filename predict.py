@@ -24,13 +24,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-import drawing
-import imagefile
 import inference_graph
 import modelfolder
 import preprocessing
-import sandbox
 from suite.files import csvfile
+from suite.pictures import drawing, imagefile, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -5,7 +5,7 @@ train.py, evaluate.py, predict.py and export.py all look at pictures through `de
 
 import math
 
-from imagefile import MARGIN
+from suite.pictures.imagefile import MARGIN
 from suite.process.tf_versions import tf
 
 

@@ -5,10 +5,10 @@ import collections
 import numpy as np
 from PIL import Image
 
-import drawing
 from preprocessing import decode, decode_augmented
 from suite.files import atomic
 from suite.files.schemas import SPLITS
+from suite.pictures import drawing
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 

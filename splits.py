@@ -11,8 +11,8 @@ import itertools
 import operator
 from typing import NamedTuple
 
-from folders import SourceFile
 from suite.files.schemas import SPLITS
+from suite.pictures.folders import SourceFile
 from suite.pictures.perceptual_hash import ALIKE, nearest
 
 

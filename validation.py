@@ -7,11 +7,11 @@ import os
 
 import numpy as np
 
-import drawing
 import FlowIO
 import metrics
 import modelfolder
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
+from suite.pictures import drawing
 from suite.process import device, terminal
 from suite.process.terminal import say
 from suite.process.tf_versions import tf

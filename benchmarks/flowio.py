@@ -35,7 +35,7 @@ sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import FlowIO
-import imagefile
+from suite.pictures import imagefile
 from suite.process.tf_versions import tf
 
 IMAGE_SIZE = 224

@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import imagefile
+from suite.pictures import imagefile
 from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash, signs
 
 LIMITS = (0, 4, ALIKE, 12, 16)

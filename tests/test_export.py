@@ -12,9 +12,9 @@ from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, 
 from PIL import Image
 
 import export
-import imagefile
 import modelfolder
 import preprocessing
+from suite.pictures import imagefile
 from suite.process import errors, tf_versions
 
 

@@ -18,11 +18,10 @@ import tensorflow.compat.v1 as tf
 from conftest import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
 from PIL import Image
 
-import drawing
 import FlowIO
-import imagefile
 import preview
 from suite.files.schemas import SPLITS
+from suite.pictures import drawing, imagefile
 from suite.process.workers import map_in_processes
 
 # --- the script ----------------------------------------

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-import imagefile
 import preprocessing
+from suite.pictures import imagefile
 
 WHITE = (255, 255, 255)
 
@@ -134,7 +134,9 @@ def test_damaged_exif_costs_no_word():
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     data = file_bytes(gradient(), "JPEG", exif=exif.tobytes()[:-20])
-    program = "import sys, imagefile; imagefile.encode(sys.stdin.buffer.read(), 224)"
+    program = (
+        "import sys; from suite.pictures import imagefile; imagefile.encode(sys.stdin.buffer.read(), 224)"
+    )
     done = subprocess.run([sys.executable, "-c", program], input=data, cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 

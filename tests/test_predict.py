@@ -14,11 +14,10 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
 from PIL import Image
 
-import drawing
-import imagefile
 import inference_graph
 import modelfolder
 import predict
+from suite.pictures import drawing, imagefile
 from suite.process import errors
 
 # --- answers ----------------------------------------

@@ -10,8 +10,8 @@ from conftest import LABELS, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
 import FlowIO
-import imagefile
 import preprocessing
+from suite.pictures import imagefile
 
 # --- decode ----------------------------------------
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-import folders
 import splits
 from suite.files.schemas import SPLITS
+from suite.pictures import folders
 from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
 
 
@@ -176,7 +176,7 @@ def test_near_duplicates_are_found_across_splits_only():
     near_a = bytes([a[0] ^ 0b111]) + a[1:]
 
     def picture(name, look):
-        return make_picture(0, 0, name)._replace(look=look)
+        return make_picture(0, 0, name)._replace(perceptual_hash=look)
 
     found = splits.find_near_duplicates(
         {

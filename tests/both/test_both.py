@@ -146,7 +146,11 @@ def test_a_photo_is_reduced_to_the_same_bytes(tmp_path, format):
     photo = np.stack([x * 0.4, y * 0.6, (x * y) % 256], 2).astype(np.uint8)
     path = str(tmp_path / "photo")
     Image.fromarray(photo).save(path, format)
-    program = "import sys, imagefile; sys.stdout.buffer.write(imagefile.encode(imagefile.read_file(%r), 64))"
+    program = """if True:
+        import sys
+        from suite.pictures import imagefile
+        sys.stdout.buffer.write(imagefile.encode(imagefile.read_file(%r), 64))
+    """
     one, other = (
         subprocess.run([python, "-c", program % path], cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
         for python in PYTHONS.values()

@@ -24,9 +24,8 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import conftest
 from PIL import Image
 
-import imagefile
 import preprocessing
-import sandbox
+from suite.pictures import imagefile, sandbox
 from suite.process import device
 from suite.process.tf_versions import tf
 

@@ -17,8 +17,7 @@ import conftest
 import numpy as np
 from PIL import Image
 
-import imagefile
-import sandbox
+from suite.pictures import imagefile, sandbox
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 224  # pixels of the network

@@ -145,7 +145,8 @@ def test_pictures_that_vanish_are_listed(tmp_path):
     """Files that were there when the folders were listed, and are gone when they are read."""
     draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
     program = """if True:
-        import os, shutil, FlowIO, folders
+        import os, shutil, FlowIO
+        from suite.pictures import folders
         from suite.process import lifetime
         def vanish(dataset, *rest, list_sources=folders.list_sources):
             found = list_sources(dataset, *rest)

@@ -10,9 +10,8 @@ import pytest
 from conftest import ROOT, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
-import imagefile
-import sandbox
-from imagefile import FORMATS, BadPicture
+from suite.pictures import imagefile, sandbox
+from suite.pictures.imagefile import FORMATS, BadPicture
 
 
 def chunk(name, content):
@@ -57,7 +56,8 @@ def bombs():
 def test_a_bomb_is_refused_before_memory_is_spent(name):
     """In a process with 64 MB more than it has."""
     program = """if True:
-        import resource, sys, imagefile
+        import resource, sys
+        from suite.pictures import imagefile
         with open("/proc/self/statm") as file:
             taken = int(file.read().split()[0]) * resource.getpagesize()
         data = sys.stdin.buffer.read()
@@ -134,7 +134,8 @@ def test_the_sandbox_says_why():
 )
 def test_a_picture_that_took_over_could_do_nothing(deed):
     program = """if True:
-        import ctypes, os, socket, sys, sandbox
+        import ctypes, os, socket, sys
+        from suite.pictures import sandbox
         def refuse():
             raise OSError(ctypes.get_errno(), "refused")
         sandbox.limit()
@@ -151,8 +152,8 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
     """In place of a decoder with a hole: one that obeys."""
     program = tmp_path / "sandbox_with_a_hole.py"
     program.write_text(
-        "import sys; sys.path.insert(0, %r)\n" % ROOT
-        + "import os, imagefile, sandbox\n"
+        "import os, sys; sys.path.insert(0, %r)\n" % ROOT
+        + "from suite.pictures import imagefile, sandbox\n"
         + "whole = imagefile.prepare\n"
         + "def prepare(data, *rest):\n"
         + "    if data == b'crash': os._exit(11)\n"
@@ -161,7 +162,7 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
         + "imagefile.prepare = prepare\n"
         + "sandbox.main(sys.argv[1:])\n"
     )
-    monkeypatch.setattr(sandbox, "__file__", str(program))
+    monkeypatch.setattr(sandbox, "DECODER", [str(program)])
     monkeypatch.setattr(sandbox, "SECONDS", 2)
     monkeypatch.setattr(sandbox, "_here", sandbox.threading.local())
     good = file_bytes(gradient(), "PNG")

@@ -5,7 +5,7 @@ takes over the decoder finds itself in a process without files, network, other p
 memory, which is killed when a picture takes too long. What it answers is read as lengths and bytes, never
 unpickled. Linux only, on x86-64 and 64-bit ARM.
 
-    python sandbox.py [FORMAT ...]     # what `prepare` starts: requests on standard input, answers on output
+    python -m suite.pictures.sandbox [FORMAT ...]     # what `prepare` starts: requests in, answers out
 """
 
 import ctypes
@@ -17,9 +17,12 @@ import subprocess
 import sys
 import threading
 
-import imagefile
-from imagefile import BadPicture
+from suite.pictures import imagefile
+from suite.pictures.imagefile import BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DECODER = ("-m", "suite.pictures.sandbox")  # what Python runs there; it finds `suite` below its folder, ROOT
 
 # For one picture; the largest take under a fifth of it on an idle machine (tests/faults/largest.py).
 SECONDS = 20
@@ -85,7 +88,8 @@ def start(formats):
     """A process that decodes. It inherits nothing but what a Python needs to run."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, os.path.abspath(__file__), *formats],
+        [sys.executable, *DECODER, *formats],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-import imagefile
 from suite.files.schemas import SPLITS
+from suite.pictures import imagefile
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
 
