@@ -25,15 +25,6 @@ import tempfile
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import preview
-from preprocessing import decode, decode_augmented
-from splits import (
-    EncodedPicture,
-    assign_splits,
-    drop_copies,
-    find_near_duplicates,
-    position,
-)
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.pictures import folders, imagefile, sandbox
@@ -43,6 +34,15 @@ from suite.process import commandline, lifetime, terminal, tf_versions, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
+from suite.records import preview
+from suite.records.preprocessing import decode, decode_augmented
+from suite.records.splits import (
+    EncodedPicture,
+    assign_splits,
+    drop_copies,
+    find_near_duplicates,
+    position,
+)
 
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory

@@ -19,12 +19,12 @@ import numpy as np
 
 import inference_graph
 import modelfolder
-import preprocessing
 from suite.files import atomic
 from suite.process import commandline, device, lifetime, tf_versions
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import preprocessing
 
 SUFFIXES = {"frozen_graph": ".pb", "tflite": ".tflite", "onnx": ".onnx"}
 SAVED_MODEL_FILES = re.compile(r"saved_model\.pb|variables")

@@ -26,13 +26,13 @@ from PIL import Image
 
 import inference_graph
 import modelfolder
-import preprocessing
 from suite.files import csvfile
 from suite.pictures import drawing, imagefile, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import preprocessing
 
 UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most

@@ -13,9 +13,9 @@ from PIL import Image
 
 import export
 import modelfolder
-import preprocessing
 from suite.pictures import imagefile
 from suite.process import errors, tf_versions
+from suite.records import preprocessing
 
 
 @pytest.fixture(scope="module")

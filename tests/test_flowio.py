@@ -19,10 +19,10 @@ from conftest import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels
 from PIL import Image
 
 import FlowIO
-import preview
 from suite.files.schemas import SPLITS
 from suite.pictures import drawing, imagefile
 from suite.process.workers import map_in_processes
+from suite.records import preview
 
 # --- the script ----------------------------------------
 

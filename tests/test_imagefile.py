@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-import preprocessing
 from suite.pictures import imagefile
+from suite.records import preprocessing
 
 WHITE = (255, 255, 255)
 

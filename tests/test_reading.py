@@ -10,8 +10,8 @@ from conftest import LABELS, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
 import FlowIO
-import preprocessing
 from suite.pictures import imagefile
+from suite.records import preprocessing
 
 # --- decode ----------------------------------------
 

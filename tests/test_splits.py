@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-import splits
 from suite.files.schemas import SPLITS
 from suite.pictures import folders
 from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
+from suite.records import splits
 
 
 def make_picture(label, content, name, given=None, seed=0):

@@ -24,10 +24,10 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import conftest
 from PIL import Image
 
-import preprocessing
 from suite.pictures import imagefile, sandbox
 from suite.process import device
 from suite.process.tf_versions import tf
+from suite.records import preprocessing
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 32  # pixels of the network

@@ -5,12 +5,12 @@ import collections
 import numpy as np
 from PIL import Image
 
-from preprocessing import decode, decode_augmented
 from suite.files import atomic
 from suite.files.schemas import SPLITS
 from suite.pictures import drawing
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records.preprocessing import decode, decode_augmented
 
 CLASSES = 40
 PICTURES = {"train": 4, "val": 2, "test": 2}

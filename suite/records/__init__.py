@@ -1,0 +1,1 @@
+"""TFRecords: pictures in, batches out; the two preprocessings; which split a picture belongs to."""
