@@ -5,7 +5,6 @@ import math
 import os
 import resource
 
-import FlowIO
 import modelfolder
 from suite.files.schemas import SPLITS
 from suite.process import device, terminal
@@ -41,7 +40,7 @@ def report(description, records, training_step):
     fixed, per_picture = memory(description, training_step)
     needed = fixed + options["batch_size"] * per_picture
     print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
-    files = [name for split in SPLITS for name in FlowIO.shard_names(split, FlowIO.count(records, split))]
+    files = [name for split in SPLITS for name in records.shard_names(split)]
     taken = sum(records.shards.get(name, 0) for name in files)
     print("records: %s, %.1f MB" % (terminal.counted(len(files), "file"), taken / 1e6))
     for name in records.classes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import dataclasses
 import os
 import re
 import time
@@ -18,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import FlowIO
 import metrics
 import modelfolder
 import report
@@ -28,6 +28,7 @@ from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
 
@@ -45,13 +46,13 @@ def main():
     """Evaluate, and print what came out."""
     options = parse_options()
     atomic.hold(options.data)
-    records = FlowIO.load_records(options.data)
+    records = reading.load_records(options.data)
     device.start(options)
     model = modelfolder.load(options.model)
     other = modelfolder.load(options.compare) if options.compare else None
     if other:
         match_classes(other, records)  # refused now rather than after an evaluation
-    if not FlowIO.count(records, options.split):
+    if not records.count(options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
     output = options.output or os.path.join(model.folder, "evaluation")
@@ -117,16 +118,16 @@ def answer(model, records, options):
             "warning: %s was made for %d pixels, %s sees %d"
             % (records.folder, records.image_size, model.folder, model.image_size)
         )
-    records = records._replace(image_size=model.image_size)
-    total = FlowIO.count(records, options.split)
+    records = dataclasses.replace(records, image_size=model.image_size)
+    total = records.count(options.split)
     filenames, labels, probabilities, seconds = [], [], [], []
     with tf.Graph().as_default():
-        dataset = FlowIO.read(records, options.split, options.batch_size, model.normalize)
+        dataset = reading.read_for_evaluation(records, options.split, options.batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = modelfolder.restore(model, batch["image"], mirror=options.mirror)
         fetches = batch["filename"], batch["label"], outputs
         bar = terminal.progress_bar("evaluate", total)
-        with FlowIO.naming_damage(records), session, bar:
+        with reading.naming_damage(records), session, bar:
             while len(filenames) < total:
                 began = time.perf_counter()
                 names, truth, values = session.run(fetches)

@@ -236,7 +236,8 @@ def write_saved_model(folder, network, model):
 def decode_file(data, image_size):
     """float32 [size, size, 3] of 0..255, from the bytes of a JPEG or PNG file of any size.
 
-    As preprocessing.decode, but reduced in one step. A graph cannot see EXIF orientation or colour profiles.
+    As preprocess_for_evaluation, but reduced in one step. A graph cannot see EXIF orientation or colour
+    profiles.
     """
 
     def jpeg():

@@ -186,7 +186,7 @@ def build(model, cached, mirror=False):
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
-        pixels = preprocessing.decode(jpeg, model.image_size, model.normalize)
+        pixels = preprocessing.preprocess_for_evaluation(jpeg, model.image_size, model.normalize)
         network = inference_graph.load(model, cached)
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(network, return_elements=elements)

@@ -10,7 +10,6 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-import FlowIO
 from suite.process.tf_versions import tf
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
@@ -30,7 +29,7 @@ def write(folder, results, answers, model, records):
         results: what evaluation.json holds.
         answers: see evaluate.Answers.
         model: see modelfolder.Model.
-        records: see FlowIO.load_records.
+        records: see reading.load_records.
     """
     order, galleries = choose_pictures(answers)
     thumbnails = make_thumbnails(records, results["split"], order)
@@ -78,8 +77,8 @@ def choose_pictures(answers):
 def make_thumbnails(records, split, order):
     """{index: data URI of a small JPEG} of a split's pictures, as many of `order` as THUMBNAIL_BYTES hold."""
     wanted, jpegs, index = set(order), {}, 0
-    for name in FlowIO.shard_names(split, FlowIO.count(records, split)):
-        for record in tf.python_io.tf_record_iterator(os.path.join(records.folder, name)):
+    for path in records.shard_paths(split):
+        for record in tf.python_io.tf_record_iterator(path):
             if index in wanted:
                 features = tf.train.Example.FromString(record).features.feature
                 jpegs[index] = shrink(features["image/encoded"].bytes_list.value[0])

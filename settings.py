@@ -8,7 +8,6 @@ import platform
 import numpy
 import PIL
 
-import FlowIO
 import modelfolder
 import recipes
 from suite.files import jsonfile
@@ -234,7 +233,7 @@ def complete(options, records, existing, source):
 
     Args:
         options: from `parse_options`.
-        records: see FlowIO.load_records.
+        records: see reading.load_records.
         existing: the content of model.json in --output, or None.
         source: a warmstart.Source, or None.
     """
@@ -247,7 +246,7 @@ def complete(options, records, existing, source):
     if not options.normalize:
         options.normalize = "minus1_1" if options.preactivation else "per_image"
     if options.epochs is not None:
-        pictures = FlowIO.count(records, "train")
+        pictures = records.count("train")
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
     recipes.complete(options)
     if options.bn_batches is None:

@@ -16,7 +16,6 @@ import shutil
 import checkpoints
 import cluster
 import estimate
-import FlowIO
 import modelfolder
 import monitor
 import recipes
@@ -28,6 +27,7 @@ from suite.process import device, errors, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
@@ -37,8 +37,8 @@ def main():
     options = settings.parse_options()
     machines = cluster.read_environment()
     atomic.hold(options.data)
-    records = FlowIO.load_records(options.data)
-    if not FlowIO.count(records, "train"):
+    records = reading.load_records(options.data)
+    if not records.count("train"):
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
     device.start(options)
     existing = settings.read_existing(options.output)
@@ -52,7 +52,7 @@ def main():
     if options.dry_run:
         estimate.report(description, records, training_step)
         return
-    if existing and is_done(options, FlowIO.count(records, "val")):
+    if existing and is_done(options, records.count("val")):
         return
 
     if machines.index == 0:
@@ -60,7 +60,7 @@ def main():
     elif source:
         cluster.wait_for_start(options.output)
     if options.step:
-        with FlowIO.naming_damage(records):
+        with reading.naming_damage(records):
             fit(description, records, machines, strategy)
     if machines.index == 0:
         conclude(options)
@@ -71,13 +71,13 @@ def main():
 def announce(description, records, existing):
     """Say what will be trained, on what, for how long and how; `existing`: the model.json that it resumes."""
     network, options = description["network"], description["options"]
-    pictures = FlowIO.count(records, "train")
+    pictures = records.count("train")
     switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
     parts = ["layer_%d%s" % (network["layers"], " mini" if network["mini"] else ""), network["shortcut"]]
     say("network: %s" % ", ".join(parts + switches))
     say(
         "pictures: %d to train and %d to validate on, %d classes, %d pixels"
-        % (pictures, FlowIO.count(records, "val"), len(records.classes), records.image_size)
+        % (pictures, records.count("val"), len(records.classes), records.image_size)
     )
     epochs = options["step"] * options["batch_size"] / pictures
     say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
@@ -158,7 +158,7 @@ def fit(description, records, machines, strategy):
     options, is_first = description["options"], machines.index == 0
     started_at = modelfolder.latest_step(options["output"])
     stop_signals = monitor.catch_stop_signals()
-    epoch_steps = FlowIO.count(records, "train") / options["batch_size"]
+    epoch_steps = records.count("train") / options["batch_size"]
     is_validated = checkpoints.is_validated(started_at, checkpoints.read_best(options["output"]))
     log = monitor.Log(options["output"] if is_first else None, started_at, epoch_steps, is_validated)
     validator = start_validation(description, records, log, stop_signals) if is_first else None
@@ -168,14 +168,15 @@ def fit(description, records, machines, strategy):
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
     def train_input():
-        return FlowIO.read(
+        return reading.read_for_training(
             records,
             "train",
             options["batch_size"] // replicas,
             description["normalize"],
             options["augment"],
             options["seed"] + started_at,  # a resumed run sees the pictures in another order
-            (machines.index, len(machines.addresses)),
+            machines.index,
+            len(machines.addresses),
         )
 
     try:
@@ -205,7 +206,7 @@ def fit(description, records, machines, strategy):
 def start_validation(description, records, log, stop_signals):
     """The Validation of the checkpoints to come, or None where there are no pictures for it."""
     output = description["options"]["output"]
-    if not FlowIO.count(records, "val"):
+    if not records.count("val"):
         say("no validation pictures: the latest checkpoint counts as the best")
         shutil.rmtree(os.path.join(output, checkpoints.BEST), ignore_errors=True)
         return None

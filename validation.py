@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 
-import FlowIO
 import metrics
 import modelfolder
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
@@ -15,6 +14,7 @@ from suite.pictures import drawing
 from suite.process import device, terminal
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 
 class Validation:
@@ -22,7 +22,7 @@ class Validation:
 
     Args:
         description: the content of model.json.
-        records: see FlowIO.load_records; with pictures to validate on.
+        records: see reading.load_records; with pictures to validate on.
         log: a monitor.Log.
         stop_signals: a list, not empty as soon as nobody waits for a validation any more.
     """
@@ -38,7 +38,7 @@ class Validation:
         """Make the graph, its session, and the folder of curves for TensorBoard."""
         with tf.Graph().as_default():
             normalize, network = self.description["normalize"], self.description["network"]
-            dataset = FlowIO.read(self.records, "val", self.options["batch_size"], normalize)
+            dataset = reading.read_for_evaluation(self.records, "val", self.options["batch_size"], normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
             logits = modelfolder.logits(batch["image"], network, self.classes, False)
@@ -78,7 +78,7 @@ class Validation:
         """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""
         if not self.session:
             self.build()
-        count = math.ceil(FlowIO.count(self.records, "val") / self.options["batch_size"])
+        count = math.ceil(self.records.count("val") / self.options["batch_size"])
         with self.session.graph.as_default():
             modelfolder.load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
@@ -139,7 +139,7 @@ def write_recalibrated(description, records, checkpoint, batches, target):
     options = description["options"]
     with tf.Graph().as_default():
         momentum = tf.placeholder(tf.float32, [])
-        dataset = FlowIO.read(
+        dataset = reading.read_for_training(
             records, "train", options["batch_size"], description["normalize"], "none", options["seed"]
         )
         batch = tf.data.make_one_shot_iterator(dataset).get_next()

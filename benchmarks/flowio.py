@@ -34,9 +34,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import FlowIO
 from suite.pictures import imagefile
 from suite.process.tf_versions import tf
+from suite.records import reading, writing
 
 IMAGE_SIZE = 224
 AUTHORS_PHOTOS = 400
@@ -122,7 +122,7 @@ def measure_conversion(folder, photos, some, repeat):
     authors_file = os.path.join(folder, "author.tfrecord")
     first = photos[:AUTHORS_PHOTOS]
     author = len(first) / seconds(lambda: authors_way(first, authors_file))
-    shards = sum(FlowIO.load_records(records).shards.values())
+    shards = sum(reading.load_records(records).shards.values())
     print(
         "%d photos of %.1f megapixels on average, %d processors" % (len(photos), megapixels, os.cpu_count())
     )
@@ -173,7 +173,7 @@ def authors_way(paths, output):
             image = tf.image.per_image_standardization(image)
             with tf.Session() as session:
                 values = session.run(image)
-            features = {"image": FlowIO.feature(values.tobytes()), "label": FlowIO.feature(0)}
+            features = {"image": writing.feature(values.tobytes()), "label": writing.feature(0)}
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writer.write(example.SerializeToString())
 
@@ -182,7 +182,7 @@ def authors_way(paths, output):
 
 
 def measure_reading(folder):
-    records = FlowIO.load_records(folder)
+    records = reading.load_records(folder)
     print("%-42s %10s" % ("reading at %d pixels" % IMAGE_SIZE, "pictures/s"))
     rates = {augment: read_rate(records, augment) for augment in ("none", "flip", "standard")}
     for augment, rate in rates.items():
@@ -194,7 +194,7 @@ def measure_reading(folder):
 
 def read_rate(records, augment, batch_size=32):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = FlowIO.read(records, "train", batch_size, "per_image", augment, seed=0)
+        dataset = reading.read_for_training(records, "train", batch_size, "per_image", augment, seed=0)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         steps = LOADED // batch_size
 

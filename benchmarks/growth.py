@@ -33,10 +33,10 @@ ROOT = os.path.dirname(HERE)
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import FlowIO
 from suite.files import jsonfile
 from suite.files.schemas import SPLITS
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 # Along each line one number grows: layers, width, side, batch.
 SPEED = {
@@ -164,7 +164,7 @@ def measure_data():
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
         for count in RECORDS:
-            records = FlowIO.load_records(write_records(os.path.join(folder, str(count)), count))
+            records = reading.load_records(write_records(os.path.join(folder, str(count)), count))
             seconds.append(1 / reading_rate(records))
             row("%d" % count, "%.0f" % (1 / seconds[-1]))
     print("time per picture ~ records^%.2f" % exponent(RECORDS, seconds))
@@ -178,11 +178,11 @@ def write_records(folder, count, image_size=32):
     Image.fromarray(rng.randint(0, 256, [37, 37, 3]).astype(np.uint8)).save(path, quality=95)
     with open(path, "rb") as file:
         jpeg = file.read()
-    names = FlowIO.shard_names("train", count)
+    names = reading.shard_names("train", count)
     examples = [example(jpeg, label) for label in (0, 1)]
     for shard, name in enumerate(names):
         with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
-            for i in range(min(FlowIO.PICTURES_PER_SHARD, count - shard * FlowIO.PICTURES_PER_SHARD)):
+            for i in range(min(reading.PICTURES_PER_SHARD, count - shard * reading.PICTURES_PER_SHARD)):
                 writer.write(examples[i % 2])
     shards = {name: os.path.getsize(os.path.join(folder, name)) for name in names}
     counts = {split: {"0": 0, "1": 0} for split in SPLITS}
@@ -204,7 +204,7 @@ def example(jpeg, label):
 
 def reading_rate(records, batch=128, batches=150):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = FlowIO.read(records, "train", batch, "per_image", "flip", 0)
+        dataset = reading.read_for_training(records, "train", batch, "per_image", "flip", 0)
         images = tf.data.make_one_shot_iterator(dataset).get_next()["image"].op
         for _ in range(50):  # the buffer of the shuffling fills
             session.run(images)

@@ -30,7 +30,6 @@ from turns import serve
 
 import cpu_gradients
 import estimate
-import FlowIO
 import inference_graph
 import modelfolder
 import resnet
@@ -38,6 +37,7 @@ import settings
 import train
 from suite.process import device
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 CLASSES = {"full": 1000, "mini": 10}
 PRODUCT = 2048
@@ -88,7 +88,7 @@ def network(layers, mini):
 
 def ours_train(layers, mini, pictures, labels, classes):
     names, size = list(map(str, range(classes))), pictures.shape[1]
-    records = FlowIO.Records("", names, size, False, {"train": {}}, {}, None)
+    records = reading.Records("", names, size, False, {"train": {}}, {}, None)
     arguments = ["--layers", str(layers), "--optimizer", "momentum", "--batch_size", str(len(pictures))]
     options = settings.parse_options(arguments + (["--mini"] if mini else []))
     settings.complete(options, records, None, None)

@@ -21,10 +21,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is i
 
 import draw_demo  # (lies in data/)
 
-import FlowIO
 import settings
 from suite.process import tf_versions
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 tf_versions.load()  # before any test imports TensorFlow by itself
 
@@ -134,7 +134,7 @@ def graph():
 
 def described(workspace, *arguments):
     """What model.json would hold for these options."""
-    records = FlowIO.load_records(workspace.records)
+    records = reading.load_records(workspace.records)
     options = settings.parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
     settings.complete(options, records, None, None)
     return settings.describe(options, records), records

@@ -7,22 +7,24 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, described
 
-import FlowIO
 import modelfolder
 import monitor
 import validation
+from suite.records import reading
 
 
 def accuracy(workspace, checkpoint, is_train):
     """On the training split, by the batch's or the moving statistics."""
-    records = FlowIO.load_records(workspace.records)
+    records = reading.load_records(workspace.records)
     model = modelfolder.load(checkpoint)
     with tf.Graph().as_default(), tf.Session() as session:
-        batch = tf.data.make_one_shot_iterator(FlowIO.read(records, "train", 32, model.normalize)).get_next()
+        batch = tf.data.make_one_shot_iterator(
+            reading.read_for_evaluation(records, "train", 32, model.normalize)
+        ).get_next()
         logits = modelfolder.logits(batch["image"], model.network, model.classes, is_train)
         right = tf.equal(tf.argmax(logits, 1), batch["label"])
         modelfolder.load_weights(session, model.checkpoint)
-        answers = [session.run(right) for _ in range(FlowIO.count(records, "train") // 32)]
+        answers = [session.run(right) for _ in range(records.count("train") // 32)]
     return np.concatenate(answers).mean()
 
 

@@ -1,6 +1,7 @@
 """evaluate.py, metrics.py and report.py: right numbers, and a page that shows them."""
 
 import collections
+import dataclasses
 import io
 import json
 import os
@@ -15,11 +16,11 @@ from PIL import Image
 from scipy.stats import binomtest
 
 import evaluate
-import FlowIO
 import metrics
 import modelfolder
 import report
 from suite.process import errors
+from suite.records import reading, writing
 
 # --- the numbers ----------------------------------------
 
@@ -125,7 +126,7 @@ def test_a_share_of_the_batches_is_said_where_there_are_enough(batches, said, ca
 
 def test_every_picture_is_counted_once(workspace):
     results, rows = workspace.results()
-    total = FlowIO.count(FlowIO.load_records(workspace.records), "test")
+    total = reading.load_records(workspace.records).count("test")
     assert results["n"] == len(rows) == len({row["filename"] for row in rows}) == total
     assert all(row["filename"].startswith(row["label"] + "/") for row in rows)
     run("evaluate.py", "--batch_size", total - 1, cwd=workspace.folder)  # a last batch of one
@@ -170,11 +171,11 @@ def test_an_impossible_comparison_is_refused_at_once(workspace, tmp_path):
 
 def test_classes_are_matched_by_name(capsys):
     model = modelfolder.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
-    records = FlowIO.Records("records", ["cat", "ant"], 32, False, None, None, None)
+    records = reading.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(evaluate.match_classes(model, records)) == [2, 0]
     assert "records has no pictures of bee, which model knows" in capsys.readouterr().err
     with pytest.raises(errors.UserError, match="class dog"):
-        evaluate.match_classes(model, records._replace(classes=["ant", "dog"]))
+        evaluate.match_classes(model, dataclasses.replace(records, classes=["ant", "dog"]))
 
 
 def test_records_with_other_classes_shift_no_index(workspace, tmp_path):
@@ -213,13 +214,13 @@ def make_records(folder, labels, classes):
         image.save(file, "JPEG")
         jpegs.append(file.getvalue())
     counts = {"train": {}, "val": {}, "test": dict(collections.Counter(classes[i] for i in labels))}
-    records = FlowIO.Records(str(folder), classes, 32, False, counts, {}, None)
-    names = FlowIO.shard_names("test", len(labels))
-    sizes = [FlowIO.PICTURES_PER_SHARD] * len(names)
+    records = reading.Records(str(folder), classes, 32, False, counts, {}, None)
+    names = reading.shard_names("test", len(labels))
+    sizes = [reading.PICTURES_PER_SHARD] * len(names)
     for name, start in zip(names, np.cumsum([0, *sizes])):
         with tf.python_io.TFRecordWriter(str(folder / name)) as writer:
-            for i in range(start, min(start + FlowIO.PICTURES_PER_SHARD, len(labels))):
-                features = {"image/encoded": FlowIO.feature(jpegs[i % len(jpegs)])}
+            for i in range(start, min(start + reading.PICTURES_PER_SHARD, len(labels))):
+                features = {"image/encoded": writing.feature(jpegs[i % len(jpegs)])}
                 example = tf.train.Example(features=tf.train.Features(feature=features))
                 writer.write(example.SerializeToString())
     return records
@@ -272,7 +273,7 @@ def test_the_report_says_how_it_answered(tmp_path, mirror):
 
 def test_the_report_holds_the_pictures_of_the_records(tmp_path):
     path, answers = make_report(tmp_path, 30, ["a", "b"])
-    records = FlowIO.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {}, None)
+    records = reading.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {}, None)
     thumbnails = report.make_thumbnails(records, "test", [3, 23])
     assert list(thumbnails) == [3, 23] and thumbnails[3] == thumbnails[23]  # each 20th picture is the same
     assert thumbnails[3] != report.make_thumbnails(records, "test", [4])[4]

@@ -83,12 +83,12 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
         answer = serve("serving_default", "image_bytes", files)
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
 
-        # A JPEG as large as FlowIO.py stores it is seen exactly as preprocessing.decode sees it.
+        # A JPEG as large as FlowIO.py stores it is seen exactly as predict.py sees it.
         jpeg = imagefile.encode(file_bytes(gradient((90, 70)), "PNG"), 32)
         model = modelfolder.load(workspace.model)
         answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
     with tf.Graph().as_default():
-        images = preprocessing.decode(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
+        images = preprocessing.preprocess_for_evaluation(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
         session, probabilities = modelfolder.restore(model, images)
         with session:
             np.testing.assert_allclose(answer, session.run(probabilities), atol=1e-4)
@@ -99,7 +99,7 @@ def test_a_large_picture_is_reduced_in_the_graph():
     with tf.Graph().as_default(), tf.Session() as session:
         data = tf.placeholder(tf.string, [])
         inside = export.decode_file(data, 64)
-        usual = preprocessing.decode(data, 64, "minus1_1")
+        usual = preprocessing.preprocess_for_evaluation(data, 64, "minus1_1")
         found = session.run(inside, {data: file_bytes(image, "JPEG", quality=95)})
         small = imagefile.encode(file_bytes(image, "JPEG", quality=95), 64)
         as_predicted = (session.run(usual, {data: small}) + 1) * 127.5

@@ -22,7 +22,7 @@ import FlowIO
 from suite.files.schemas import SPLITS
 from suite.pictures import drawing, imagefile
 from suite.process.workers import map_in_processes
-from suite.records import preview
+from suite.records import preview, reading
 
 # --- the script ----------------------------------------
 
@@ -112,7 +112,7 @@ def test_the_users_split_folders(tmp_path):
     for split, count in (("train", 6), ("val", 3), ("test", 2)):
         draw_dataset(tmp_path / "dataset" / split, count, ["kiwi", "apple"], seed=count)
     run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32)
-    counts = FlowIO.load_records(str(tmp_path / "out")).counts
+    counts = reading.load_records(str(tmp_path / "out")).counts
     assert counts == {
         "train": {"apple": 6, "kiwi": 6},
         "val": {"apple": 3, "kiwi": 3},
@@ -125,7 +125,7 @@ def test_the_users_split_may_lack_a_class(tmp_path):
     draw_dataset(tmp_path / "dataset" / "test", 2, ["kiwi", "banana"], seed=1)
     _, err = run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", tmp_path / "out")
     assert "warning: the train split has no picture of banana" in err
-    counts = FlowIO.load_records(str(tmp_path / "out")).counts
+    counts = reading.load_records(str(tmp_path / "out")).counts
     assert counts["test"] == {"apple": 0, "banana": 2, "kiwi": 2} and counts["train"]["banana"] == 0
 
 
@@ -240,7 +240,7 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
     classes = ["%d" % i for i in range(20)]
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     samples = {split: dict.fromkeys(range(20), [jpeg]) for split in SPLITS}
-    preview.write(str(tmp_path / "sheet.png"), classes, samples, 32)
+    preview.draw(str(tmp_path / "sheet.png"), classes, samples, 32)
     assert len(rows) == 20
     for _, (*unchanged, flip, standard) in rows:
         mirrored = [
@@ -261,7 +261,7 @@ def test_keep_size_and_formats(tmp_path):
     assert "--formats TIFF opens it" in err
     refuses("FlowIO.py", "--formats", "PNG", says="--formats: 'PNG' is neither WEBP nor TIFF", status=2)
     run("FlowIO.py", *arguments, "--keep_size", "--formats", "TIFF", "WEBP")
-    records = FlowIO.load_records(str(tmp_path / "out"))
+    records = reading.load_records(str(tmp_path / "out"))
     assert records.keep_size
     encoded = {}
     for _, feature in examples(str(tmp_path / "out")):
@@ -287,7 +287,7 @@ def test_links_are_followed_only_when_asked(tmp_path):
             "kiwi/circle": "cannot be read: a folder, not entered",
         }
     run("FlowIO.py", *arguments, "--output", tmp_path / "out", "--follow_links")
-    counts = FlowIO.load_records(str(tmp_path / "out")).counts
+    counts = reading.load_records(str(tmp_path / "out")).counts
     assert sum(split["apple"] for split in counts.values()) == 2 + 1
     assert sum(split["kiwi"] for split in counts.values()) == 2 + 3
     os.symlink(str(dataset), str(tmp_path / "link"))  # the data set itself may be one
@@ -325,7 +325,7 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_description"])
+@pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_dataset_json"])
 def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     """A limit on the size of files, set before one of the steps, stands for the disk."""
     draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
@@ -334,16 +334,17 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     before = contents(str(tmp_path / "out"))
     program = """if True:
         import atexit, resource, FlowIO
+        from suite.records import writing
         from suite.process import lifetime
         # Coverage is saved after this, `make coverage`.
         atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (-1, -1))
-        def limited(*arguments, step=FlowIO.%s):
+        def limited(*arguments, step=writing.%s):
             getattr(arguments[-1], "flush", list)()  # the spool: it is the shards that meet the limit
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, -1))
             result = step(*arguments)
             resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
             return result
-        FlowIO.%s = limited
+        writing.%s = limited
         lifetime.run(FlowIO.main)
     """
     command = [sys.executable, "-c", program % (step, step), *arguments]

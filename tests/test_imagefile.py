@@ -189,7 +189,9 @@ def test_an_end_before_the_image_is_not_passed_on():
     jpeg = imagefile.encode(data, 224)
     assert jpeg != data and np.abs(pixels(jpeg) - pixels(whole)).max() <= 8
     with tf.Graph().as_default(), tf.Session() as session:
-        assert session.run(preprocessing.decode(tf.constant(jpeg), 32, "minus1_1")).shape == (32, 32, 3)
+        assert session.run(
+            preprocessing.preprocess_for_evaluation(tf.constant(jpeg), 32, "minus1_1")
+        ).shape == (32, 32, 3)
 
 
 def test_what_encode_accepts_tensorflow_decodes():
@@ -198,7 +200,7 @@ def test_what_encode_accepts_tensorflow_decodes():
     accepted = 0
     with tf.Graph().as_default(), tf.Session() as session:
         source = tf.placeholder(tf.string, [])
-        image = preprocessing.decode(source, 32, "per_image")
+        image = preprocessing.preprocess_for_evaluation(source, 32, "per_image")
         for cut in list(range(1, 40)) + [len(whole) // 2]:
             try:
                 jpeg = imagefile.encode(whole[:-cut], 224)

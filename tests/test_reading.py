@@ -9,14 +9,14 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
-import FlowIO
 from suite.pictures import imagefile
-from suite.records import preprocessing
+from suite.process.errors import UserError
+from suite.records import preprocessing, reading
 
 # --- decode ----------------------------------------
 
 
-def decode(jpeg, *arguments, function=preprocessing.decode):
+def decode(jpeg, *arguments, function=preprocessing.preprocess_for_evaluation):
     with tf.Graph().as_default(), tf.Session() as session:
         return session.run(function(tf.constant(jpeg), *arguments))
 
@@ -61,7 +61,7 @@ def test_augmentation_varies_only_when_asked(augment):
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.decode_augmented(tf.constant(jpeg), 32, "minus1_1", augment, seed)
+        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 32, "minus1_1", augment, seed)
         views = np.stack([session.run(view, {seed: [0, i]}) for i in range(20)])
         np.testing.assert_array_equal(session.run(view, {seed: [0, 7]}), views[7])
     assert views.shape == (20, 32, 32, 3) and views.min() >= -1 and views.max() <= 1
@@ -79,7 +79,7 @@ def test_augmentation_of_any_shape_stays_inside(size, augment):
     jpeg = file_bytes(gradient(size), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.decode_augmented(tf.constant(jpeg), 32, "per_image", augment, seed)
+        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 32, "per_image", augment, seed)
         for i in range(30):
             assert np.isfinite(session.run(view, {seed: [i, i]})).all()
 
@@ -91,7 +91,7 @@ def test_standard_augmentation_keeps_proportions():
     jpeg = imagefile.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.decode_augmented(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
+        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
         for i in range(30):
             row = session.run(view, {seed: [0, i]}).mean((0, 2)) > 0
             # The window is at most 4/3 times as wide as high: two edges at most.
@@ -110,17 +110,17 @@ def test_records_that_cannot_be_read(tmp_path):
         (json.dumps(dict(description, format_version=99)), "format version 99"),
     ]:
         (tmp_path / "out" / "dataset.json").write_text(content)
-        with pytest.raises(FlowIO.UserError, match=says):
-            FlowIO.load_records(str(tmp_path / "out"))
+        with pytest.raises(UserError, match=says):
+            reading.load_records(str(tmp_path / "out"))
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(description))
     # Killed between the two renames: the old records come back.
     os.rename(str(tmp_path / "out"), str(tmp_path / "out.previous"))
-    assert FlowIO.load_records(str(tmp_path / "out")).classes == LABELS
+    assert reading.load_records(str(tmp_path / "out")).classes == LABELS
     os.remove(str(tmp_path / "out" / "train-00000-of-00001.tfrecord"))
-    with pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord is missing"):
-        FlowIO.load_records(str(tmp_path / "out"))
-    with pytest.raises(FlowIO.UserError, match="no records there"):
-        FlowIO.load_records(str(tmp_path))
+    with pytest.raises(UserError, match="train-00000-of-00001.tfrecord is missing"):
+        reading.load_records(str(tmp_path / "out"))
+    with pytest.raises(UserError, match="no records there"):
+        reading.load_records(str(tmp_path))
 
 
 def small_records(folder, *options, count=12, labels=("apple", "kiwi")):
@@ -128,12 +128,12 @@ def small_records(folder, *options, count=12, labels=("apple", "kiwi")):
     run(
         "FlowIO.py", "--dataset", folder / "dataset", "--output", folder / "out", "--image_size", 32, *options
     )
-    return FlowIO.load_records(str(folder / "out"))
+    return reading.load_records(str(folder / "out"))
 
 
 def first_batches(records, seed, augment="standard", count=5):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = FlowIO.read(records, "train", 4, "per_image", augment, seed)
+        dataset = reading.read_for_training(records, "train", 4, "per_image", augment, seed)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         return [session.run(batch) for _ in range(count)]
 
@@ -146,13 +146,13 @@ def test_the_same_seed_gives_the_same_batches(tmp_path):
         assert list(a["filename"]) == list(b["filename"])
     assert [list(a["filename"]) for a in one] != [list(a["filename"]) for a in other]
     passes = [name for batch in one for name in batch["filename"]]
-    pictures = FlowIO.count(records, "train")
+    pictures = records.count("train")
     assert len(set(passes[:pictures])) == pictures  # each once before any comes again
 
 
 def test_records_are_read_through_tensorflows_file_systems(tmp_path):
     records = small_records(tmp_path)
-    remote = FlowIO.load_records("file://%s/" % (tmp_path / "out"))
+    remote = reading.load_records("file://%s/" % (tmp_path / "out"))
     assert remote.classes == records.classes
     for a, b in zip(first_batches(records, 1), first_batches(remote, 1)):
         np.testing.assert_array_equal(a["image"], b["image"])
@@ -160,17 +160,17 @@ def test_records_are_read_through_tensorflows_file_systems(tmp_path):
 
 @pytest.mark.parametrize("cache", [0, 1 << 30])
 def test_a_damaged_file_is_named(tmp_path, monkeypatch, cache):
-    monkeypatch.setattr(FlowIO, "CACHE_BYTES", cache)
+    monkeypatch.setattr(reading, "CACHE_BYTES", cache)
     records = small_records(tmp_path)
     path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
     whole = path.read_bytes()
     path.write_bytes(whole[:500] + b"?" + whole[501:])
-    damaged = pytest.raises(FlowIO.UserError, match="train-00000-of-00001.tfrecord: damaged")
-    with damaged, FlowIO.naming_damage(records):
+    damaged = pytest.raises(UserError, match="train-00000-of-00001.tfrecord: damaged")
+    with damaged, reading.naming_damage(records):
         first_batches(records, 1)
     path.write_bytes(whole[:-20])
-    with pytest.raises(FlowIO.UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
-        FlowIO.load_records(str(tmp_path / "out"))
+    with pytest.raises(UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
+        reading.load_records(str(tmp_path / "out"))
 
 
 def test_a_picture_that_tensorflow_cannot_decode_is_named(tmp_path):
@@ -184,6 +184,6 @@ def test_a_picture_that_tensorflow_cannot_decode_is_named(tmp_path):
         for example in examples:
             writer.write(example.SerializeToString())
     filename = fields["image/filename"].bytes_list.value[0].decode()
-    named = pytest.raises(FlowIO.UserError, match="%s: its picture %s cannot be decoded" % (path, filename))
-    with named, FlowIO.naming_damage(records):
+    named = pytest.raises(UserError, match="%s: its picture %s cannot be decoded" % (path, filename))
+    with named, reading.naming_damage(records):
         first_batches(records, 9)

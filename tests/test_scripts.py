@@ -13,12 +13,12 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, refuses, run
 
 import evaluate
-import FlowIO
 import modelfolder
 import predict
 import settings
 import validation
 from suite.process import device
+from suite.records import reading
 
 # --- the whole workflow ----------------------------------------
 
@@ -86,14 +86,14 @@ def test_best_is_the_best_by_validation(workspace):
 
 def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     """What reaches the network for a file, in validation, evaluation and prediction, bit for bit."""
-    records = FlowIO.load_records(workspace.records)
+    records = reading.load_records(workspace.records)
     model = modelfolder.load(workspace.model)
     # In place of the network: its input.
     monkeypatch.setattr(modelfolder, "restore", lambda model, images, mirror: (tf.Session(), images))
     options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
     answers = evaluate.answer(model, records, options)
     names, evaluated = answers.filenames, answers.probabilities
-    assert len(names) == FlowIO.count(records, "val") > 5
+    assert len(names) == records.count("val") > 5
 
     monkeypatch.undo()
     decode, _ = predict.build(model, None)

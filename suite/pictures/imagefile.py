@@ -1,7 +1,7 @@
 """Any picture file to a small upright RGB JPEG.
 
-Pillow and numpy alone: nothing here waits for TensorFlow. preprocessing.decode turns the JPEG bytes into the
-network's input.
+Pillow and numpy alone: nothing here waits for TensorFlow. suite/records/preprocessing.py turns the JPEG bytes
+into the network's input.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The one preprocessing: JPEG bytes, as imagefile.encode made them, to the network's input.
+"""The one way from a picture to the network's input: JPEG bytes, as imagefile.encode made them, to pixels.
 
-train.py, evaluate.py, predict.py and export.py all look at pictures through `decode`.
+Two lists of steps: training sees a random view, everything else `preprocess_for_evaluation`.
 """
 
 import math
@@ -9,7 +9,7 @@ from suite.pictures.imagefile import MARGIN
 from suite.process.tf_versions import tf
 
 
-def decode(jpeg, image_size, normalize_as):
+def preprocess_for_evaluation(jpeg, image_size, normalize_as):
     """The network's view of a picture when it is not training: the centre, undistorted.
 
     Args:
@@ -24,17 +24,16 @@ def decode(jpeg, image_size, normalize_as):
     """
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     side = crop_side(shape, image_size)
-    return normalize(
-        crop_and_resize(jpeg, (shape - side) // 2, tf.stack([side, side]), image_size), normalize_as
-    )
+    pixels = decode_window(jpeg, (shape - side) // 2, tf.stack([side, side]))
+    return normalize(resize(pixels, image_size), normalize_as)
 
 
-def decode_augmented(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
-    """A random view of a picture, for training. As `decode`, and:
+def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
+    """A random view of a picture. As `preprocess_for_evaluation`, and:
 
     Args:
-        augment: "none": as `decode`. "flip": a random position, as far as the picture is larger than
-            the network's view, mirrored half of the time. "standard": a random quarter to whole of the
+        augment: "none": no other view than that. "flip": a random position, as far as the picture is larger
+            than the network's view, mirrored half of the time. "standard": a random quarter to whole of the
             picture, or less where that does not fit, 3:4 to 4:3 and squeezed into a square (Szegedy et al.
             2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
             0.8 to 1.25 times the contrast and the saturation.
@@ -42,46 +41,55 @@ def decode_augmented(jpeg, image_size, normalize_as, augment, seed, mirrored=Non
         mirrored: a bool tensor that decides this in place of the seed.
     """
     if augment == "none":
-        return decode(jpeg, image_size, normalize_as)
-    shape = tf.cast(tf.image.extract_jpeg_shape(jpeg)[:2], tf.float32)
+        return preprocess_for_evaluation(jpeg, image_size, normalize_as)
     random = tf.unstack(tf.random.stateless_uniform([8], seed))
 
     def between(low, high):
         return low + random.pop() * (high - low)
 
+    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     if augment == "flip":
-        side = tf.cast(crop_side(tf.cast(shape, tf.int32), image_size), tf.float32)
-        size = tf.stack([side, side])
+        size = tf.stack([crop_side(shape, image_size)] * 2)
     else:
-        area = tf.reduce_prod(shape) * between(0.25, 1)
-        aspect = tf.exp(between(math.log(3 / 4), math.log(4 / 3)))
-        size = tf.sqrt(tf.stack([area / aspect, area * aspect]))
-        size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
-    offset = tf.floor((shape - size + 1) * tf.stack([between(0, 1), between(0, 1)]))
-    pixels = crop_and_resize(jpeg, tf.cast(offset, tf.int32), tf.cast(size, tf.int32), image_size)
-    by_seed = between(0, 1) < 0.5
-    mirrored = by_seed if mirrored is None else mirrored
-    pixels = tf.cond(mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+        size = random_rectangle(shape, between)
+    pixels = decode_window(jpeg, random_offset(shape, size, between), size)
+    pixels = resize(pixels, image_size)
+    pixels = mirror(pixels, between, mirrored)
     if augment == "standard":
-        pixels += between(-32, 32)
-        pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
-        pixels = tf.image.adjust_saturation(pixels, between(0.8, 1.25))
-        pixels = tf.clip_by_value(pixels, 0, 255)
+        pixels = recolour(pixels, between)
     return normalize(pixels, normalize_as)
 
 
+# --- the steps ----------------------------------------
+
+
 def crop_side(shape, image_size):
-    """The side of the square that `decode` takes, of a picture's shape, int32 [height, width]; int32."""
+    """The side of the square that is looked at, of a picture's shape, int32 [height, width]; int32."""
     shorter = tf.reduce_min(shape)
     share = tf.cast(tf.round(tf.cast(shorter, tf.float32) / MARGIN), tf.int32)
     return tf.minimum(shorter, tf.maximum(image_size, share))
 
 
-def crop_and_resize(jpeg, offset, size, image_size):
-    """Decode only the window at `offset` of `size`, int32 [2] each, down and across; see `resize`."""
+def random_rectangle(shape, between):
+    """A random quarter to whole of a picture, 3:4 to 4:3, as far as it fits; int32 [height, width]."""
+    shape = tf.cast(shape, tf.float32)
+    area = tf.reduce_prod(shape) * between(0.25, 1)
+    aspect = tf.exp(between(math.log(3 / 4), math.log(4 / 3)))
+    size = tf.sqrt(tf.stack([area / aspect, area * aspect]))
+    size = tf.maximum(1.0, tf.floor(size * tf.minimum(1.0, tf.reduce_min(shape / size))))
+    return tf.cast(size, tf.int32)
+
+
+def random_offset(shape, size, between):
+    """Where a window of `size` lies in a picture of `shape`, int32 [2] each, down and across; int32 [2]."""
+    room = tf.cast(shape - size + 1, tf.float32)
+    return tf.cast(tf.floor(room * tf.stack([between(0, 1), between(0, 1)])), tf.int32)
+
+
+def decode_window(jpeg, offset, size):
+    """uint8 [height, width, 3]: the window at `offset` of `size`, int32 [2] each, down and across."""
     window = tf.concat([offset, size], 0)
-    pixels = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
-    return resize(pixels, image_size)
+    return tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def resize(pixels, image_size):
@@ -94,6 +102,22 @@ def resize(pixels, image_size):
         lambda: tf.image.resize_bilinear(pixels, target, half_pixel_centers=True),
     )
     return pixels[0]
+
+
+def mirror(pixels, between, mirrored=None):
+    """Left to right, half of the time, or where the bool tensor `mirrored` says so."""
+    by_chance = between(0, 1) < 0.5
+    return tf.cond(
+        by_chance if mirrored is None else mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels
+    )
+
+
+def recolour(pixels, between):
+    """Up to 32 of 255 lighter or darker, with 0.8 to 1.25 times the contrast and the saturation."""
+    pixels += between(-32, 32)
+    pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
+    pixels = tf.image.adjust_saturation(pixels, between(0.8, 1.25))
+    return tf.clip_by_value(pixels, 0, 255)
 
 
 def normalize(pixels, normalize_as):

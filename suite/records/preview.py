@@ -10,7 +10,7 @@ from suite.files.schemas import SPLITS
 from suite.pictures import drawing
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import decode, decode_augmented
+from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
 
 CLASSES = 40
 PICTURES = {"train": 4, "val": 2, "test": 2}
@@ -37,8 +37,8 @@ def take_samples(splits, jpeg):
     return samples
 
 
-def write(path, classes, samples, image_size):
-    """Draw the pictures as `decode` and `decode_augmented` give them, a row for each class.
+def draw(path, classes, samples, image_size):
+    """Draw the pictures as the network will see them, a row for each class.
 
     Args:
         path: of the PNG file.
@@ -52,9 +52,9 @@ def write(path, classes, samples, image_size):
     with tf.Graph().as_default(), tf.Session() as session:
         jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
         mirrored = tf.placeholder(tf.bool, [])
-        views = {"none": decode(jpeg, image_size, "minus1_1")}
+        views = {"none": preprocess_for_evaluation(jpeg, image_size, "minus1_1")}
         for augment in VIEWS:
-            views[augment] = decode_augmented(jpeg, image_size, "minus1_1", augment, seed, mirrored)
+            views[augment] = preprocess_for_training(jpeg, image_size, "minus1_1", augment, seed, mirrored)
 
         def view(augment, data, seeds=(0, 0)):
             values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})

@@ -21,7 +21,6 @@ import kills  # (for its small network)
 import numpy as np
 
 import checkpoints
-import FlowIO
 import inference_graph
 import modelfolder
 import monitor
@@ -29,6 +28,7 @@ from suite.files import jsonfile
 from suite.files.schemas import SPLITS
 from suite.process import errors
 from suite.process.tf_versions import tf
+from suite.records import reading
 
 
 def damage(data, rng):
@@ -64,17 +64,17 @@ class Readers:
             self.variables = tf.global_variables()
 
     def records(self, path):
-        records = FlowIO.load_records(self.base.records)
+        records = reading.load_records(self.base.records)
         seen = []
-        with tf.Graph().as_default(), FlowIO.naming_damage(records):
+        with tf.Graph().as_default(), reading.naming_damage(records):
             for split in SPLITS:
-                FlowIO.check_records(records, split)
-                for name in FlowIO.shard_names(split, FlowIO.count(records, split)):
+                reading.check_records(records, split)
+                for name in records.shard_names(split):
                     seen += tf.python_io.tf_record_iterator(os.path.join(records.folder, name))
         return seen
 
     def dataset(self, path):
-        return FlowIO.load_records(self.base.records)
+        return reading.load_records(self.base.records)
 
     def description(self, path):
         return modelfolder.load(self.base.model), jsonfile.read(path)
@@ -107,7 +107,7 @@ class Readers:
 
 def targets(base, readers):
     """(what it is, path, how it is read) for each kind of file."""
-    first = os.path.join(base.records, FlowIO.shard_names("train", 1)[0])
+    first = os.path.join(base.records, reading.shard_names("train", 1)[0])
     best = os.path.join(base.model, "best")
     prefix = modelfolder.load(base.model).checkpoint
     latest = modelfolder.latest_checkpoint(base.model)

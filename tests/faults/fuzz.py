@@ -119,7 +119,7 @@ def main():
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
         decode = tf.Session(config=device.session_config()).make_callable(
-            preprocessing.decode(jpeg, SIZE, "minus1_1"), [jpeg]
+            preprocessing.preprocess_for_evaluation(jpeg, SIZE, "minus1_1"), [jpeg]
         )
     for number in range(options.count):
         format, valid = files[number % len(files)]

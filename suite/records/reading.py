@@ -1,0 +1,214 @@
+"""From TFRecords to batches for the network: one function reads for training, another for evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from typing import Iterator
+
+from suite.files import atomic, jsonfile
+from suite.files.schemas import SPLITS
+from suite.process.errors import UserError
+from suite.process.tf_versions import tf
+from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
+
+PICTURES_PER_SHARD = 1024
+CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """What dataset.json says."""
+
+    folder: str
+    classes: list[str]  # in index order
+    image_size: int  # pixels that the network will see
+    keep_size: bool  # whether the pictures were kept as large as they were
+    counts: dict[str, dict[str, int]]  # pictures, by split and class
+    shards: dict[str, int]  # bytes of each file
+    digest: str | None  # of all pictures and their labels; None where an older version wrote them
+
+    def count(self, split: str) -> int:
+        """The number of pictures in a split."""
+        return sum(self.counts[split].values())
+
+    def shard_names(self, split: str) -> list[str]:
+        """The names of a split's files, in order."""
+        return shard_names(split, self.count(split))
+
+    def shard_paths(self, split: str) -> list[str]:
+        """Where a split's files lie, in order."""
+        return [os.path.join(self.folder, name) for name in self.shard_names(split)]
+
+
+def shard_names(split: str, pictures: int) -> list[str]:
+    """The names of the files that this number of pictures of a split is spread over."""
+    shards = -(-pictures // PICTURES_PER_SHARD)
+    return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
+
+
+def load_records(folder: str) -> Records:
+    """What dataset.json says about a folder of records, on any of TensorFlow's file systems.
+
+    Raises:
+        UserError: there are no records, not all of them, or they have another format version.
+    """
+    folder = folder.rstrip("/") or "/"
+    atomic.settle(folder)
+    path = os.path.join(folder, "dataset.json")
+    if not tf.gfile.Exists(path):
+        raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
+    content = jsonfile.read(path)
+    records = Records(
+        folder,
+        content["classes"],
+        content["image_size"],
+        content["options"].get("keep_size", False),
+        content["counts"],
+        content.get("shards", {}),
+        content.get("digest"),
+    )
+    for split in SPLITS:
+        for name, path in zip(records.shard_names(split), records.shard_paths(split)):
+            if not tf.gfile.Exists(path):
+                raise UserError("%s is missing from %s; run FlowIO.py again" % (name, folder))
+            length = tf.gfile.Stat(path).length
+            if length != records.shards.get(name, length):
+                raise UserError(
+                    "%s: damaged, %d bytes where FlowIO.py wrote %d; run it again"
+                    % (path, length, records.shards[name])
+                )
+    return records
+
+
+# --- batches ----------------------------------------
+
+
+def read_for_training(records, split, batch_size, normalize_as, augment, seed=None, index=0, num_shards=1):
+    """Endless batches of pictures in a random order, each seen anew, all batches full.
+
+    Args:
+        records: from `load_records`.
+        split: "train", "val" or "test".
+        augment: see `preprocess_for_training`.
+        seed: of the order and the augmentation; the same seed gives the same batches.
+        index, num_shards: where n machines share the work, only each n-th picture, from this one on.
+    Returns:
+        A tf.data.Dataset of {"image": float32 [batch, size, size, 3], "label": int64 [batch], "filename":
+        string [batch], relative to the data set's folder}.
+    Raises:
+        UserError: a file that is to be cached is damaged.
+    """
+    paths = records.shard_paths(split)
+    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed)
+    examples = files.interleave(
+        tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=tf.data.experimental.AUTOTUNE
+    )
+    examples = examples.shard(num_shards, index)
+    if sum(records.shards.get(name, CACHE_BYTES) for name in records.shard_names(split)) < CACHE_BYTES:
+        check_records(records, split)  # a cache before a shuffle would wait for ever on a damaged one
+        examples = examples.cache()
+    examples = examples.shuffle(4 * PICTURES_PER_SHARD, seed=seed).repeat()
+    # A seed goes with each picture, so that the threads may take them in any order.
+    seeds = tf.data.experimental.RandomDataset(seed).batch(2)
+
+    def view(jpeg, seed):
+        return preprocess_for_training(jpeg, records.image_size, normalize_as, augment, seed)
+
+    pictures = decode_in_parallel(tf.data.Dataset.zip((examples, seeds)), view)
+    return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def read_for_evaluation(records, split, batch_size, normalize_as):
+    """Each picture of a split once, in the records' order, the last batch being smaller.
+
+    Args and returns: as `read_for_training`.
+    """
+
+    def view(jpeg):
+        return preprocess_for_evaluation(jpeg, records.image_size, normalize_as)
+
+    examples = tf.data.TFRecordDataset(records.shard_paths(split))
+    return decode_in_parallel(examples, view).batch(batch_size).prefetch(2)
+
+
+def decode_in_parallel(examples, view):
+    """A Dataset of {"image", "label", "filename"}, one picture each.
+
+    Args:
+        examples: a Dataset of serialized tf.Example, or of these and more.
+        view: a function from JPEG bytes, and what more there is, to the network's input.
+    """
+
+    @tf.autograph.experimental.do_not_convert  # which would take a second and find nothing to do
+    def parse(example, *more):
+        fields = tf.parse_single_example(
+            example,
+            {
+                "image/encoded": tf.FixedLenFeature([], tf.string),
+                "image/class/label": tf.FixedLenFeature([], tf.int64),
+                "image/filename": tf.FixedLenFeature([], tf.string),
+            },
+        )
+        return {
+            "image": view(fields["image/encoded"], *more),
+            "label": fields["image/class/label"],
+            "filename": fields["image/filename"],
+        }
+
+    return examples.map(parse, num_parallel_calls=tf.data.experimental.AUTOTUNE)
+
+
+def read(records, split, batch_size, normalize_as, augment=None, seed=None, part=(0, 1)):
+    """`read_for_training` where `augment` is given, else `read_for_evaluation`: what FlowIO.read has been."""
+    if augment:
+        return read_for_training(records, split, batch_size, normalize_as, augment, seed, *part)
+    return read_for_evaluation(records, split, batch_size, normalize_as)
+
+
+# --- damage ----------------------------------------
+
+
+@contextlib.contextmanager
+def naming_damage(records: Records) -> Iterator[None]:
+    """Where TensorFlow comes upon a damaged record, end with a UserError that names the file."""
+    try:
+        yield
+    except tf.errors.DataLossError:
+        for split in SPLITS:
+            check_records(records, split)
+        raise
+    except tf.errors.InvalidArgumentError as error:
+        if "Invalid JPEG data" in str(error):
+            for split in SPLITS:
+                check_pictures(records, split)
+        raise
+
+
+def check_records(records: Records, split: str) -> None:
+    """Read a split's files and compare their checksums. Raises UserError, which names the damaged one."""
+    for path in records.shard_paths(split):
+        try:
+            for _ in tf.python_io.tf_record_iterator(path):
+                pass
+        except tf.errors.DataLossError as error:
+            raise UserError("%s: damaged (%s); run FlowIO.py again" % (path, error.message)) from error
+
+
+def check_pictures(records: Records, split: str) -> None:
+    """Decode a split's pictures. Raises UserError, which names the first that TensorFlow cannot decode."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg = tf.placeholder(tf.string, [])
+        decode_jpeg = session.make_callable(tf.image.decode_jpeg(jpeg), [jpeg])
+        for path in records.shard_paths(split):
+            for record in tf.python_io.tf_record_iterator(path):
+                fields = tf.train.Example.FromString(record).features.feature
+                try:
+                    decode_jpeg(fields["image/encoded"].bytes_list.value[0])
+                except tf.errors.InvalidArgumentError as error:
+                    filename = os.fsdecode(fields["image/filename"].bytes_list.value[0])
+                    raise UserError(
+                        "%s: its picture %s cannot be decoded; take that out of the data set and run "
+                        "FlowIO.py again" % (path, filename)
+                    ) from error

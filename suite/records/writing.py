@@ -1,0 +1,181 @@
+"""From picture files to TFRecords: encode each, then write the splits and what they are made of."""
+
+import contextlib
+import functools
+import hashlib
+import os
+from concurrent.futures.process import BrokenProcessPool
+
+from suite.files import csvfile, jsonfile
+from suite.files.schemas import SPLITS
+from suite.pictures import folders, imagefile, sandbox
+from suite.pictures.imagefile import FORMATS, BadPicture
+from suite.pictures.perceptual_hash import perceptual_hash
+from suite.process import terminal, workers
+from suite.process.errors import UserError
+from suite.process.terminal import counted
+from suite.process.tf_versions import tf
+from suite.records.reading import shard_names
+from suite.records.splits import EncodedPicture, position
+
+
+def encode_all(sources, spool, options):
+    """Encode every source into the binary file `spool`, in order, whatever the number of workers.
+
+    Returns:
+        An EncodedPicture for each file that can be used, and (SourceFile, reason) for each that cannot.
+    Raises:
+        UserError: a worker process was killed.
+    """
+    work = functools.partial(encode_source, options=options)
+    results = workers.map_in_processes(work, sources, options.workers)
+    converted, skipped = [], []
+    bar = terminal.progress_bar("convert", len(sources))
+    try:
+        with bar, contextlib.closing(results):
+            for (result, reason), source in zip(results, sources):
+                bar.update()
+                if reason:
+                    skipped.append((source, reason))
+                    continue
+                digest, look, (width, height), jpeg = result
+                place = position(digest, options.seed)
+                picture = EncodedPicture(source, digest, look, place, spool.tell(), len(jpeg), height, width)
+                converted.append(picture)
+                spool.write(jpeg)
+    except BrokenProcessPool as error:
+        source = sources[len(converted) + len(skipped)]
+        raise UserError(
+            "%s: a worker process was killed at this file or just after it; it is damaged in a way "
+            "that Pillow does not survive, or the memory ran out (fewer --workers need less)"
+            % os.path.join(options.dataset, source.filename)
+        ) from error
+    return converted, skipped
+
+
+def encode_source(source, options):
+    """Read and encode one SourceFile; runs in a worker process.
+
+    Returns:
+        ((digest, perceptual hash, (width, height), JPEG bytes), None); or (None, why it
+        cannot be used).
+    """
+    path = os.path.join(options.dataset, source.filename)
+    try:
+        if not options.follow_links and os.path.islink(path) and folders.leaves(path, options.dataset):
+            raise BadPicture("a link out of the data set; --follow_links takes it")
+        data = imagefile.read_file(path)
+        image_size = None if options.keep_size else options.image_size
+        formats = (*FORMATS, *options.formats)
+        if options.sandbox:
+            look, size, jpeg = sandbox.prepare(data, image_size, formats)
+        else:
+            image, jpeg = imagefile.prepare(data, image_size, formats)
+            look, size = perceptual_hash(image), image.size
+    except BadPicture as error:
+        return None, str(error)
+    digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
+    return (digest, look, size, jpeg), None
+
+
+def check_classes(classes, pictures, skipped, dataset):
+    """Raises UserError where a class has no usable picture."""
+    usable = {picture.source.label for picture in pictures}
+    for label, name in enumerate(classes):
+        if label not in usable:
+            reasons = [reason for source, reason in skipped if source.label == label]
+            why = "%s, the first: %s" % (counted(len(reasons), "file"), reasons[0])
+            raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
+
+
+def write_shards(folder, split, members, classes, spool):
+    """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys.
+
+    Args:
+        members: the split's EncodedPictures, in order; they are dealt out to the files in turn.
+        spool: what `encode_all` wrote.
+    """
+    names = shard_names(split, len(members))
+    for shard, name in enumerate(names):
+        with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
+            for picture in members[shard :: len(names)]:
+                features = {
+                    "image/encoded": spooled(picture, spool),
+                    "image/format": b"JPEG",
+                    "image/height": picture.height,
+                    "image/width": picture.width,
+                    "image/class/label": picture.source.label,
+                    "image/class/text": classes[picture.source.label].encode("utf-8"),
+                    "image/filename": os.fsencode(picture.source.filename),
+                }
+                features = {key: feature(value) for key, value in features.items()}
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString(deterministic=True))
+
+
+def spooled(picture, spool):
+    """The JPEG bytes of a Picture, from what `encode_all` wrote."""
+    spool.seek(picture.offset)
+    return spool.read(picture.length)
+
+
+def feature(value):
+    """Bytes or an int as a tf.train.Feature."""
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def write_skipped(folder, skipped):
+    """skipped.csv, from (SourceFile, reason) for each file."""
+    rows = [(source.filename, reason) for source, reason in skipped]
+    csvfile.write(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
+
+
+def write_near_duplicates(folder, alike):
+    """near_duplicates.csv, from what splits.find_near_duplicates returned."""
+    rows = [(one.source.filename, other.source.filename, bits) for one, other, bits in alike]
+    columns = ["filename", "looks_like", "differing_bits"]
+    csvfile.write(os.path.join(folder, "near_duplicates.csv"), columns, rows)
+
+
+def count_pictures(splits, classes):
+    """{split: {class: n}}, with the classes that have none."""
+    counts = {split: dict.fromkeys(classes, 0) for split in SPLITS}
+    for split in SPLITS:
+        for picture in splits[split]:
+            counts[split][classes[picture.source.label]] += 1
+    return counts
+
+
+def write_dataset_json(folder, classes, counts, skipped, copies, alike, options):
+    """dataset.json, from what went into the records; the digest is the SHA-256 of the files in their order.
+
+    Args:
+        counts: {split: {class: n}}.
+        skipped, alike: lists, of which only the lengths are written; copies: a number.
+    """
+    shards = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecord"))
+    digest = hashlib.sha256()
+    for name in shards:
+        with open(os.path.join(folder, name), "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    content = {
+        "classes": classes,
+        "image_size": options.image_size,
+        "counts": counts,
+        "skipped": len(skipped),
+        "copies": copies,
+        "near_duplicates": len(alike),
+        "shards": {name: os.path.getsize(os.path.join(folder, name)) for name in shards},
+        "digest": digest.hexdigest(),
+        "seed": options.seed,
+        "options": {
+            "train_ratio": options.train_ratio,
+            "val_ratio": options.val_ratio,
+            "keep_size": options.keep_size,
+            "formats": options.formats,
+        },
+    }
+    jsonfile.write(os.path.join(folder, "dataset.json"), content)
