@@ -8,8 +8,8 @@ import shutil
 
 import numpy as np
 
-import modelfolder
 from suite.files import atomic, jsonfile
+from suite.model import modelfolder
 from suite.process import tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf

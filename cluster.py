@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-import modelfolder
+from suite.model import modelfolder
 from suite.process import device
 from suite.process.errors import UsageError
 from suite.process.terminal import say

@@ -5,8 +5,8 @@ import math
 import os
 import resource
 
-import modelfolder
 from suite.files.schemas import SPLITS
+from suite.model import modelfolder
 from suite.process import device, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 import metrics
-import modelfolder
 import report
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
+from suite.model import modelfolder
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say

@@ -17,9 +17,8 @@ import sys
 
 import numpy as np
 
-import inference_graph
-import modelfolder
 from suite.files import atomic
+from suite.model import inference_graph, modelfolder
 from suite.process import commandline, device, lifetime, tf_versions
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say

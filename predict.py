@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-import inference_graph
-import modelfolder
 from suite.files import csvfile
+from suite.model import inference_graph, modelfolder
 from suite.pictures import drawing, imagefile, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.errors import UserError

@@ -8,10 +8,10 @@ import platform
 import numpy
 import PIL
 
-import modelfolder
 import recipes
 from suite.files import jsonfile
 from suite.files.schemas import LAYERS, NORMALIZATIONS, SHORTCUTS
+from suite.model import modelfolder
 from suite.process import commandline
 from suite.process.errors import UsageError, UserError
 from suite.process.tf_versions import tf

@@ -16,13 +16,12 @@ import shutil
 import checkpoints
 import cluster
 import estimate
-import modelfolder
 import monitor
 import recipes
 import settings
 import validation
-import warmstart
 from suite.files import atomic, jsonfile
+from suite.model import modelfolder, warmstart
 from suite.process import device, errors, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say

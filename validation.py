@@ -8,8 +8,8 @@ import os
 import numpy as np
 
 import metrics
-import modelfolder
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
+from suite.model import modelfolder
 from suite.pictures import drawing
 from suite.process import device, terminal
 from suite.process.terminal import say

@@ -29,8 +29,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import random_model
 
-import inference_graph
-import modelfolder
+from suite.model import inference_graph, modelfolder
 from suite.process.tf_versions import tf
 
 CLASSES = 1000

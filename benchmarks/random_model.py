@@ -2,8 +2,8 @@
 
 import os
 
-import modelfolder
 from suite.files import jsonfile
+from suite.model import modelfolder
 from suite.process.tf_versions import tf
 
 

@@ -23,8 +23,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import random_model
 
-import inference_graph
-import modelfolder
+from suite.model import inference_graph, modelfolder
 from suite.process import tf_versions
 
 LAYERS = (50, 152)
@@ -45,7 +44,7 @@ PREDICTION = """
 import sys, time
 def mark(name):
     print(name, time.time(), flush=True)
-import inference_graph, modelfolder
+from suite.model import inference_graph, modelfolder
 from suite.process import device
 from suite.process.tf_versions import tf
 tf.Session

@@ -28,13 +28,11 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model
 from turns import serve
 
-import cpu_gradients
 import estimate
-import inference_graph
-import modelfolder
 import resnet
 import settings
 import train
+from suite.model import cpu_gradients, inference_graph, modelfolder
 from suite.process import device
 from suite.process.tf_versions import tf
 from suite.records import reading

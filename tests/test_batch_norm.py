@@ -7,9 +7,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, described
 
-import modelfolder
 import monitor
 import validation
+from suite.model import modelfolder
 from suite.records import reading
 
 

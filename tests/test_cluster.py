@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, read_log
 
 import cluster
-import modelfolder
+from suite.model import modelfolder
 from suite.process import errors
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import cpu_gradients
-import modelfolder
 import resnet
+from suite.model import cpu_gradients, modelfolder
 from suite.process import tf_versions
 
 

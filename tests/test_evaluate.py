@@ -17,8 +17,8 @@ from scipy.stats import binomtest
 
 import evaluate
 import metrics
-import modelfolder
 import report
+from suite.model import modelfolder
 from suite.process import errors
 from suite.records import reading, writing
 

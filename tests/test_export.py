@@ -12,7 +12,7 @@ from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, 
 from PIL import Image
 
 import export
-import modelfolder
+from suite.model import modelfolder
 from suite.pictures import imagefile
 from suite.process import errors, tf_versions
 from suite.records import preprocessing

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, read_log, refuses
 
 import cluster
-import modelfolder
 import settings
+from suite.model import modelfolder
 from suite.process import device, errors
 from suite.process.tf_versions import tf
 

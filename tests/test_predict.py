@@ -14,9 +14,8 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
 from PIL import Image
 
-import inference_graph
-import modelfolder
 import predict
+from suite.model import inference_graph, modelfolder
 from suite.pictures import drawing, imagefile
 from suite.process import errors
 

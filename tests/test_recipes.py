@@ -6,10 +6,10 @@ import tensorflow.compat.v1 as tf
 from conftest import described
 from sklearn.utils.class_weight import compute_class_weight
 
-import modelfolder
 import recipes
 import resnet
 import train
+from suite.model import modelfolder
 
 
 @pytest.mark.parametrize(

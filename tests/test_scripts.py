@@ -13,10 +13,10 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, refuses, run
 
 import evaluate
-import modelfolder
 import predict
 import settings
 import validation
+from suite.model import modelfolder
 from suite.process import device
 from suite.records import reading
 

@@ -12,12 +12,12 @@ from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log,
 
 import checkpoints
 import estimate
-import modelfolder
 import monitor
 import settings
 import train
 import validation
 from suite.files import jsonfile
+from suite.model import modelfolder
 
 # --- the log, the end ----------------------------------------
 

@@ -8,8 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, differing, draw_dataset, refuses, run, tf_slim
 
-import modelfolder
-import warmstart
+from suite.model import modelfolder, warmstart
 
 
 @pytest.mark.slow

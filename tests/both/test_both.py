@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, draw_dataset, run
 from PIL import Image
 
-import modelfolder
+from suite.model import modelfolder
 from suite.process import tf_versions
 
 PYTHONS = {"1.15": sys.executable, "2.15": os.path.abspath(os.environ["TF2_PYTHON"])}

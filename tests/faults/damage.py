@@ -21,11 +21,10 @@ import kills  # (for its small network)
 import numpy as np
 
 import checkpoints
-import inference_graph
-import modelfolder
 import monitor
 from suite.files import jsonfile
 from suite.files.schemas import SPLITS
+from suite.model import inference_graph, modelfolder
 from suite.process import errors
 from suite.process.tf_versions import tf
 from suite.records import reading

@@ -31,10 +31,10 @@ import checkpoints
 import evaluate
 import export
 import FlowIO
-import modelfolder
 import resnet
 import train
 from suite.files import atomic
+from suite.model import modelfolder
 from suite.process import errors, lifetime
 from suite.process.tf_versions import tf
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, draw_dataset, run
 
 import checkpoints
-import modelfolder
 from suite.files.schemas import SPLITS
+from suite.model import modelfolder
 
 
 def mount(*arguments):

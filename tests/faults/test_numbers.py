@@ -13,8 +13,8 @@ from conftest import ROOT, run
 
 import checkpoints
 import estimate
-import modelfolder
 from suite.files import atomic
+from suite.model import modelfolder
 from suite.process import tf_versions
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import modelfolder
+from suite.model import modelfolder
 from suite.process import tf_versions
 
 NETWORKS = [

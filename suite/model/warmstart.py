@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import modelfolder
+from suite.model import modelfolder
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say

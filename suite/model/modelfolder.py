@@ -120,8 +120,8 @@ def logits(images, network, classes, is_train, layout=None, **options):
             on the CPU also gets other gradients, see cpu_gradients.py.
         options: more options of resnet.inference.
     """
-    import cpu_gradients  # here, because TensorFlow comes with them
     import resnet
+    from suite.model import cpu_gradients  # here, because TensorFlow comes with them
 
     demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
     layout = layout or device.data_format()

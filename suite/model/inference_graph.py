@@ -16,8 +16,8 @@ import sys
 
 import numpy as np
 
-import modelfolder
 from suite.files import atomic
+from suite.model import modelfolder
 from suite.process import device, lifetime
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -109,7 +109,7 @@ def cache_key(model):
     """
     here = os.path.dirname(os.path.abspath(__file__))
     digest = hashlib.blake2b(digest_size=24)
-    for path in (model.checkpoint + ".index", __file__, os.path.join(here, "resnet.py")):
+    for path in (model.checkpoint + ".index", __file__, os.path.join(here, "..", "..", "resnet.py")):
         with open(path, "rb") as file:
             digest.update(file.read())
     # What TensorFlow 2.15 writes 1.15 may not read. Their Pythons tell them apart without importing either.

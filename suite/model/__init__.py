@@ -1,0 +1,1 @@
+"""The model folder, the network that it describes, and the forms that it is written in."""
