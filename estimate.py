@@ -6,7 +6,7 @@ import os
 import resource
 
 from suite.files.schemas import SPLITS
-from suite.model import modelfolder
+from suite.model.network import build_logits
 from suite.process import device, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -33,7 +33,7 @@ def report(description, records, training_step):
     options, size = description["options"], description["image_size"]
     with tf.Graph().as_default() as graph:
         images = tf.zeros([1, size, size, 3])
-        modelfolder.logits(images, description["network"], records.classes, False)
+        build_logits(images, description["network"], records.classes, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
         print(f"parameters: {parameters:,}")
         print(f"multiply-adds: {multiply_adds(graph):,} per picture")

@@ -24,6 +24,7 @@ import report
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
+from suite.model.network import add_mirror_option, restore_session
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -78,7 +79,7 @@ def parse_options(arguments=None):
     parser.add_argument("--split", choices=SPLITS, default="test", help="which pictures")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
-    modelfolder.add_mirror_option(parser)
+    add_mirror_option(parser)
     parser.add_argument(
         "--batch_size", type=commandline.number(int, 1), default=32, help="pictures computed at a time"
     )
@@ -110,7 +111,7 @@ def answer(model, records, options):
     Pictures of records that were made for another size are decoded for the model's.
 
     Raises:
-        UserError: see `match_classes` and modelfolder.restore; or a record is damaged.
+        UserError: see `match_classes` and restore_session; or a record is damaged.
     """
     label_map = match_classes(model, records)
     if records.image_size != model.image_size:
@@ -124,7 +125,7 @@ def answer(model, records, options):
     with tf.Graph().as_default():
         dataset = reading.read_for_evaluation(records, options.split, options.batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        session, outputs = modelfolder.restore(model, batch["image"], mirror=options.mirror)
+        session, outputs = restore_session(model, batch["image"], mirror=options.mirror)
         fetches = batch["filename"], batch["label"], outputs
         bar = terminal.progress_bar("evaluate", total)
         with reading.naming_damage(records), session, bar:

@@ -26,6 +26,7 @@ from PIL import Image
 
 from suite.files import csvfile
 from suite.model import inference_graph, modelfolder
+from suite.model.network import add_mirror_option
 from suite.pictures import drawing, imagefile, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.errors import UserError
@@ -97,7 +98,7 @@ def parse_options(arguments=None):
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
     imagefile.add_formats_option(parser, "pictures go before it: predict.py photo.tif --formats TIFF")
     sandbox.add_option(parser)
-    modelfolder.add_mirror_option(parser)
+    add_mirror_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     options = parser.parse_args(arguments)
     sandbox.check(options, parser)
@@ -176,19 +177,19 @@ def build(model, cached, mirror=False):
 
     Args:
         cached: what inference_graph.read_cache returned.
-        mirror: see modelfolder.restore.
+        mirror: see network.restore_session.
     Returns:
         decode: a function from what `encode` returned to a Picture of float32 pixels.
         classify: a function from a list of pixels to float32 probabilities [len(list), classes].
     Raises:
-        UserError: see inference_graph.load.
+        UserError: see inference_graph.load_graph.
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
         pixels = preprocessing.preprocess_for_evaluation(jpeg, model.image_size, model.normalize)
-        network = inference_graph.load(model, cached)
+        graph_def = inference_graph.load_graph(model, cached)
         elements = ["images:0", "probabilities:0"]
-        images, probabilities = tf.import_graph_def(network, return_elements=elements)
+        images, probabilities = tf.import_graph_def(graph_def, return_elements=elements)
         config = device.session_config()
         # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
         config.graph_options.rewrite_options.disable_meta_optimizer = True

@@ -14,7 +14,7 @@ docs/walkthrough.md goes through all of it, with the shapes for 224 pixels.
 
 import functools
 
-from suite.process.tf_versions import tf
+import tensorflow.compat.v1 as tf
 
 # One list per network, one entry per group: its output channels and its number of bottlenecks.
 ResNet_demo = {

@@ -22,6 +22,7 @@ import settings
 import validation
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
+from suite.model.network import build_logits
 from suite.process import device, errors, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -301,9 +302,7 @@ def training_step(features, description, frozen=False, folder=None, validate=Non
     if options["mixup"]:
         images, targets = recipes.mix(images, targets, options["mixup"])
     layout = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
-    logits = modelfolder.logits(
-        images, network, classes, not frozen, layout, bn_momentum=options["bn_momentum"]
-    )
+    logits = build_logits(images, network, classes, not frozen, layout, bn_momentum=options["bn_momentum"])
     weights = 1.0
     if options["class_weight"] == "balanced":
         counts = description["dataset"]["counts"]["train"]

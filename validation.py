@@ -10,6 +10,7 @@ import numpy as np
 import metrics
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
 from suite.model import modelfolder
+from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing
 from suite.process import device, terminal
 from suite.process.terminal import say
@@ -41,7 +42,7 @@ class Validation:
             dataset = reading.read_for_evaluation(self.records, "val", self.options["batch_size"], normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
-            logits = modelfolder.logits(batch["image"], network, self.classes, False)
+            logits = build_logits(batch["image"], network, self.classes, False)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
@@ -54,7 +55,7 @@ class Validation:
         Returns:
             True when --patience is over.
         Raises:
-            UserError: see modelfolder.load_weights.
+            UserError: see network.load_weights.
         """
         if self.stop_signals:
             return False
@@ -80,7 +81,7 @@ class Validation:
             self.build()
         count = math.ceil(self.records.count("val") / self.options["batch_size"])
         with self.session.graph.as_default():
-            modelfolder.load_weights(self.session, checkpoint)
+            load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
             batches = [self.session.run(self.fetches) for _ in range(count)]
         labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
@@ -144,10 +145,10 @@ def write_recalibrated(description, records, checkpoint, batches, target):
         )
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         network, classes = description["network"], description["classes"]
-        modelfolder.logits(batch["image"], network, classes, True, bn_momentum=momentum)
+        build_logits(batch["image"], network, classes, True, bn_momentum=momentum)
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         with tf.Session(config=device.session_config(options["workers"])) as session:
-            modelfolder.load_weights(session, checkpoint)
+            load_weights(session, checkpoint)
             for number in range(batches):
                 session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same
             saver = tf.train.Saver(tf.global_variables())

@@ -56,7 +56,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, 224)
-    inference_graph.load(modelfolder.load(folder), None)
+    inference_graph.load_graph(modelfolder.load(folder), None)
     return folder
 
 
@@ -112,7 +112,7 @@ def measure_folder(model, few, many):
 
 
 def network_rate(model, batches=4):
-    graph_def = inference_graph.load(model, inference_graph.read_cache(model))
+    graph_def = inference_graph.load_graph(model, inference_graph.read_cache(model))
     with tf.Graph().as_default(), tf.Session() as session:
         images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
         pixels = np.random.RandomState(0).normal(0, 1, [BATCH, 224, 224, 3])

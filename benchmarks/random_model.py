@@ -3,7 +3,7 @@
 import os
 
 from suite.files import jsonfile
-from suite.model import modelfolder
+from suite.model.network import build_logits
 from suite.process.tf_versions import tf
 
 
@@ -13,7 +13,7 @@ def make(folder, network, classes, image_size):
     os.makedirs(folder, exist_ok=True)
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, [None, image_size, image_size, 3])
-        modelfolder.logits(images, network, names, is_train=False)
+        build_logits(images, network, names, is_train=False)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=1)
     description = {"network": network, "classes": names, "image_size": image_size}

@@ -52,7 +52,7 @@ mark("import")
 model = modelfolder.load(sys.argv[1])
 cached = inference_graph.read_cache(model)
 mark("restore")
-graph_def = inference_graph.load(model, cached)
+graph_def = inference_graph.load_graph(model, cached)
 images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
 mark("graph")
 import numpy
@@ -107,7 +107,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, SIZE)
-    inference_graph.load(modelfolder.load(folder), None)
+    inference_graph.load_graph(modelfolder.load(folder), None)
     return folder
 
 

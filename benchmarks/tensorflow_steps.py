@@ -33,6 +33,7 @@ import resnet
 import settings
 import train
 from suite.model import cpu_gradients, inference_graph, modelfolder
+from suite.model.network import build_logits
 from suite.process import device
 from suite.process.tf_versions import tf
 from suite.records import reading
@@ -94,9 +95,7 @@ def ours_train(layers, mini, pictures, labels, classes):
     image, label = held(pictures, labels)
     tf.train.create_global_step()
     spec = train.training_step({"image": image, "label": label}, description)
-    forward = one_picture(
-        lambda images: modelfolder.logits(images, description["network"], names, False), size
-    )
+    forward = one_picture(lambda images: build_logits(images, description["network"], names, False), size)
     return stepping(spec.train_op, forward)
 
 
@@ -109,13 +108,11 @@ def ours_infer(layers, mini, pictures, labels, classes):
     size = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         random_model.make(folder, network(layers, mini), classes, size)
-        graph_def = inference_graph.freeze(modelfolder.load(folder), device.data_format())
+        graph_def = inference_graph.frozen_graph(modelfolder.load(folder), device.data_format())
     tf.import_graph_def(graph_def, {"images": held(pictures, labels)[0].read_value()}, name="net")
     answer = tf.get_default_graph().get_operation_by_name("net/probabilities")
     names = range(classes)
-    forward = one_picture(
-        lambda images: modelfolder.logits(images, network(layers, mini), names, False), size
-    )
+    forward = one_picture(lambda images: build_logits(images, network(layers, mini), names, False), size)
     return stepping(answer, forward)
 
 

@@ -10,6 +10,7 @@ from conftest import LABELS, described
 import monitor
 import validation
 from suite.model import modelfolder
+from suite.model.network import build_logits, load_weights
 from suite.records import reading
 
 
@@ -21,9 +22,9 @@ def accuracy(workspace, checkpoint, is_train):
         batch = tf.data.make_one_shot_iterator(
             reading.read_for_evaluation(records, "train", 32, model.normalize)
         ).get_next()
-        logits = modelfolder.logits(batch["image"], model.network, model.classes, is_train)
+        logits = build_logits(batch["image"], model.network, model.classes, is_train)
         right = tf.equal(tf.argmax(logits, 1), batch["label"])
-        modelfolder.load_weights(session, model.checkpoint)
+        load_weights(session, model.checkpoint)
         answers = [session.run(right) for _ in range(records.count("train") // 32)]
     return np.concatenate(answers).mean()
 
@@ -50,8 +51,8 @@ def test_new_statistics_close_the_gap(workspace, copy):
     checkpoint = os.path.join(copy, "model.ckpt-100")
     spoilt = os.path.join(copy, "spoilt.ckpt-100")
     with tf.Graph().as_default(), tf.Session() as session:
-        modelfolder.logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
-        modelfolder.load_weights(session, checkpoint)
+        build_logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
+        load_weights(session, checkpoint)
         for variable in tf.global_variables():  # as they would be with a momentum near 1
             if variable.op.name.endswith("moving_mean"):
                 session.run(variable.assign(tf.zeros_like(variable)))

@@ -7,7 +7,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import resnet
-from suite.model import cpu_gradients, modelfolder
+from suite.model import cpu_gradients
+from suite.model.network import build_logits
 from suite.process import tf_versions
 
 
@@ -43,9 +44,9 @@ def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
     network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False}
     pictures = tf.constant(np.random.RandomState(0).randn(4, 33, 33, 3).astype("f"))
     with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
-        quick = modelfolder.logits(pictures, network, range(5), True)
+        quick = build_logits(pictures, network, range(5), True)
         monkeypatch.setattr(cpu_gradients, "instead", contextlib.nullcontext)
-        own = modelfolder.logits(pictures, network, range(5), True)
+        own = build_logits(pictures, network, range(5), True)
     found = [tf.gradients(tf.reduce_sum(logits**2), tf.trainable_variables()) for logits in (own, quick)]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())

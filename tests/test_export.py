@@ -12,7 +12,8 @@ from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, 
 from PIL import Image
 
 import export
-from suite.model import modelfolder
+from suite.model import formats, modelfolder
+from suite.model.network import restore_session
 from suite.pictures import imagefile
 from suite.process import errors, tf_versions
 from suite.records import preprocessing
@@ -35,7 +36,7 @@ def expected(workspace, pictures):
     model = modelfolder.load(workspace.model)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        session, probabilities = modelfolder.restore(model, preprocessing.normalize(images, model.normalize))
+        session, probabilities = restore_session(model, preprocessing.normalize(images, model.normalize))
         with session:
             return session.run(probabilities, {images: pictures[1]})
 
@@ -44,9 +45,9 @@ def expected(workspace, pictures):
 @pytest.mark.parametrize(
     "format, suffix, load",
     [
-        ("frozen_graph", ".pb", export.run_frozen_graph),
-        ("tflite", ".tflite", export.run_tflite),
-        ("onnx", ".onnx", export.run_onnx),
+        ("frozen_graph", ".pb", formats.run_frozen_graph),
+        ("tflite", ".tflite", formats.run_tflite),
+        ("onnx", ".onnx", formats.run_onnx),
     ],
 )
 def test_a_format_gives_the_checkpoints_probabilities(
@@ -89,7 +90,7 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
         answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
     with tf.Graph().as_default():
         images = preprocessing.preprocess_for_evaluation(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]
-        session, probabilities = modelfolder.restore(model, images)
+        session, probabilities = restore_session(model, images)
         with session:
             np.testing.assert_allclose(answer, session.run(probabilities), atol=1e-4)
 
@@ -98,7 +99,7 @@ def test_a_large_picture_is_reduced_in_the_graph():
     image = gradient((900, 600))
     with tf.Graph().as_default(), tf.Session() as session:
         data = tf.placeholder(tf.string, [])
-        inside = export.decode_file(data, 64)
+        inside = formats.decode_file(data, 64)
         usual = preprocessing.preprocess_for_evaluation(data, 64, "minus1_1")
         found = session.run(inside, {data: file_bytes(image, "JPEG", quality=95)})
         small = imagefile.encode(file_bytes(image, "JPEG", quality=95), 64)
@@ -111,7 +112,7 @@ def test_transparency_is_laid_on_white_in_the_graph():
     image.putalpha(Image.linear_gradient("L").resize((64, 64)))
     png = file_bytes(image, "PNG")
     with tf.Graph().as_default(), tf.Session() as session:
-        found = session.run(export.decode_file(tf.constant(png), 64))
+        found = session.run(formats.decode_file(tf.constant(png), 64))
     # 64 pixels are less than the network sees and its margin: the whole picture is taken.
     expected = np.asarray(imagefile.to_rgb(Image.open(io.BytesIO(png)))).astype(int)
     assert np.abs(found - expected).max() <= 1
@@ -125,7 +126,7 @@ def test_quantised_weights_take_a_quarter(workspace, pictures, expected, tmp_pat
         run("export.py", "--model", workspace.model, "--format", "tflite", "--output", path, *options)
         sizes.append(os.path.getsize(str(path)))
     assert sizes[1] < 0.3 * sizes[0]
-    found = export.run_tflite(str(path), pictures[1])
+    found = formats.run_tflite(str(path), pictures[1])
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.8
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 import predict
 from suite.model import inference_graph, modelfolder
+from suite.model.network import build_logits, restore_session
 from suite.pictures import drawing, imagefile
 from suite.process import errors
 
@@ -144,7 +145,7 @@ def test_mirror_is_the_mean_with_the_mirror_image(workspace):
     assert np.abs(expected - classify(list(pictures))).max() > 1e-4
     np.testing.assert_allclose(classify_mirrored(list(pictures)), expected, atol=1e-6)
     with tf.Graph().as_default():
-        session, probabilities = modelfolder.restore(model, tf.constant(pictures), mirror=True)
+        session, probabilities = restore_session(model, tf.constant(pictures), mirror=True)
         with session:
             np.testing.assert_allclose(session.run(probabilities), expected, atol=1e-5)
 
@@ -158,7 +159,7 @@ def make_model(folder, **switches):
     classes = ["a", "b", "c"]
     rng = np.random.RandomState(0)
     with tf.Graph().as_default(), tf.Session() as session:
-        modelfolder.logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
+        build_logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
         session.run(tf.global_variables_initializer())
         for variable in tf.global_variables():
             name, shape = variable.op.name, variable.shape.as_list()
@@ -179,7 +180,7 @@ def probabilities_of(graph_def, images):
 def unfolded(model, images):
     with tf.Graph().as_default():
         inputs = tf.placeholder(tf.float32, [None, 64, 64, 3])
-        session, probabilities = modelfolder.restore(model, inputs)
+        session, probabilities = restore_session(model, inputs)
         with session:
             return session.run(probabilities, {inputs: images})
 
@@ -204,7 +205,7 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
 @pytest.mark.slow
 def test_folding_changes_no_answer(tmp_path, network):
     model = make_model(tmp_path, **network)
-    graph_def = inference_graph.freeze(model, "NHWC")
+    graph_def = inference_graph.frozen_graph(model, "NHWC")
     operations = [node.op for node in graph_def.node]
     norms = 1 if not network.get("preactivation") else 1 + 16  # before a convolution they cannot be folded
     assert operations.count("FusedBatchNormV3") == norms
@@ -216,9 +217,9 @@ def test_folding_changes_no_answer(tmp_path, network):
 def test_the_cache_gives_the_same_answers_and_is_never_stale(tmp_path):
     model = make_model(tmp_path)
     assert inference_graph.read_cache(model) is None
-    fresh = probabilities_of(inference_graph.load(model, None), IMAGES)
+    fresh = probabilities_of(inference_graph.load_graph(model, None), IMAGES)
     cached = inference_graph.read_cache(model)
-    found = probabilities_of(inference_graph.load(model, cached), IMAGES)
+    found = probabilities_of(inference_graph.load_graph(model, cached), IMAGES)
     np.testing.assert_allclose(found, fresh, rtol=1e-5)
 
     path = inference_graph.cache_path(model)
@@ -252,14 +253,14 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
     with pytest.raises(
         errors.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
     ):
-        inference_graph.load(model, cached)
+        inference_graph.load_graph(model, cached)
 
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
     model = make_model(tmp_path)
     monkeypatch.setattr(inference_graph, "cache_path", lambda model: str(tmp_path / "none" / "cache"))
-    assert probabilities_of(inference_graph.load(model, None), IMAGES).shape == (4, 3)
+    assert probabilities_of(inference_graph.load_graph(model, None), IMAGES).shape == (4, 3)
 
 
 def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):

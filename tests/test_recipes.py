@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import recipes
 import resnet
 import train
-from suite.model import modelfolder
+from suite.model.network import AVERAGED
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_weight_decay_spares_biases_and_batch_norm(graph):
 def one_step(description, monkeypatch, logits, labels):
     """Train a network that is one vector of logits; its values afterwards, and the loss before."""
     monkeypatch.setattr(
-        modelfolder,
-        "logits",
+        train,
+        "build_logits",
         lambda images, *_, **__: tf.tile(
             tf.get_variable("logits/kernel", initializer=tf.constant([logits])), [tf.shape(images)[0], 1]
         ),
@@ -129,4 +129,4 @@ def test_a_step_by_hand(graph, workspace, monkeypatch):
     np.testing.assert_allclose(found["logits/kernel"][0], end, rtol=1e-4)
     decay = 2 / 11  # (1 + step) / (10 + step), as long as that is below 0.9
     average = decay * start + (1 - decay) * end
-    np.testing.assert_allclose(found["logits/kernel" + modelfolder.AVERAGED][0], average, rtol=1e-4)
+    np.testing.assert_allclose(found["logits/kernel" + AVERAGED][0], average, rtol=1e-4)

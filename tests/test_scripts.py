@@ -89,7 +89,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     records = reading.load_records(workspace.records)
     model = modelfolder.load(workspace.model)
     # In place of the network: its input.
-    monkeypatch.setattr(modelfolder, "restore", lambda model, images, mirror: (tf.Session(), images))
+    monkeypatch.setattr(evaluate, "restore_session", lambda model, images, mirror: (tf.Session(), images))
     options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
     answers = evaluate.answer(model, records, options)
     names, evaluated = answers.filenames, answers.probabilities
@@ -105,7 +105,9 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     captured = []
     # In place of the network: three numbers for each picture, as if they were logits.
     monkeypatch.setattr(
-        modelfolder, "logits", lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2])
+        validation,
+        "build_logits",
+        lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2]),
     )
     options = settings.parse_options(["--mini", "--output", workspace.model])
     settings.complete(options, records, None, None)

@@ -18,6 +18,7 @@ import train
 import validation
 from suite.files import jsonfile
 from suite.model import modelfolder
+from suite.model.network import build_logits
 
 # --- the log, the end ----------------------------------------
 
@@ -226,7 +227,7 @@ def multiply_adds_by_hand(sides, depths, counts, classes):
 @pytest.mark.parametrize("layers, counts", [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
 def test_multiply_adds(graph, layers, counts, mini):
     network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
-    modelfolder.logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
+    build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
     depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
     assert estimate.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
 
@@ -240,7 +241,7 @@ def test_dry_run_counts(workspace, tmp_path):
     assert f"multiply-adds: {expected:,} per picture" in out
     description, _ = described(workspace)
     with tf.Graph().as_default():
-        modelfolder.logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
+        build_logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
     assert f"parameters: {parameters:,}" in out and "memory: about 0." in out
     assert "banana: " in out and "records: 3 files" in out

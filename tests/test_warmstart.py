@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, differing, draw_dataset, refuses, run, tf_slim
 
 from suite.model import modelfolder, warmstart
+from suite.model.network import build_logits, load_weights
 
 
 @pytest.mark.slow
@@ -75,8 +76,8 @@ def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     model = modelfolder.load(output)
     assert model.normalize == "minus1_1"
     with tf.Graph().as_default(), tf.Session() as session:
-        logits = modelfolder.logits(tf.constant(images), model.network, model.classes, False)
-        modelfolder.load_weights(session, model.checkpoint)
+        logits = build_logits(tf.constant(images), model.network, model.classes, False)
+        load_weights(session, model.checkpoint)
         found = session.run(logits)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 

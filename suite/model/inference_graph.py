@@ -17,12 +17,15 @@ import sys
 import numpy as np
 
 from suite.files import atomic
-from suite.model import modelfolder
+from suite.model.network import restore_session
 from suite.process import device, lifetime
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The files whose code decides what the graph is.
+MADE_BY = [__file__, os.path.join(HERE, "network.py"), os.path.join(HERE, "..", "..", "resnet.py")]
 CACHE = "inference.cache"
 # BLAKE2 of all that follows; the key of what is cached; where the GraphDef begins. Between this and the
 # GraphDef lie the weights.
@@ -40,7 +43,7 @@ SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 # --- from a checkpoint to a graph ----------------------------------------
 
 
-def freeze(model, data_format):
+def frozen_graph(model, data_format):
     """The model as a GraphDef of constants, batch norms folded.
 
     `images` (float32 [n, size, size, 3], normalised) gives `probabilities` (float32 [n, classes]).
@@ -48,11 +51,11 @@ def freeze(model, data_format):
     Args:
         data_format: the layout inside, "NHWC" (runs anywhere) or "NCHW" (GPUs only).
     Raises:
-        UserError: see modelfolder.restore.
+        UserError: see network.restore_session.
     """
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3], "images")
-        session, probabilities = modelfolder.restore(model, images, data_format)
+        session, probabilities = restore_session(model, images, data_format)
         tf.identity(probabilities, "probabilities")
         with session:
             graph_def = tf.graph_util.convert_variables_to_constants(
@@ -107,9 +110,8 @@ def cache_key(model):
 
     The checkpoint's index holds a checksum of each of its tensors.
     """
-    here = os.path.dirname(os.path.abspath(__file__))
     digest = hashlib.blake2b(digest_size=24)
-    for path in (model.checkpoint + ".index", __file__, os.path.join(here, "..", "..", "resnet.py")):
+    for path in (model.checkpoint + ".index", *MADE_BY):
         with open(path, "rb") as file:
             digest.update(file.read())
     # What TensorFlow 2.15 writes 1.15 may not read. Their Pythons tell them apart without importing either.
@@ -137,8 +139,8 @@ def read_cache(model):
         return data[graph_at:]
 
 
-def load(model, cached):
-    """The model's GraphDef, see `freeze`, from the cache if possible; else it is built and cached.
+def load_graph(model, cached):
+    """The model's GraphDef, see `frozen_graph`, from the cache if possible; else it is built and cached.
 
     Args:
         cached: what `read_cache` returned.
@@ -146,10 +148,10 @@ def load(model, cached):
         UserError: the cache holds operations that are not a network's.
     """
     if device.gpus():  # mapped weights would go to the GPU anew with each batch
-        return freeze(model, "NCHW")
+        return frozen_graph(model, "NCHW")
     if cached is None:
         say("preparing the model for prediction, once for each checkpoint")
-        graph_def = freeze(model, "NHWC")
+        graph_def = frozen_graph(model, "NHWC")
         write_cache(model, graph_def)
         return graph_def
     graph_def = tf.GraphDef.FromString(cached)

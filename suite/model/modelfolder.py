@@ -1,4 +1,4 @@
-"""The model folder: what it says of a model, and the network that it describes.
+"""The model folder: what it says of a model, and where its checkpoints lie.
 
 train.py writes it, the other scripts read it: checkpoints `model.ckpt-<step>.*`, the best of them in
 `best/`, and `model.json`, which says everything about the network and the classes, so that nobody has
@@ -8,17 +8,14 @@ to type it again.
 from __future__ import annotations
 
 import ast
-import contextlib
 import functools
 import os
 import re
 from typing import NamedTuple
 
 from suite.files import jsonfile
-from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.process.tf_versions import tf
 
 
 class Model(NamedTuple):
@@ -26,7 +23,7 @@ class Model(NamedTuple):
 
     folder: str
     checkpoint: str  # path without extension
-    network: dict  # see `logits`
+    network: dict  # see network.build_logits
     classes: list[str]  # in index order
     image_size: int  # pixels
     normalize: str  # see preprocessing.normalize
@@ -108,87 +105,3 @@ def latest_step(folder: str) -> int:
     """The step of the folder's latest checkpoint, 0 where there is none."""
     checkpoint = latest_checkpoint(folder)
     return checkpoint_step(checkpoint) if checkpoint else 0
-
-
-def logits(images, network, classes, is_train, layout=None, **options):
-    """The network that model.json describes, over normalised pictures.
-
-    Args:
-        images: float32 [batch, size, size, 3].
-        network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}.
-        layout: "NHWC" or "NCHW" inside; by default the faster one on this machine, which for training
-            on the CPU also gets other gradients, see cpu_gradients.py.
-        options: more options of resnet.inference.
-    """
-    import resnet
-    from suite.model import cpu_gradients  # here, because TensorFlow comes with them
-
-    demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
-    layout = layout or device.data_format()
-    if layout == "NCHW":
-        images = tf.transpose(images, [0, 3, 1, 2])
-    on_cpu = layout == "NHWC" and not device.gpus() and not tf_versions.has_onednn()
-    with cpu_gradients.instead() if is_train and on_cpu else contextlib.nullcontext():
-        return resnet.inference(
-            images,
-            demos["layer_%d" % network["layers"]],
-            len(classes),
-            is_train,
-            network["shortcut"],
-            network["preactivation"],
-            network.get("zero_init_residual", False),
-            network.get("dropout", 0),
-            data_format=layout,
-            **options,
-        )
-
-
-def add_mirror_option(parser):
-    """--mirror, of the scripts that answer."""
-    parser.add_argument(
-        "--mirror",
-        action="store_true",
-        help="the mean of the answers for a picture and its mirror image: a little better, twice the time",
-    )
-
-
-def restore(model, images, layout=None, mirror=False):
-    """Build the model's network over `images` and restore its weights; `layout`: see `logits`.
-
-    Args:
-        mirror: answer with the mean for a picture and its mirror image.
-    Returns:
-        A session on the default graph, and the float32 probabilities [batch, classes].
-    Raises:
-        UserError: the checkpoint is damaged or does not fit model.json.
-    """
-    if mirror:
-        images = tf.concat([images, tf.reverse(images, [2])], 0)
-    probabilities = tf.nn.softmax(logits(images, model.network, model.classes, False, layout))
-    if mirror:
-        probabilities = tf.add_n(tf.split(probabilities, 2)) / 2
-    session = tf.Session(config=device.session_config())
-    load_weights(session, model.checkpoint)
-    return session, probabilities
-
-
-AVERAGED = "/ExponentialMovingAverage"  # suffix of the averages that train.py --ema keeps
-
-
-def load_weights(session, checkpoint):
-    """Give the default graph's variables their values in a checkpoint, or the averages of them that it holds.
-
-    Raises:
-        UserError: the checkpoint is damaged or does not fit the graph.
-    """
-    try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        values = {}
-        for variable in tf.global_variables():
-            name = variable.op.name
-            name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
-            values[variable.initializer.inputs[1]] = reader.get_tensor(name)
-        session.run([variable.initializer for variable in tf.global_variables()], values)
-    except tf_versions.checkpoint_errors() as error:
-        reason = tf_versions.reason(error)
-        raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error

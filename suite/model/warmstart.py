@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from suite.model import modelfolder
+from suite.model.network import AVERAGED
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -38,7 +39,7 @@ class Source(NamedTuple):
 
     checkpoint: str  # path without extension
     weights: dict[str, str]  # our name -> name in the checkpoint
-    network: dict  # see modelfolder.logits
+    network: dict  # see network.build_logits
     normalize: str  # see preprocessing.normalize
     classes: list[str] | None  # in index order, where it is known
 
@@ -56,7 +57,7 @@ def open_source(path: str) -> Source:
         model = modelfolder.load(path)
     names = read_names(model.checkpoint if model else path)
     if model:
-        weights = {name.replace(modelfolder.AVERAGED, ""): name for name in sorted(names, key=len)}
+        weights = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
         return Source(model.checkpoint, weights, model.network, model.normalize, model.classes)
     layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not layers:
@@ -103,12 +104,12 @@ def write(source, classes, target):
         UserError: next to nothing fits, or the source is damaged.
     """
     variables = tf.global_variables()
-    names = {variable.op.name.replace(modelfolder.AVERAGED, "") for variable in tf.trainable_variables()}
+    names = {variable.op.name.replace(AVERAGED, "") for variable in tf.trainable_variables()}
     reader = tf.train.load_checkpoint(source.checkpoint)
     shapes = reader.get_variable_to_shape_map()
     values, fresh = {}, []
     for variable in variables:
-        name = variable.op.name.replace(modelfolder.AVERAGED, "")
+        name = variable.op.name.replace(AVERAGED, "")
         found = source.weights.get(name)
         if name == "global_step" or not found or shapes[found] != variable.shape.as_list():
             if name in names:

@@ -129,11 +129,15 @@ def test_the_other_one_runs_the_export(made, tmp_path, format, suffix):
     path, pixels = str(tmp_path / ("exported" + suffix)), str(tmp_path / "pixels.npy")
     made.run("export.py", "--model", made.model, "--format", format, "--output", path)
     np.save(pixels, np.random.RandomState(0).uniform(0, 255, (8, 32, 32, 3)).astype(np.float32))
-    program = "import sys, numpy, export; found = export.run_%s(%r, numpy.load(%r)); numpy.save(%r, found)"
+    program = """if True:
+        import numpy
+        from suite.model import formats
+        numpy.save(%r, formats.run_%s(%r, numpy.load(%r)))
+    """
     found = []
     for version in (made.maker, made.other):
         answers = str(tmp_path / ("%s.npy" % version))
-        code = program % (format, path, pixels, answers)
+        code = program % (answers, format, path, pixels)
         subprocess.run([PYTHONS[version], "-c", code], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
         found.append(np.load(answers))
     np.testing.assert_allclose(*found, atol=TOLERANCE)

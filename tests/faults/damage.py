@@ -25,6 +25,7 @@ import monitor
 from suite.files import jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import inference_graph, modelfolder
+from suite.model.network import build_logits, load_weights
 from suite.process import errors
 from suite.process.tf_versions import tf
 from suite.records import reading
@@ -58,7 +59,7 @@ class Readers:
         self.base, self.model = base, modelfolder.load(base.model)
         with tf.Graph().as_default():
             images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-            modelfolder.logits(images, self.model.network, self.model.classes, False)
+            build_logits(images, self.model.network, self.model.classes, False)
             self.session = tf.Session()
             self.variables = tf.global_variables()
 
@@ -83,7 +84,7 @@ class Readers:
 
     def weights(self, path):
         with self.session.graph.as_default():
-            modelfolder.load_weights(self.session, modelfolder.load(self.base.model).checkpoint)
+            load_weights(self.session, modelfolder.load(self.base.model).checkpoint)
             return [value.tobytes() for value in self.session.run(self.variables)]
 
     def pointer(self, path):
@@ -141,7 +142,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         base = kills.Base(folder)
         readers = Readers(base)
-        inference_graph.load(readers.model, None)  # which writes the cache
+        inference_graph.load_graph(readers.model, None)  # which writes the cache
         files = list(targets(base, readers))
         for number, (what, path, read) in enumerate(files):
             count = options.count // len(files) + (number < options.count % len(files))

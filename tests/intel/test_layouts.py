@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from suite.model import modelfolder
+from suite.model.network import build_logits
 from suite.process import tf_versions
 
 NETWORKS = [
@@ -22,7 +22,7 @@ def test_this_is_intels_build():
 
 def test_its_own_gradients_are_used():
     with tf.Graph().as_default() as graph:
-        modelfolder.logits(tf.zeros([2, 32, 32, 3]), NETWORKS[0], range(5), True)
+        build_logits(tf.zeros([2, 32, 32, 3]), NETWORKS[0], range(5), True)
         operations = [op for op in graph.get_operations() if op.type == "Conv2D"]
     assert operations and not any("_gradient_op_type" in op.node_def.attr for op in operations)
 
@@ -36,7 +36,7 @@ def test_both_layouts_give_the_same_numbers(network, is_train):
     for layout in ("NHWC", "NCHW"):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(0)
-            logits = modelfolder.logits(tf.constant(pictures), network, range(5), is_train, layout)
+            logits = build_logits(tf.constant(pictures), network, range(5), is_train, layout)
             weights = tf.trainable_variables()
             gradients = tf.gradients(tf.reduce_sum(logits**2), weights)
             session.run(tf.global_variables_initializer())
