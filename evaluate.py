@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import metrics
-import report
+from suite.evaluation import metrics, report
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder

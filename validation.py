@@ -7,8 +7,8 @@ import os
 
 import numpy as np
 
-import metrics
 from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
+from suite.evaluation import metrics
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing

@@ -18,7 +18,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 
-import metrics
+from suite.evaluation import metrics
 
 SETTINGS = (
     "--recipe article",

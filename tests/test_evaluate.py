@@ -16,8 +16,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 import evaluate
-import metrics
-import report
+from suite.evaluation import metrics, report
 from suite.model import modelfolder
 from suite.process import errors
 from suite.records import reading, writing

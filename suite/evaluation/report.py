@@ -12,7 +12,7 @@ from PIL import Image
 
 from suite.process.tf_versions import tf
 
-TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
+HERE = os.path.dirname(os.path.abspath(__file__))
 MOST_CLASSES = 30  # that the confusion matrix shows; of more, those with the most mistakes
 GALLERY = 48  # of the worst mistakes
 DOUBTFUL = 16  # of the right answers given with the least probability
@@ -34,7 +34,7 @@ def write(folder, results, answers, model, records):
     order, galleries = choose_pictures(answers)
     thumbnails = make_thumbnails(records, results["split"], order)
     shown = confused_classes(np.array(results["confusion_matrix"]))
-    page = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
+    page = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True)
     html = page.get_template("report.html").render(
         results=results,
         pictures=[describe(answers, i, thumbnails[i]) for i in order if i in thumbnails],
