@@ -11,35 +11,21 @@ from __future__ import annotations
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
-import dataclasses
 import os
 import re
-import time
-from typing import NamedTuple
-
-import numpy as np
 
 from suite.evaluation import metrics, report
+from suite.evaluation.predictions import latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
-from suite.model.network import add_mirror_option, restore_session
+from suite.model.network import add_mirror_option
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.process.tf_versions import tf
 from suite.records import reading
 
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
-
-
-class Answers(NamedTuple):
-    """What a model answered for a split of n pictures."""
-
-    filenames: list[str]
-    labels: np.ndarray  # int64 [n], indices into the model's classes
-    probabilities: np.ndarray  # float32 [n, classes]
-    seconds: list[float]  # that each batch took
 
 
 def main():
@@ -57,16 +43,16 @@ def main():
 
     output = options.output or os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder:
-        answers = answer(model, records, options)
+        predictions = predict_split(model, records, options.split, options.batch_size, options.mirror)
         results = {"checkpoint": model.checkpoint, "split": options.split, "mirror": options.mirror}
-        results.update(metrics.measure(answers.labels, answers.probabilities, model.classes))
-        whole = len(answers.labels) // options.batch_size  # the last batch may be smaller
-        results["latency"] = latency(answers.seconds[:whole], options.batch_size)
+        results.update(metrics.measure(predictions.labels, predictions.probabilities, model.classes))
+        whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
+        results["latency"] = latency(predictions.seconds[:whole], options.batch_size)
         if other:
-            results["compare"] = compare(answers, other, records, options)
-        write_predictions(folder, answers, model.classes)
+            results["compare"] = compare(predictions, other, records, options)
+        write_predictions(folder, predictions, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-        report.write(folder, results, answers, model, records)
+        report.write_html(folder, results, predictions, model, records)
     print_results(results, output)
 
 
@@ -85,106 +71,32 @@ def parse_options(arguments=None):
     return parser.parse_args(arguments)
 
 
-def match_classes(model, records):
-    """The model's class index of each of the records' classes, matched by name: int64 [classes].
-
-    Raises:
-        UserError: the records hold pictures of a class that the model does not know.
-    """
-    unknown = [name for name in records.classes if name not in model.classes]
-    if unknown:
-        raise UserError(
-            "%s has class %s, which %s does not know; it knows %s"
-            % (records.folder, unknown[0], model.folder, ", ".join(model.classes))
-        )
-    missing = [name for name in model.classes if name not in records.classes]
-    if missing:
-        warning = "warning: %s has no pictures of %s, which %s knows"
-        modelfolder.warn(warning % (records.folder, ", ".join(missing), model.folder))
-    return np.array([model.classes.index(name) for name in records.classes])
-
-
-def answer(model, records, options):
-    """The network's Answers to each picture of the split, in the records' order.
-
-    Pictures of records that were made for another size are decoded for the model's.
-
-    Raises:
-        UserError: see `match_classes` and restore_session; or a record is damaged.
-    """
-    label_map = match_classes(model, records)
-    if records.image_size != model.image_size:
-        say(
-            "warning: %s was made for %d pixels, %s sees %d"
-            % (records.folder, records.image_size, model.folder, model.image_size)
-        )
-    records = dataclasses.replace(records, image_size=model.image_size)
-    total = records.count(options.split)
-    filenames, labels, probabilities, seconds = [], [], [], []
-    with tf.Graph().as_default():
-        dataset = reading.read_for_evaluation(records, options.split, options.batch_size, model.normalize)
-        batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        session, outputs = restore_session(model, batch["image"], mirror=options.mirror)
-        fetches = batch["filename"], batch["label"], outputs
-        bar = terminal.progress_bar("evaluate", total)
-        with reading.naming_damage(records), session, bar:
-            while len(filenames) < total:
-                began = time.perf_counter()
-                names, truth, values = session.run(fetches)
-                seconds.append(time.perf_counter() - began)
-                filenames += [os.fsdecode(name) for name in names]
-                labels.append(label_map[truth])
-                probabilities.append(values)
-                bar.update(len(names))
-    return Answers(filenames, np.concatenate(labels), np.concatenate(probabilities), seconds)
-
-
-def latency(seconds, batch_size):
-    """Percentiles of the time that a batch takes, reading included; None if there is only one.
-
-    The first batch is left out: it allocates memory and chooses kernels.
-
-    Args:
-        seconds: a list of float, for each batch.
-    Returns:
-        {"batch_size", "batches" (how many were timed), "p50_ms", "p90_ms", "p99_ms" (milliseconds)}.
-    """
-    if len(seconds) < 2:
-        return None
-    p50, p90, p99 = (float(value) for value in 1000 * np.percentile(seconds[1:], (50, 90, 99)))
-    batches = len(seconds) - 1
-    return {"batch_size": batch_size, "batches": batches, "p50_ms": p50, "p90_ms": p90, "p99_ms": p99}
-
-
-def compare(answers, other, records, options):
+def compare(predictions, other, records, options):
     """How another model answers the same pictures.
 
     Args:
-        answers: the first model's Answers.
+        predictions: the first model's.
         other: the second modelfolder.Model.
     Returns:
         {"checkpoint", "accuracy", "accuracy_ci95"} of the other one, and the test of metrics.mcnemar.
     Raises:
-        UserError: see `answer`.
+        UserError: see `predict_split`.
     """
     say("comparing with %s" % other.checkpoint)
-    right, other_right = (
-        each.probabilities.argmax(1) == each.labels for each in (answers, answer(other, records, options))
-    )
+    others = predict_split(other, records, options.split, options.batch_size, options.mirror)
     return {
         "checkpoint": other.checkpoint,
-        "accuracy": float(other_right.mean()),
-        "accuracy_ci95": metrics.wilson_interval(int(other_right.sum()), len(other_right)),
-        **metrics.mcnemar(right, other_right),
+        "accuracy": float(others.correct.mean()),
+        "accuracy_ci95": metrics.wilson_interval(int(others.correct.sum()), len(others.correct)),
+        **metrics.mcnemar(predictions.correct, others.correct),
     }
 
 
-def write_predictions(folder, answers, classes):
+def write_predictions(folder, predictions, classes):
     """predictions.csv, a row for each picture: the true class, the predicted one and its probability."""
+    columns = predictions.filenames, predictions.labels, predictions.predicted, predictions.confidence
+    rows = [(name, classes[i], classes[j], "%.6f" % value) for name, i, j, value in zip(*columns)]
     path = os.path.join(folder, "predictions.csv")
-    predicted, confidence = answers.probabilities.argmax(1), answers.probabilities.max(1)
-    rows = zip(answers.filenames, answers.labels, predicted, confidence)
-    rows = [(filename, classes[i], classes[j], "%.6f" % value) for filename, i, j, value in rows]
     csvfile.write(path, ["filename", "label", "predicted", "probability"], rows)
 
 

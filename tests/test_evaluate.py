@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 import evaluate
-from suite.evaluation import metrics, report
+from suite.evaluation import metrics, predictions, report
 from suite.model import modelfolder
 from suite.process import errors
 from suite.records import reading, writing
@@ -98,8 +98,8 @@ def test_mcnemar_is_the_exact_binomial_test(first, other):
 
 
 def test_latency_leaves_the_first_batch_out():
-    assert evaluate.latency([9.0], 32) is None
-    result = evaluate.latency([9.0] + [0.001 * i for i in range(1, 102)], 8)
+    assert predictions.latency([9.0], 32) is None
+    result = predictions.latency([9.0] + [0.001 * i for i in range(1, 102)], 8)
     assert result["batches"] == 101 and result["batch_size"] == 8
     assert [result[key] for key in ("p50_ms", "p90_ms", "p99_ms")] == pytest.approx([51, 91, 100])
 
@@ -171,10 +171,10 @@ def test_an_impossible_comparison_is_refused_at_once(workspace, tmp_path):
 def test_classes_are_matched_by_name(capsys):
     model = modelfolder.Model("model", None, None, ["ant", "bee", "cat"], 32, "per_image", False)
     records = reading.Records("records", ["cat", "ant"], 32, False, None, None, None)
-    assert list(evaluate.match_classes(model, records)) == [2, 0]
+    assert list(predictions.match_classes(model, records)) == [2, 0]
     assert "records has no pictures of bee, which model knows" in capsys.readouterr().err
     with pytest.raises(errors.UserError, match="class dog"):
-        evaluate.match_classes(model, dataclasses.replace(records, classes=["ant", "dog"]))
+        predictions.match_classes(model, dataclasses.replace(records, classes=["ant", "dog"]))
 
 
 def test_records_with_other_classes_shift_no_index(workspace, tmp_path):
@@ -234,10 +234,10 @@ def make_report(folder, count, classes, seed=0, **more):
     probabilities[sure, labels[sure]] += 2
     probabilities /= probabilities.sum(1, keepdims=True)
     names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
-    answers = evaluate.Answers(names, labels, probabilities, [0.1, 0.1])
+    answers = predictions.Predictions(names, labels, probabilities, [0.1, 0.1])
     results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
     model = modelfolder.Model(str(folder), None, None, classes, 32, "per_image", False)
-    report.write(str(folder), results, answers, model, make_records(folder, labels, classes))
+    report.write_html(str(folder), results, answers, model, make_records(folder, labels, classes))
     return str(folder / "report.html"), answers
 
 

@@ -12,10 +12,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, refuses, run
 
-import evaluate
 import predict
 import settings
 import validation
+from suite.evaluation import predictions
 from suite.model import modelfolder
 from suite.process import device
 from suite.records import reading
@@ -89,9 +89,8 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     records = reading.load_records(workspace.records)
     model = modelfolder.load(workspace.model)
     # In place of the network: its input.
-    monkeypatch.setattr(evaluate, "restore_session", lambda model, images, mirror: (tf.Session(), images))
-    options = evaluate.parse_options(["--split", "val", "--batch_size", "5"])
-    answers = evaluate.answer(model, records, options)
+    monkeypatch.setattr(predictions, "restore_session", lambda model, images, mirror: (tf.Session(), images))
+    answers = predictions.predict_split(model, records, "val", 5)
     names, evaluated = answers.filenames, answers.probabilities
     assert len(names) == records.count("val") > 5
 

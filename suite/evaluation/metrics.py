@@ -21,14 +21,14 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -
     """
     predicted = probabilities.argmax(1)
     matrix = confusion_matrix(labels, predicted, classes)
-    right = int(matrix.trace())
+    correct = int(matrix.trace())
     k = min(TOP_K, len(classes))
     in_top_k = (np.argsort(-probabilities, 1, kind="stable")[:, :k] == labels[:, None]).any(1)
     per_class = measure_classes(matrix, classes)
     return {
         "n": len(labels),
-        "accuracy": right / len(labels),
-        "accuracy_ci95": wilson_interval(right, len(labels)),
+        "accuracy": correct / len(labels),
+        "accuracy_ci95": wilson_interval(correct, len(labels)),
         "top_k": {
             "k": k,
             "accuracy": float(in_top_k.mean()),
@@ -59,13 +59,13 @@ def measure_classes(matrix: np.ndarray, classes: list[str]) -> list[dict]:
 
     `n` and `predicted` are numbers of pictures, the others from 0 to 1.
     """
-    right, n_true, n_predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    correct, n_true, n_predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     return [
         {
             "label": name,
-            "precision": ratio(right[i], n_predicted[i]),
-            "recall": ratio(right[i], n_true[i]),
-            "f1": ratio(2 * right[i], n_true[i] + n_predicted[i]),
+            "precision": ratio(correct[i], n_predicted[i]),
+            "recall": ratio(correct[i], n_true[i]),
+            "f1": ratio(2 * correct[i], n_true[i] + n_predicted[i]),
             "n": int(n_true[i]),
             "predicted": int(n_predicted[i]),
         }
@@ -112,15 +112,15 @@ def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
         labels: int64 [n]; n > 0.
         probabilities: float [n, classes].
     """
-    right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean())
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
-def calibration(right: np.ndarray, confidence: np.ndarray) -> dict:
+def calibration(correct: np.ndarray, confidence: np.ndarray) -> dict:
     """How well the probability of the best class tells how often it is right (Guo et al. 2017).
 
     Args:
-        right: bool [n]; confidence: float [n], 0 to 1; n > 0.
+        correct: bool [n]; confidence: float [n], 0 to 1; n > 0.
     Returns:
         {"ece", "bins": [{"low", "high", "n", "confidence", "accuracy"}]}: the expected calibration
         error, and the bins of equal width that it is the weighted mean over. Empty bins have None.
@@ -132,24 +132,24 @@ def calibration(right: np.ndarray, confidence: np.ndarray) -> dict:
         n = int(inside.sum())
         row = {"low": i / BINS, "high": (i + 1) / BINS, "n": n, "confidence": None, "accuracy": None}
         if n:
-            mean, accuracy = float(confidence[inside].mean()), float(right[inside].mean())
+            mean, accuracy = float(confidence[inside].mean()), float(correct[inside].mean())
             row.update(confidence=mean, accuracy=accuracy)
             error += n * abs(mean - accuracy)
         bins.append(row)
-    return {"ece": error / len(right), "bins": bins}
+    return {"ece": error / len(correct), "bins": bins}
 
 
-def mcnemar(right: np.ndarray, other_right: np.ndarray) -> dict:
+def mcnemar(correct: np.ndarray, other_correct: np.ndarray) -> dict:
     """Whether two models differ on the same pictures: the exact test of McNemar (1947).
 
     Args:
-        right, other_right: bool [n], whether each model answered each picture right.
+        correct, other_correct: bool [n], whether each model answered each picture right.
     Returns:
         {"only_first_right", "only_other_right", "p_value"}: the p value is two-sided, the
         probability of so uneven a split of the pictures that only one got right, if both are equally good.
     """
-    first = int(np.count_nonzero(right & ~other_right))
-    other = int(np.count_nonzero(~right & other_right))
+    first = int(np.count_nonzero(correct & ~other_correct))
+    other = int(np.count_nonzero(~correct & other_correct))
     ways, total = 1, 0  # whole numbers, exact for any n
     for i in range(min(first, other) + 1):
         total += ways

@@ -22,24 +22,24 @@ THUMBNAIL_BYTES = 3000 * 1000  # of all together, so that the page opens at once
 CURVE_POINTS = 300
 
 
-def write(folder, results, answers, model, records):
+def write_html(folder, results, predictions, model, records):
     """Write report.html into `folder`.
 
     Args:
         results: what evaluation.json holds.
-        answers: see evaluate.Answers.
+        predictions: see predictions.Predictions.
         model: see modelfolder.Model.
         records: see reading.load_records.
     """
-    order, galleries = choose_pictures(answers)
+    order, galleries = choose_pictures(predictions)
     thumbnails = make_thumbnails(records, results["split"], order)
     shown = confused_classes(np.array(results["confusion_matrix"]))
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True)
     html = page.get_template("report.html").render(
         results=results,
-        pictures=[describe(answers, i, thumbnails[i]) for i in order if i in thumbnails],
+        pictures=[caption(predictions, i, thumbnails[i]) for i in order if i in thumbnails],
         mistakes=len(galleries["mistakes"]),
-        all_mistakes=int((answers.probabilities.argmax(1) != answers.labels).sum()),
+        all_mistakes=int((~predictions.correct).sum()),
         doubtful=len(galleries["doubtful"]),
         shown=shown,
         curves=training_curves(model.folder),
@@ -52,22 +52,22 @@ def write(folder, results, answers, model, records):
 # --- which pictures, and how small ----------------------------------------
 
 
-def choose_pictures(answers):
+def choose_pictures(predictions):
     """The pictures that the report shows, the most telling ones first.
 
     Returns:
         A list of indices without repetition: the galleries, then up to PER_CELL for each pair of true
         and predicted class; and the galleries, {"mistakes": [index], "doubtful": [index]}.
     """
-    predicted, confidence = answers.probabilities.argmax(1), answers.probabilities.max(1)
-    right = predicted == answers.labels
-    mistakes = sorted(np.flatnonzero(~right), key=lambda i: -confidence[i])
-    hits = sorted(np.flatnonzero(right), key=lambda i: confidence[i])
+    labels, predicted = predictions.labels, predictions.predicted
+    confidence, correct = predictions.confidence, predictions.correct
+    mistakes = sorted(np.flatnonzero(~correct), key=lambda i: -confidence[i])
+    hits = sorted(np.flatnonzero(correct), key=lambda i: confidence[i])
     galleries = {"mistakes": mistakes[:GALLERY], "doubtful": hits[:DOUBTFUL]}
     chosen = dict.fromkeys(galleries["mistakes"] + galleries["doubtful"])
-    cells = collections.Counter((answers.labels[i], predicted[i]) for i in chosen)
+    cells = collections.Counter((labels[i], predicted[i]) for i in chosen)
     for i in mistakes + hits:
-        cell = answers.labels[i], predicted[i]
+        cell = labels[i], predicted[i]
         if i not in chosen and cells[cell] < PER_CELL:
             chosen[i] = None
             cells[cell] += 1
@@ -101,12 +101,12 @@ def shrink(jpeg):
     return small.getvalue()
 
 
-def describe(answers, i, thumbnail):
+def caption(predictions, i, thumbnail):
     """What the page says of a picture: [thumbnail, file name, true class, [[class, probability] twice]]."""
-    best = np.argsort(-answers.probabilities[i], kind="stable")[:2]
-    top = [[int(label), round(float(answers.probabilities[i][label]), 4)] for label in best]
-    name = answers.filenames[i].encode("utf-8", "backslashreplace").decode("utf-8")
-    return [thumbnail, name, int(answers.labels[i]), top]
+    best = np.argsort(-predictions.probabilities[i], kind="stable")[:2]
+    top = [[int(label), round(float(predictions.probabilities[i][label]), 4)] for label in best]
+    name = predictions.filenames[i].encode("utf-8", "backslashreplace").decode("utf-8")
+    return [thumbnail, name, int(predictions.labels[i]), top]
 
 
 def confused_classes(matrix):

@@ -75,9 +75,9 @@ def confusion_matrix(matrix, classes, cell=36, size=13):
     share[matrix > 0] = 0.15 + 0.85 * share[matrix > 0]  # one mistake among hundreds is seen, too
     faded = (255 * (1 - share)).astype(np.uint8)
     colours = np.stack([np.full_like(faded, 255), faded, faded], 2)  # white to red
-    right = np.arange(len(classes))
-    colours[right, right, 0] = faded[right, right]
-    colours[right, right, 1] = 255 - (255 - faded[right, right]) // 3  # white to green
+    diagonal = np.arange(len(classes))
+    colours[diagonal, diagonal, 0] = faded[diagonal, diagonal]
+    colours[diagonal, diagonal, 1] = 255 - (255 - faded[diagonal, diagonal]) // 3  # white to green
     cells = colours.repeat(cell, 0).repeat(cell, 1)
     cells[cell - 1 :: cell] = cells[:, cell - 1 :: cell] = 255
 

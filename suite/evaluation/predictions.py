@@ -1,0 +1,113 @@
+"""What a model says of each picture of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+
+import numpy as np
+
+from suite.model import modelfolder
+from suite.model.network import restore_session
+from suite.process import terminal
+from suite.process.errors import UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
+from suite.records.reading import naming_damage, read_for_evaluation
+
+
+@dataclasses.dataclass
+class Predictions:
+    """Of n pictures."""
+
+    filenames: list[str]
+    labels: np.ndarray  # int64 [n], indices into the model's classes
+    probabilities: np.ndarray  # float32 [n, classes]
+    seconds: list[float]  # that each batch took
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The most probable class of each: int64 [n]."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Its probability: float32 [n]."""
+        return self.probabilities.max(1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether it is the true one: bool [n]."""
+        return self.predicted == self.labels
+
+
+def match_classes(model, records):
+    """The model's class index of each of the records' classes, matched by name: int64 [classes].
+
+    Raises:
+        UserError: the records hold pictures of a class that the model does not know.
+    """
+    unknown = [name for name in records.classes if name not in model.classes]
+    if unknown:
+        raise UserError(
+            "%s has class %s, which %s does not know; it knows %s"
+            % (records.folder, unknown[0], model.folder, ", ".join(model.classes))
+        )
+    missing = [name for name in model.classes if name not in records.classes]
+    if missing:
+        warning = "warning: %s has no pictures of %s, which %s knows"
+        modelfolder.warn(warning % (records.folder, ", ".join(missing), model.folder))
+    return np.array([model.classes.index(name) for name in records.classes])
+
+
+def predict_split(model, records, split, batch_size, mirror=False):
+    """The network's Predictions for each picture of a split, in the records' order.
+
+    Pictures of records that were made for another size are decoded for the model's.
+
+    Raises:
+        UserError: see `match_classes` and restore_session; or a record is damaged.
+    """
+    label_map = match_classes(model, records)
+    if records.image_size != model.image_size:
+        say(
+            "warning: %s was made for %d pixels, %s sees %d"
+            % (records.folder, records.image_size, model.folder, model.image_size)
+        )
+    records = dataclasses.replace(records, image_size=model.image_size)
+    total = records.count(split)
+    filenames, labels, probabilities, seconds = [], [], [], []
+    with tf.Graph().as_default():
+        dataset = read_for_evaluation(records, split, batch_size, model.normalize)
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        session, outputs = restore_session(model, batch["image"], mirror=mirror)
+        fetches = batch["filename"], batch["label"], outputs
+        bar = terminal.progress_bar("evaluate", total)
+        with naming_damage(records), session, bar:
+            while len(filenames) < total:
+                began = time.perf_counter()
+                names, truth, values = session.run(fetches)
+                seconds.append(time.perf_counter() - began)
+                filenames += [os.fsdecode(name) for name in names]
+                labels.append(label_map[truth])
+                probabilities.append(values)
+                bar.update(len(names))
+    return Predictions(filenames, np.concatenate(labels), np.concatenate(probabilities), seconds)
+
+
+def latency(seconds, batch_size):
+    """Percentiles of the time that a batch takes, reading included; None if there is only one.
+
+    The first batch is left out: it allocates memory and chooses kernels.
+
+    Args:
+        seconds: a list of float, for each batch.
+    Returns:
+        {"batch_size", "batches" (how many were timed), "p50_ms", "p90_ms", "p99_ms" (milliseconds)}.
+    """
+    if len(seconds) < 2:
+        return None
+    p50, p90, p99 = (float(value) for value in 1000 * np.percentile(seconds[1:], (50, 90, 99)))
+    batches = len(seconds) - 1
+    return {"batch_size": batch_size, "batches": batches, "p50_ms": p50, "p90_ms": p90, "p99_ms": p99}
