@@ -13,13 +13,6 @@ if __name__ == "__main__":
 import os
 import shutil
 
-import checkpoints
-import cluster
-import estimate
-import monitor
-import recipes
-import settings
-import validation
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits
@@ -28,6 +21,7 @@ from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records import reading
+from suite.training import checkpoints, distribution, memory, monitor, recipes, settings, validation
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
@@ -35,7 +29,7 @@ PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 def main():
     """Train, resume, or say what would be trained."""
     options = settings.parse_options()
-    machines = cluster.read_environment()
+    machines = distribution.read_environment()
     atomic.hold(options.data)
     records = reading.load_records(options.data)
     if not records.count("train"):
@@ -47,10 +41,10 @@ def main():
     description = settings.describe(options, records)
     if existing:
         settings.check_existing(existing, description)
-    strategy = cluster.choose_strategy(machines, options)
+    strategy = distribution.choose_strategy(machines, options)
     announce(description, records, existing)
     if options.dry_run:
-        estimate.report(description, records, training_step)
+        memory.report(description, records, training_step)
         return
     if existing and is_done(options, records.count("val")):
         return
@@ -58,14 +52,14 @@ def main():
     if machines.index == 0:
         prepare(description, source)
     elif source:
-        cluster.wait_for_start(options.output)
+        distribution.wait_for_start(options.output)
     if options.step:
         with reading.naming_damage(records):
             fit(description, records, machines, strategy)
     if machines.index == 0:
         conclude(options)
     if len(machines.addresses) > 1:
-        cluster.leave()
+        distribution.leave()
 
 
 def announce(description, records, existing):
@@ -149,7 +143,7 @@ def fit(description, records, machines, strategy):
     """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
     Args:
-        machines: a cluster.Cluster.
+        machines: a distribution.Cluster.
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
     Raises:
         errors.Stopped: by SIGINT or SIGTERM; the state is saved.
@@ -180,7 +174,7 @@ def fit(description, records, machines, strategy):
         )
 
     try:
-        with cluster.watching(machines, options), lifetime.temporary_folder() as spare:
+        with distribution.watching(machines, options), lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             folder = options["output"] if is_first else spare
             for frozen, last_step in ((True, options["freeze"]), (False, options["step"])):
@@ -190,7 +184,7 @@ def fit(description, records, machines, strategy):
                         options["output"],
                         run_config(options, strategy),
                     )
-                    cluster.train(estimator, train_input, last_step, progress)
+                    distribution.train(estimator, train_input, last_step, progress)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
         message = failure(error, description, progress, started_at if is_first else None)
         if not message:
@@ -224,7 +218,7 @@ def failure(error, description, progress, started_at):
     if isinstance(error, tf.train.NanLossDuringTrainingError):
         return spoilt(progress, options, started_at)
     if "OOM when allocating" in str(error):
-        return estimate.out_of_memory(description, training_step)
+        return memory.out_of_memory(description, training_step)
     if not atomic.is_full_disk(error):
         return None
     if started_at is not None:
@@ -255,7 +249,7 @@ def model_fn(description, *arguments):
     def call(features):
         step = training_step(features, description, *arguments)
         if not device.gpus() and not tf.distribute.has_strategy():
-            estimate.check(description["options"]["batch_size"], step.train_op)
+            memory.check(description["options"]["batch_size"], step.train_op)
         return step
 
     return call

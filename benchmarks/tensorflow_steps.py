@@ -28,15 +28,14 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model
 from turns import serve
 
-import estimate
 import resnet
-import settings
 import train
 from suite.model import cpu_gradients, inference_graph, modelfolder
 from suite.model.network import build_logits
 from suite.process import device
 from suite.process.tf_versions import tf
 from suite.records import reading
+from suite.training import memory, settings
 
 CLASSES = {"full": 1000, "mini": 10}
 PRODUCT = 2048
@@ -68,7 +67,7 @@ def stepping(operation, forward):
     session = tf.Session(config=device.session_config())
     session.run(tf.global_variables_initializer())
     tf.get_default_graph().finalize()
-    return {"multiply_adds": estimate.multiply_adds(forward)}, lambda: session.run(operation)
+    return {"multiply_adds": memory.multiply_adds(forward)}, lambda: session.run(operation)
 
 
 def one_picture(build, size):
@@ -155,7 +154,7 @@ def keras_model(layers, classes, size, batch=None):
 def keras_facts(layers, classes, size):
     with tf.Graph().as_default() as graph, tf.Session():
         keras_model(layers, classes, size, 1)
-    return {"multiply_adds": estimate.multiply_adds(graph)}
+    return {"multiply_adds": memory.multiply_adds(graph)}
 
 
 def keras_train(layers, mini, pictures, labels, classes):
@@ -190,7 +189,7 @@ def author_train(layers, mini, pictures, labels, classes):
     forward = one_picture(lambda images: resnet.inference(images, demos, classes, False, "projection"), size)
     session = tf.Session()
     session.run(tf.global_variables_initializer())
-    facts = {"multiply_adds": estimate.multiply_adds(forward)}
+    facts = {"multiply_adds": memory.multiply_adds(forward)}
     return facts, lambda: session.run([train_op, loss], feed)
 
 

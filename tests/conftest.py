@@ -21,10 +21,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is i
 
 import draw_demo  # (lies in data/)
 
-import settings
 from suite.process import tf_versions
 from suite.process.tf_versions import tf
 from suite.records import reading
+from suite.training import settings
 
 tf_versions.load()  # before any test imports TensorFlow by itself
 

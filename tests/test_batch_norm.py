@@ -7,11 +7,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, described
 
-import monitor
-import validation
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.records import reading
+from suite.training import monitor, validation
 
 
 def accuracy(workspace, checkpoint, is_train):

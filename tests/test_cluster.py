@@ -9,9 +9,9 @@ import sys
 import pytest
 from conftest import ROOT, read_log
 
-import cluster
 from suite.model import modelfolder
 from suite.process import errors
+from suite.training import distribution
 
 
 @pytest.mark.parametrize(
@@ -29,17 +29,17 @@ from suite.process import errors
 def test_a_wrong_TF_CONFIG(monkeypatch, config, says):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(errors.UsageError, match=says):
-        cluster.read_environment()
+        distribution.read_environment()
 
 
 def test_TF_CONFIG(monkeypatch):
     task = {"type": "worker", "index": 0}
     jobs = {"chief": ["a:1"], "worker": ["b:2"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": task}))
-    assert cluster.read_environment() == cluster.Cluster(["a:1", "b:2"], 1)
+    assert distribution.read_environment() == distribution.Cluster(["a:1", "b:2"], 1)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:2"]}, "task": task}))
-    assert cluster.read_environment() == cluster.ALONE
-    assert cluster.read_environment() == cluster.ALONE
+    assert distribution.read_environment() == distribution.ALONE
+    assert distribution.read_environment() == distribution.ALONE
 
 
 def free_ports(count):

@@ -8,11 +8,10 @@ import types
 import pytest
 from conftest import ROOT, read_log, refuses
 
-import cluster
-import settings
 from suite.model import modelfolder
 from suite.process import device, errors
 from suite.process.tf_versions import tf
+from suite.training import distribution, settings
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +24,14 @@ resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for
 """
 # ... and on two devices, which are halves of the CPU.
 TWO_DEVICES = """
-import cluster
+from suite.training import distribution
 one = device.session_config
 def session_config(*arguments):
     config = one(*arguments)
     config.device_count["CPU"] = 2
     return config
 device.session_config = session_config
-cluster.choose_strategy = lambda *_: tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+distribution.choose_strategy = lambda *_: tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 """
 
 
@@ -80,9 +79,9 @@ def test_what_two_devices_refuse(monkeypatch, options, says):
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0", "gpu:1"])
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two)
-    assert cluster.choose_strategy(cluster.ALONE, settings.parse_options([])) is two
+    assert distribution.choose_strategy(distribution.ALONE, settings.parse_options([])) is two
     with pytest.raises(errors.UsageError, match=says):
-        cluster.choose_strategy(cluster.ALONE, settings.parse_options(options))
+        distribution.choose_strategy(distribution.ALONE, settings.parse_options(options))
 
 
 def test_xla_computes_the_same(train_small):

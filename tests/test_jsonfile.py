@@ -5,9 +5,9 @@ import json
 import pytest
 
 import resnet
-import settings
 from suite.files import jsonfile, schemas
 from suite.process.errors import UserError
+from suite.training import settings
 
 MODEL = {
     "network": {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},

@@ -17,12 +17,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, draw_demo, run
 
-import cluster
 import evaluate
 import export
 import FlowIO
 import predict
-import settings
+from suite.training import distribution, settings
 
 READMES = ("README.md", "README.zh-CN.md")
 WALKTHROUGHS = ("docs/walkthrough.md", "docs/walkthrough.zh-CN.md")
@@ -100,7 +99,7 @@ def check_export(assignment):
     assert name == "TF_CONFIG"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(name, value)
-        machines = cluster.read_environment()
+        machines = distribution.read_environment()
     assert len(machines.addresses) == 2 and machines.index == 0
 
 

@@ -6,10 +6,10 @@ import tensorflow.compat.v1 as tf
 from conftest import described
 from sklearn.utils.class_weight import compute_class_weight
 
-import recipes
 import resnet
 import train
 from suite.model.network import AVERAGED
+from suite.training import recipes
 
 
 @pytest.mark.parametrize(

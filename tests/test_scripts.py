@@ -13,12 +13,11 @@ import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, draw_dataset, refuses, run
 
 import predict
-import settings
-import validation
 from suite.evaluation import predictions
 from suite.model import modelfolder
 from suite.process import device
 from suite.records import reading
+from suite.training import settings, validation
 
 # --- the whole workflow ----------------------------------------
 
@@ -211,7 +210,7 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     out, _ = run(script, "--help", cwd=str(tmp_path))
     assert "default: " in out and "--device" in out
     code = "import sys, {0}; {0}.parse_options({1}); sys.exit('tensorflow' in sys.modules)"
-    module = "settings" if script == "train.py" else script[:-3]
+    module = "suite.training.settings" if script == "train.py" else script[:-3]
     code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

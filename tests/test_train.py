@@ -10,15 +10,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
 
-import checkpoints
-import estimate
-import monitor
-import settings
 import train
-import validation
 from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
+from suite.training import checkpoints, memory, monitor, settings, validation
 
 # --- the log, the end ----------------------------------------
 
@@ -229,7 +225,7 @@ def test_multiply_adds(graph, layers, counts, mini):
     network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
     build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
     depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
-    assert estimate.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
+    assert memory.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
 
 
 @pytest.mark.slow
@@ -252,7 +248,7 @@ def test_memory_with_and_without_branches(workspace):
     found = []
     for more in ([], ["--schedule", "steps"], ["--mixed_precision"]):
         description, _ = described(workspace, "--recipe", "modern", *more)
-        found.append(sum(estimate.memory(description, train.training_step)))
+        found.append(sum(memory.memory(description, train.training_step)))
     assert found == pytest.approx([found[0]] * 3, rel=0.01)
 
 
@@ -261,4 +257,4 @@ def test_peak_memory_by_hand(graph):
     a = tf.random.uniform([10, 100])
     b = tf.matmul(a, tf.ones([100, 100]))
     fetch = tf.reduce_sum(b + a).op
-    assert estimate.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000
+    assert memory.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000

@@ -20,8 +20,6 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import kills  # (for its small network)
 import numpy as np
 
-import checkpoints
-import monitor
 from suite.files import jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import inference_graph, modelfolder
@@ -29,6 +27,7 @@ from suite.model.network import build_logits, load_weights
 from suite.process import errors
 from suite.process.tf_versions import tf
 from suite.records import reading
+from suite.training import checkpoints, monitor
 
 
 def damage(data, rng):

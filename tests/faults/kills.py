@@ -27,7 +27,6 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 import conftest
 from tensorflow.core.protobuf import saved_model_pb2
 
-import checkpoints
 import evaluate
 import export
 import FlowIO
@@ -37,6 +36,7 @@ from suite.files import atomic
 from suite.model import modelfolder
 from suite.process import errors, lifetime
 from suite.process.tf_versions import tf
+from suite.training import checkpoints
 
 # One bottleneck in each group: the same files as a larger network's, in less time.
 resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}

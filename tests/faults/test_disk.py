@@ -8,9 +8,9 @@ import sys
 import pytest
 from conftest import ROOT, draw_dataset, run
 
-import checkpoints
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
+from suite.training import checkpoints
 
 
 def mount(*arguments):

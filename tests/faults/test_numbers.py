@@ -11,11 +11,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from conftest import ROOT, run
 
-import checkpoints
-import estimate
 from suite.files import atomic
 from suite.model import modelfolder
 from suite.process import tf_versions
+from suite.training import checkpoints, memory
 
 
 def train(*arguments, status, limit=None, script=("train.py",)):
@@ -76,14 +75,14 @@ def test_too_little_memory(workspace, tmp_path):
 
 
 def test_a_batch_that_may_not_fit_is_warned_of(monkeypatch, capsys):
-    monkeypatch.setattr(estimate, "memory_of", lambda train_op, batch: (1e9, 1e6))
+    monkeypatch.setattr(memory, "memory_of", lambda train_op, batch: (1e9, 1e6))
     for limit, says in ((9.1e9, ""), (5e9, "warning: " + TOO_LARGE + "\n")):
-        monkeypatch.setattr(estimate, "memory_limit", lambda limit=limit: limit)
-        estimate.check(8000, None)
+        monkeypatch.setattr(memory, "memory_limit", lambda limit=limit: limit)
+        memory.check(8000, None)
         assert re.fullmatch(says, capsys.readouterr().err)
-    monkeypatch.setattr(estimate, "memory_limit", lambda: 4e9)
-    with pytest.raises(estimate.UserError, match=TOO_LARGE):
-        estimate.check(8000, None)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 4e9)
+    with pytest.raises(memory.UserError, match=TOO_LARGE):
+        memory.check(8000, None)
 
 
 @pytest.mark.slow
@@ -93,13 +92,14 @@ def test_out_of_memory(workspace, tmp_path):
     The error is raised in TensorFlow's place: a CPU without memory may end the process by a crash instead.
     """
     program = """if True:
-        import cluster, estimate, train
+        import train
         from suite.process import lifetime
+        from suite.training import distribution, memory
         from suite.process.tf_versions import tf
         def hungry(*arguments):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9]")
-        cluster.train = hungry
-        estimate.memory_limit = lambda: 3 << 30
+        distribution.train = hungry
+        memory.memory_limit = lambda: 3 << 30
         lifetime.run(train.main)
     """
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1]
@@ -122,9 +122,9 @@ def test_too_little_memory_is_no_full_disk(kind, message, full):
 
 
 def test_the_limit_of_a_container(monkeypatch):
-    assert 1e9 < estimate.memory_limit() < 1e14
-    monkeypatch.setattr(estimate.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
-    assert estimate.memory_limit() == 4096 * 1000
+    assert 1e9 < memory.memory_limit() < 1e14
+    monkeypatch.setattr(memory.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096}.get(name, 1000))
+    assert memory.memory_limit() == 4096 * 1000
 
 
 @pytest.mark.slow

@@ -8,13 +8,13 @@ import platform
 import numpy
 import PIL
 
-import recipes
 from suite.files import jsonfile
 from suite.files.schemas import LAYERS, NORMALIZATIONS, SHORTCUTS
 from suite.model import modelfolder
 from suite.process import commandline
 from suite.process.errors import UsageError, UserError
 from suite.process.tf_versions import tf
+from suite.training import recipes
 
 # What describes the network. A model folder that is resumed answers it, or --model does, else these.
 NETWORK = {

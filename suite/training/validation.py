@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 
-from checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
 from suite.evaluation import metrics
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
@@ -16,6 +15,7 @@ from suite.process import device, terminal
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records import reading
+from suite.training.checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
 
 
 class Validation:

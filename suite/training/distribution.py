@@ -70,13 +70,13 @@ def read_environment():
     return Cluster(list(places.values()), list(places).index(me))
 
 
-def choose_strategy(cluster, options):
+def choose_strategy(machines, options):
     """How tf.estimator distributes the training, or None for one device.
 
     Raises:
         UsageError: the options do not go with several devices.
     """
-    if len(cluster.addresses) > 1:
+    if len(machines.addresses) > 1:
         strategy = tf.distribute.experimental.MultiWorkerMirroredStrategy()
     elif len(device.gpus()) > 1:
         strategy = tf.distribute.MirroredStrategy()
@@ -117,15 +117,15 @@ def leave():
 
 
 @contextlib.contextmanager
-def watching(cluster, options):
+def watching(machines, options):
     """End this process, within a minute, if another machine's does not answer any more.
 
     What is left would wait for the other's gradients for ever. Nothing is lost but the steps since the
     last checkpoint.
     """
     done = threading.Event()
-    for index, address in enumerate(cluster.addresses):
-        if index != cluster.index:
+    for index, address in enumerate(machines.addresses):
+        if index != machines.index:
             threading.Thread(target=watch, args=(index, address, options, done), daemon=True).start()
     try:
         yield
