@@ -31,7 +31,7 @@ OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
 def main():
     """Evaluate, and print what came out."""
     options = parse_options()
-    atomic.hold(options.data)
+    atomic.lock(options.data)
     records = reading.load_records(options.data)
     device.start(options)
     model = modelfolder.load(options.model)

@@ -59,7 +59,7 @@ def main():
 
 def parse_options():
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        config=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--source", default="/usr/share/backgrounds/mate", help="folder of large JPEGs")
     parser.add_argument("--photos", type=int, default=1600, help="photos to make and convert")

@@ -16,6 +16,6 @@ def make(folder, network, classes, image_size):
         build_logits(images, network, names, is_train=False)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, os.path.join(folder, "model.ckpt"), global_step=1)
-    description = {"network": network, "classes": names, "image_size": image_size}
-    description.update(normalize="per_image", options={})
-    jsonfile.write(os.path.join(folder, "model.json"), description)
+    config = {"network": network, "classes": names, "image_size": image_size}
+    config.update(normalize="per_image", options={})
+    jsonfile.write(os.path.join(folder, "model.json"), config)

@@ -29,13 +29,15 @@ import random_model
 from turns import serve
 
 import resnet
-import train
 from suite.model import cpu_gradients, inference_graph, modelfolder
 from suite.model.network import build_logits
 from suite.process import device
 from suite.process.tf_versions import tf
 from suite.records import reading
-from suite.training import memory, settings
+from suite.training import memory
+from suite.training.config import complete_options, make_config
+from suite.training.options import parse_options
+from suite.training.step import training_step
 
 CLASSES = {"full": 1000, "mini": 10}
 PRODUCT = 2048
@@ -88,13 +90,13 @@ def ours_train(layers, mini, pictures, labels, classes):
     names, size = list(map(str, range(classes))), pictures.shape[1]
     records = reading.Records("", names, size, False, {"train": {}}, {}, None)
     arguments = ["--layers", str(layers), "--optimizer", "momentum", "--batch_size", str(len(pictures))]
-    options = settings.parse_options(arguments + (["--mini"] if mini else []))
-    settings.complete(options, records, None, None)
-    description = settings.describe(options, records)
+    options = parse_options(arguments + (["--mini"] if mini else []))
+    complete_options(options, records, None, None)
+    config = make_config(options, records)
     image, label = held(pictures, labels)
     tf.train.create_global_step()
-    spec = train.training_step({"image": image, "label": label}, description)
-    forward = one_picture(lambda images: build_logits(images, description["network"], names, False), size)
+    spec = training_step({"image": image, "label": label}, config)
+    forward = one_picture(lambda images: build_logits(images, config["network"], names, False), size)
     return stepping(spec.train_op, forward)
 
 

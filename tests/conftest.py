@@ -24,7 +24,8 @@ import draw_demo  # (lies in data/)
 from suite.process import tf_versions
 from suite.process.tf_versions import tf
 from suite.records import reading
-from suite.training import settings
+from suite.training.config import complete_options, make_config
+from suite.training.options import parse_options
 
 tf_versions.load()  # before any test imports TensorFlow by itself
 
@@ -135,9 +136,9 @@ def graph():
 def described(workspace, *arguments):
     """What model.json would hold for these options."""
     records = reading.load_records(workspace.records)
-    options = settings.parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
-    settings.complete(options, records, None, None)
-    return settings.describe(options, records), records
+    options = parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
+    complete_options(options, records, None, None)
+    return make_config(options, records), records
 
 
 def tf_slim(network):

@@ -10,7 +10,7 @@ from conftest import LABELS, described
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.records import reading
-from suite.training import monitor, validation
+from suite.training import batch_norm, monitor, validation
 
 
 def accuracy(workspace, checkpoint, is_train):
@@ -46,11 +46,11 @@ def test_training_moves_the_moving_statistics(workspace):
 @pytest.mark.slow
 def test_new_statistics_close_the_gap(workspace, copy):
     """A moving average that has hardly moved evaluates like a coin; statistics made anew do not."""
-    description, records = described(workspace, "--output", copy, "--bn_batches", 8)
+    config, records = described(workspace, "--output", copy, "--bn_batches", 8)
     checkpoint = os.path.join(copy, "model.ckpt-100")
     spoilt = os.path.join(copy, "spoilt.ckpt-100")
     with tf.Graph().as_default(), tf.Session() as session:
-        build_logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
+        build_logits(tf.zeros([1, 32, 32, 3]), config["network"], LABELS, False)
         load_weights(session, checkpoint)
         for variable in tf.global_variables():  # as they would be with a momentum near 1
             if variable.op.name.endswith("moving_mean"):
@@ -59,8 +59,8 @@ def test_new_statistics_close_the_gap(workspace, copy):
                 session.run(variable.assign(tf.ones_like(variable)))
         tf.train.Saver().save(session, spoilt, write_state=False)
     renewed = os.path.join(copy, "renewed.ckpt-100")
-    validation.write_recalibrated(description, records, spoilt, 8, renewed)
-    validator = validation.Validation(description, records, monitor.Log(None, 0, 1), [])
+    batch_norm.write_recalibrated(config, records, spoilt, 8, renewed)
+    validator = validation.Validator(config, records, monitor.Log(None, 0, 1), [])
     before, after = validator.measure(spoilt, 1)[0], validator.measure(renewed, 2)[0]
     training = accuracy(workspace, spoilt, True)
     assert training > 0.85 and before < training - 0.2 and abs(after - training) < 0.1

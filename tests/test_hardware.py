@@ -11,7 +11,8 @@ from conftest import ROOT, read_log, refuses
 from suite.model import modelfolder
 from suite.process import device, errors
 from suite.process.tf_versions import tf
-from suite.training import distribution, settings
+from suite.training import distribution
+from suite.training.options import parse_options
 
 pytestmark = pytest.mark.slow
 
@@ -79,9 +80,9 @@ def test_what_two_devices_refuse(monkeypatch, options, says):
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0", "gpu:1"])
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two)
-    assert distribution.choose_strategy(distribution.ALONE, settings.parse_options([])) is two
+    assert distribution.choose_strategy(distribution.ALONE, parse_options([])) is two
     with pytest.raises(errors.UsageError, match=says):
-        distribution.choose_strategy(distribution.ALONE, settings.parse_options(options))
+        distribution.choose_strategy(distribution.ALONE, parse_options(options))
 
 
 def test_xla_computes_the_same(train_small):

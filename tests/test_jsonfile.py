@@ -7,7 +7,7 @@ import pytest
 import resnet
 from suite.files import jsonfile, schemas
 from suite.process.errors import UserError
-from suite.training import settings
+from suite.training.options import parse_options
 
 MODEL = {
     "network": {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},
@@ -89,4 +89,4 @@ def test_the_schema_and_the_options_know_the_networks_of_resnet_py():
     assert tuple(known["shortcut"]["enum"]) == resnet.SHORTCUTS
     for name in ("layers", "shortcut"):
         for value in known[name]["enum"]:
-            assert getattr(settings.parse_options(["--" + name, str(value)]), name) == value
+            assert getattr(parse_options(["--" + name, str(value)]), name) == value

@@ -21,7 +21,8 @@ import evaluate
 import export
 import FlowIO
 import predict
-from suite.training import distribution, settings
+from suite.training import distribution
+from suite.training.options import parse_options
 
 READMES = ("README.md", "README.zh-CN.md")
 WALKTHROUGHS = ("docs/walkthrough.md", "docs/walkthrough.zh-CN.md")
@@ -30,7 +31,7 @@ LINKING = (*GUIDES, "benchmarks/README.md", "benchmarks/accuracy.md", "data/READ
 
 PARSERS = {
     "FlowIO.py": FlowIO.parse_options,
-    "train.py": settings.parse_options,
+    "train.py": parse_options,
     "evaluate.py": evaluate.parse_options,
     "predict.py": predict.parse_options,
     "export.py": export.parse_options,

@@ -7,9 +7,9 @@ from conftest import described
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
-import train
 from suite.model.network import AVERAGED
-from suite.training import recipes
+from suite.training import recipes, step
+from suite.training.step import training_step
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,15 @@ def test_schedules(graph, schedule, expected, warmup):
 
 
 def test_a_recipe_fills_in_what_is_not_given(workspace):
-    description, _ = described(workspace, "--recipe", "modern", "--label_smoothing", "0", "--step", "1000")
-    options = description["options"]
+    config, _ = described(workspace, "--recipe", "modern", "--label_smoothing", "0", "--step", "1000")
+    options = config["options"]
     modern = recipes.RECIPES["modern"]
     assert options["optimizer"] == modern["optimizer"] and options["label_smoothing"] == 0
     assert options["warmup"] == 50 and options["bn_momentum"] == pytest.approx(0.95)
-    assert description["network"]["zero_init_residual"] is True
-    description, _ = described(
-        workspace, "--recipe", "modern", "--zero_init_residual", "no", "--batch_size", 64
-    )
-    assert description["network"]["zero_init_residual"] is False
-    assert description["options"]["lr"] == pytest.approx(2 * recipes.LEARNING_RATES["momentum"])
+    assert config["network"]["zero_init_residual"] is True
+    config, _ = described(workspace, "--recipe", "modern", "--zero_init_residual", "no", "--batch_size", 64)
+    assert config["network"]["zero_init_residual"] is False
+    assert config["options"]["lr"] == pytest.approx(2 * recipes.LEARNING_RATES["momentum"])
     assert described(workspace)[0]["options"]["lr"] == recipes.LEARNING_RATES["adam"]
 
 
@@ -56,7 +54,7 @@ def test_class_weights_against_scikit_learn():
 def test_mixup_blends_pictures_and_targets_alike(graph):
     targets = tf.one_hot([0, 1, 2, 2], 3)
     images = tf.reshape(tf.range(4.0), [4, 1, 1, 1]) * tf.ones([4, 2, 2, 3])
-    mixed = recipes.mix(images, targets, 0.5)
+    mixed = recipes.mixup(images, targets, 0.5)
     shares = []
     with tf.Session() as session:
         for _ in range(200):
@@ -83,10 +81,10 @@ def test_weight_decay_spares_biases_and_batch_norm(graph):
         assert session.run(penalty) == (3 * 3 * 3 * 4 + 2 * 5) / 2
 
 
-def one_step(description, monkeypatch, logits, labels):
+def one_step(config, monkeypatch, logits, labels):
     """Train a network that is one vector of logits; its values afterwards, and the loss before."""
     monkeypatch.setattr(
-        train,
+        step,
         "build_logits",
         lambda images, *_, **__: tf.tile(
             tf.get_variable("logits/kernel", initializer=tf.constant([logits])), [tf.shape(images)[0], 1]
@@ -94,7 +92,7 @@ def one_step(description, monkeypatch, logits, labels):
     )
     features = {"image": tf.zeros([len(labels), 4, 4, 3]), "label": tf.constant(labels, tf.int64)}
     tf.train.create_global_step()
-    spec = train.training_step(features, description)
+    spec = training_step(features, config)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         loss = session.run(spec.loss)
@@ -108,15 +106,15 @@ def softmax(x):
 
 def test_a_step_by_hand(graph, workspace, monkeypatch):
     """Label smoothing, class weights, weight decay, clipping, Nesterov's momentum and averages, in numpy."""
-    description, _ = described(
+    config, _ = described(
         workspace,
         *("--optimizer", "momentum", "--lr", 0.5, "--schedule", "constant", "--label_smoothing", 0.3),
         *("--weight_decay", 0.1, "--clip_norm", 0.05, "--ema", 0.9, "--class_weight", "balanced"),
     )
     counts = {"banana": 10, "grapes": 20, "kiwi": 30}
-    description["dataset"] = {"counts": {"train": counts}}
+    config["dataset"] = {"counts": {"train": counts}}
     start, labels = np.array([0.5, -0.2, 0.1]), [0, 0, 2, 1]
-    found, found_loss = one_step(description, monkeypatch, start.astype("f").tolist(), labels)
+    found, found_loss = one_step(config, monkeypatch, start.astype("f").tolist(), labels)
 
     targets = 0.7 * np.eye(3)[labels] + 0.1
     weights = np.array([60 / 30, 60 / 60, 60 / 90])[labels]

@@ -17,7 +17,9 @@ from suite.evaluation import predictions
 from suite.model import modelfolder
 from suite.process import device
 from suite.records import reading
-from suite.training import settings, validation
+from suite.training import validation
+from suite.training.config import complete_options, make_config
+from suite.training.options import parse_options
 
 # --- the whole workflow ----------------------------------------
 
@@ -49,9 +51,9 @@ def test_the_model_folder_is_complete(workspace):
     assert {"model.json", "best", "checkpoint", "model.ckpt-100.index", "model.ckpt-50.index"} <= set(names)
     assert any(name.startswith("events.out.tfevents") for name in names)
     with open(os.path.join(workspace.model, "model.json"), encoding="utf-8") as file:
-        description = json.load(file)
-    assert description["classes"] == LABELS and description["image_size"] == 32
-    assert description["network"] == {
+        config = json.load(file)
+    assert config["classes"] == LABELS and config["image_size"] == 32
+    assert config["network"] == {
         "layers": 50,
         "mini": True,
         "shortcut": "zero_pad",
@@ -59,9 +61,9 @@ def test_the_model_folder_is_complete(workspace):
         "zero_init_residual": False,
         "dropout": 0,
     }
-    assert description["options"]["batch_size"] == 32 and description["versions"]["tensorflow"]
+    assert config["options"]["batch_size"] == 32 and config["versions"]["tensorflow"]
     with open(os.path.join(workspace.records, "dataset.json"), encoding="utf-8") as file:
-        assert description["dataset"]["digest"] == json.load(file)["digest"]
+        assert config["dataset"]["digest"] == json.load(file)["digest"]
 
 
 def test_best_is_the_best_by_validation(workspace):
@@ -107,9 +109,9 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
         "build_logits",
         lambda images, *_: captured.append(images) or tf.reduce_mean(images, [1, 2]),
     )
-    options = settings.parse_options(["--mini", "--output", workspace.model])
-    settings.complete(options, records, None, None)
-    validator = validation.Validation(settings.describe(options, records), records, None, [])
+    options = parse_options(["--mini", "--output", workspace.model])
+    complete_options(options, records, None, None)
+    validator = validation.Validator(make_config(options, records), records, None, [])
     validator.build()
     validator.session.run(validator.rewind)
     validated = []
@@ -210,7 +212,7 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     out, _ = run(script, "--help", cwd=str(tmp_path))
     assert "default: " in out and "--device" in out
     code = "import sys, {0}; {0}.parse_options({1}); sys.exit('tensorflow' in sys.modules)"
-    module = "suite.training.settings" if script == "train.py" else script[:-3]
+    module = "suite.training.options" if script == "train.py" else script[:-3]
     code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

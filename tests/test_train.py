@@ -1,20 +1,23 @@
 """What train.py says and writes, when it ends, and what --dry_run foresees."""
 
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 import tensorflow.compat.v1 as tf
 from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
 
-import train
 from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
-from suite.training import checkpoints, memory, monitor, settings, validation
+from suite.training import checkpoints, memory, monitor, validation
+from suite.training.options import parse_options
 
 # --- the log, the end ----------------------------------------
 
@@ -99,8 +102,8 @@ def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
 
 
 def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
-    description, records = described(workspace, "--output", tmp_path, "--patience", 3)
-    validator = validation.Validation(description, records, monitor.Log(None, 0, 10), [])
+    config, records = described(workspace, "--output", tmp_path, "--patience", 3)
+    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
     monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (0.5, 1.0))
     ends = {}
     for step in (1, 2, 3, 2, 3, 4):  # stopped after 3, whose checkpoint was lost
@@ -111,9 +114,9 @@ def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_pa
 
 
 def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
-    description, records = described(workspace, "--output", tmp_path)
+    config, records = described(workspace, "--output", tmp_path)
     log = monitor.Log(None, 0, 10)
-    validator = validation.Validation(description, records, log, [])
+    validator = validation.Validator(config, records, log, [])
     for step in (1, 2, 3):
         for suffix in (".index", ".data-00000-of-00001"):
             (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
@@ -142,6 +145,7 @@ def test_tensorboard(workspace):
 @pytest.mark.slow
 def test_the_live_line_of_a_terminal(workspace, copy):
     parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", workspace.records, "--output", copy]
     process = subprocess.Popen([*command, "--step", "103"], stderr=child, stdin=child)
     os.close(child)
@@ -153,7 +157,12 @@ def test_the_live_line_of_a_terminal(workspace, copy):
         pass
     os.close(parent)
     assert process.wait() == 0
-    assert b"\r\x1b[Kstep 101/103" in shown and b"lr " in shown
+    lines = re.split("[\r\n]+", shown.decode())
+    assert [line for line in lines if re.match(r"step 103/103 epoch [\d.]+ loss .* eta 0s █+ *$", line)]
+    assert [
+        line for line in lines if line.startswith("step 103: validation accuracy")
+    ]  # in a line of its own
+    assert max(len(line) for line in lines if line.startswith("step ")) <= 80
 
 
 @pytest.mark.slow
@@ -198,7 +207,7 @@ def test_records_without_training_pictures_are_refused(tmp_path):
 
 def test_the_size_of_the_pictures_is_that_of_the_records():
     refuses("train.py", "--image_size", 64, says="--image_size: the records have it; FlowIO.py", status=2)
-    assert "image_size" not in vars(settings.parse_options([]))
+    assert "image_size" not in vars(parse_options([]))
 
 
 # --- --dry_run ----------------------------------------
@@ -235,9 +244,9 @@ def test_dry_run_counts(workspace, tmp_path):
     assert not output.exists()
     expected = multiply_adds_by_hand((16, 7, 4, 2, 1), (128, 256, 512, 1024), (3, 4, 6, 3), 3)
     assert f"multiply-adds: {expected:,} per picture" in out
-    description, _ = described(workspace)
+    config, _ = described(workspace)
     with tf.Graph().as_default():
-        build_logits(tf.zeros([1, 32, 32, 3]), description["network"], LABELS, False)
+        build_logits(tf.zeros([1, 32, 32, 3]), config["network"], LABELS, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
     assert f"parameters: {parameters:,}" in out and "memory: about 0." in out
     assert "banana: " in out and "records: 3 files" in out
@@ -247,8 +256,8 @@ def test_memory_with_and_without_branches(workspace):
     """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
     found = []
     for more in ([], ["--schedule", "steps"], ["--mixed_precision"]):
-        description, _ = described(workspace, "--recipe", "modern", *more)
-        found.append(sum(memory.memory(description, train.training_step)))
+        config, _ = described(workspace, "--recipe", "modern", *more)
+        found.append(sum(memory.estimate(config)))
     assert found == pytest.approx([found[0]] * 3, rel=0.01)
 
 

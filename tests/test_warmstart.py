@@ -45,11 +45,11 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
 
 
 def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_path, graph):
-    source = warmstart.open_source(workspace.model)
+    source = warmstart.open_weights(workspace.model)
     old = tf.train.load_variable(source.checkpoint, "logits/bias")
     tf.get_variable("logits/bias", [3])
     tf.train.create_global_step()
-    warmstart.write(source, LABELS[::-1], str(tmp_path / "model.ckpt"))
+    warmstart.write_checkpoint(source, LABELS[::-1], str(tmp_path / "model.ckpt"))
     np.testing.assert_array_equal(
         tf.train.load_variable(str(tmp_path / "model.ckpt-0"), "logits/bias"), old[::-1]
     )

@@ -21,7 +21,7 @@ PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers 
 # --- by one process at a time ----------------------------------------
 
 
-def hold(folder: str, alone: bool = False) -> int:
+def lock(folder: str, alone: bool = False) -> int:
     """Lock a folder until this process ends: `alone` to write to it, else together with other readers.
 
     It is the kernel's lock on the folder itself, so it leaves no file behind, and none is stale: it ends with
@@ -54,11 +54,11 @@ def hold(folder: str, alone: bool = False) -> int:
     return os.open(os.devnull, os.O_RDONLY)
 
 
-def hold_new(folder: str) -> int:
-    """`hold` a folder alone, and make it before if need be, as often as another process takes it away."""
+def lock_new(folder: str) -> int:
+    """`lock` a folder alone, and make it before if need be, as often as another process takes it away."""
     while True:
         os.makedirs(folder, exist_ok=True)
-        descriptor = hold(folder, alone=True)
+        descriptor = lock(folder, alone=True)
         if is_at(descriptor, folder):
             return descriptor
         os.close(descriptor)
@@ -99,17 +99,17 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     foreign = [name for name in contents(output) if not own.fullmatch(name)]
     if foreign:
         raise UserError("%s: holds %s, which is not ours; choose another --output" % (given, foreign[0]))
-    locks = [hold_new(partial)]
+    locks = [lock_new(partial)]
 
     def tidy():
         settle(output)
         remove(partial)
-        for lock in locks:
-            os.close(lock)
+        for descriptor in locks:
+            os.close(descriptor)
 
     with lifetime.tidying(tidy):
         try:
-            locks.append(hold(output, alone=True))
+            locks.append(lock(output, alone=True))
             for name in contents(partial):  # left by a killed process
                 remove(os.path.join(partial, name))
             yield partial

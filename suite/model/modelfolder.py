@@ -47,7 +47,7 @@ def load(path: str) -> Model:
             break
     else:
         raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
-    description = jsonfile.read(os.path.join(folder, "model.json"))
+    config = jsonfile.read(os.path.join(folder, "model.json"))
     if not checkpoint:
         checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(start_at)
     if not checkpoint:
@@ -55,11 +55,11 @@ def load(path: str) -> Model:
     return Model(
         folder,
         checkpoint,
-        description["network"],
-        description["classes"],
-        description["image_size"],
-        description["normalize"],
-        description.get("keep_size", False),
+        config["network"],
+        config["classes"],
+        config["image_size"],
+        config["normalize"],
+        config.get("keep_size", False),
     )
 
 

@@ -1,7 +1,7 @@
 """Start from the weights of another checkpoint: one of ours, or one of TF-Slim's resnet_v2.
 
 TF-Slim's ImageNet checkpoints fit `--shortcut projection --preactivation`, which is what such a file
-chooses by itself; network.md's switches are options of resnet.py.
+chooses by itself.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ SLIM_NAMES = (
 LISTED = 6  # names shown of what was left out
 
 
-class Source(NamedTuple):
-    """Where weights come from."""
+class Weights(NamedTuple):
+    """The weights of another checkpoint."""
 
     checkpoint: str  # path without extension
-    weights: dict[str, str]  # our name -> name in the checkpoint
+    names: dict[str, str]  # our name -> name in the checkpoint
     network: dict  # see network.build_logits
     normalize: str  # see preprocessing.normalize
     classes: list[str] | None  # in index order, where it is known
 
 
-def open_source(path: str) -> Source:
-    """The Source that --model names: a model folder, a checkpoint in one, or a checkpoint of TF-Slim's.
+def open_weights(path: str) -> Weights:
+    """The Weights that --model names: a model folder, a checkpoint in one, or a checkpoint of TF-Slim's.
 
     Raises:
         UserError: it is none of them.
@@ -57,8 +57,8 @@ def open_source(path: str) -> Source:
         model = modelfolder.load(path)
     names = read_names(model.checkpoint if model else path)
     if model:
-        weights = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
-        return Source(model.checkpoint, weights, model.network, model.normalize, model.classes)
+        ours = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
+        return Weights(model.checkpoint, ours, model.network, model.normalize, model.classes)
     layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not layers:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
@@ -70,7 +70,7 @@ def open_source(path: str) -> Source:
         "zero_init_residual": False,
         "dropout": 0,
     }
-    return Source(path, {our_name(name): name for name in names}, network, "minus1_1", None)
+    return Weights(path, {our_name(name): name for name in names}, network, "minus1_1", None)
 
 
 def read_names(path: str) -> list[str]:
@@ -94,7 +94,7 @@ def our_name(slim_name: str) -> str:
     return slim_name
 
 
-def write(source, classes, target):
+def write_checkpoint(weights, classes, target):
     """Write the default graph's variables as the checkpoint `target`, with the weights that fit.
 
     Weights go by name and shape. The classifier's columns are put in the order of `classes` where the
@@ -105,12 +105,12 @@ def write(source, classes, target):
     """
     variables = tf.global_variables()
     names = {variable.op.name.replace(AVERAGED, "") for variable in tf.trainable_variables()}
-    reader = tf.train.load_checkpoint(source.checkpoint)
+    reader = tf.train.load_checkpoint(weights.checkpoint)
     shapes = reader.get_variable_to_shape_map()
     values, fresh = {}, []
     for variable in variables:
         name = variable.op.name.replace(AVERAGED, "")
-        found = source.weights.get(name)
+        found = weights.names.get(name)
         if name == "global_step" or not found or shapes[found] != variable.shape.as_list():
             if name in names:
                 fresh.append(variable.op.name)
@@ -118,20 +118,20 @@ def write(source, classes, target):
         try:
             value = reader.get_tensor(found)
         except tf_versions.checkpoint_errors() as error:
-            raise UserError("%s: damaged (%s)" % (source.checkpoint, tf_versions.reason(error))) from error
+            raise UserError("%s: damaged (%s)" % (weights.checkpoint, tf_versions.reason(error))) from error
         if name.startswith("logits/"):
-            value = reorder(value, source.classes, classes)
+            value = reorder(value, weights.classes, classes)
         values[variable.initializer.inputs[1]] = value
     if len(fresh) > len(names) / 2:
         raise UserError(
             "%s: does not fit this network, %d of its %d weights are missing there or have another shape; "
             "leave out --layers, --mini, --shortcut and the like, and they are chosen to fit"
-            % (source.checkpoint, len(fresh), len(names))
+            % (weights.checkpoint, len(fresh), len(names))
         )
     with tf.Session(config=device.session_config()) as session:
         session.run(tf.global_variables_initializer(), values)
         tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
-    report(source, classes, names, fresh)
+    say_what_was_taken(weights, classes, names, fresh)
 
 
 def reorder(value, theirs, ours):
@@ -146,20 +146,20 @@ def reorder(value, theirs, ours):
     return np.take(value, [theirs.index(name) for name in ours], -1)
 
 
-def report(source, classes, names, fresh):
+def say_what_was_taken(weights, classes, names, fresh):
     """Say which weights were taken, which start fresh and which were left out.
 
     Args:
         names: of all weights of the network; fresh: of those that were not taken.
     """
-    say("weights of %s: %d of %d taken" % (source.checkpoint, len(names) - len(fresh), len(names)))
+    say("weights of %s: %d of %d taken" % (weights.checkpoint, len(names) - len(fresh), len(names)))
     if fresh:
         say("start fresh: %s" % some(fresh))
-    unused = [theirs for ours, theirs in source.weights.items() if ours not in names and is_weight(theirs)]
+    unused = [theirs for ours, theirs in weights.names.items() if ours not in names and is_weight(theirs)]
     if unused:
         say("left out: %s" % some(unused))
-    elif source.classes and sorted(source.classes) != sorted(classes) and not fresh:
-        say("warning: the classifier that was taken knows other classes: %s" % some(source.classes))
+    elif weights.classes and sorted(weights.classes) != sorted(classes) and not fresh:
+        say("warning: the classifier that was taken knows other classes: %s" % some(weights.classes))
 
 
 def is_weight(name: str) -> bool:

@@ -1,7 +1,6 @@
 """What a person sees: lines on standard error, and text from outside made fit for a terminal."""
 
 import re
-import shutil
 import sys
 import unicodedata
 
@@ -27,31 +26,35 @@ def left(text, width):
     return printable(text) + " " * (width - columns(printable(text)))
 
 
-_live = False  # whether the terminal's last line is one that say_live wrote
-
-
 def is_terminal():
     """Whether a person may be watching standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say(line):
-    """What is not a result goes to standard error."""
-    global _live
-    print(("\r\033[K" if _live else "") + printable(line), file=sys.stderr, flush=True)
-    _live = False
+    """What is not a result goes to standard error, above a bar that may be there."""
+    if sys.stderr is None:
+        return
+    write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print
+    write(printable(line), file=sys.stderr)
+    sys.stderr.flush()
 
 
-def say_live(line):
-    """Show on the terminal a line that the next one takes the place of."""
-    global _live
-    width = shutil.get_terminal_size().columns - 1
-    print("\r\033[K" + line[:width], end="", file=sys.stderr, flush=True)
-    _live = True
+def progress_bar(what, total, done=0, bar_format=None):
+    """A tqdm.tqdm on the terminal, if standard error is one.
 
+    Args:
+        total, done: in all, and before it begins.
+        bar_format: see tqdm.
+    """
+    from tqdm import tqdm  # here, because predict.py has no use for it
 
-def progress_bar(what, total):
-    """A bar of pictures on the terminal, if standard error is one."""
-    from tqdm import tqdm  # here, because train.py and predict.py have no use for it
-
-    return tqdm(desc=what, total=total, unit="img", disable=None)
+    return tqdm(
+        desc=what,
+        total=total,
+        initial=done,
+        unit="img",
+        bar_format=bar_format,
+        mininterval=0.5,
+        disable=not is_terminal(),
+    )

@@ -17,46 +17,6 @@ from suite.process.tf_versions import tf
 BEST = "best"  # folder in the model folder
 
 
-def saving_hook(folder, every, pictures, validate):
-    """A hook that saves at each multiple of `every` steps and at the end.
-
-    tf.train.CheckpointSaverHook does so too, but also before the first step, and each time with the whole
-    graph, which takes seconds and nobody reads. TensorBoard gets the graph with the first checkpoint.
-
-    Args:
-        pictures: a summary of the pictures that it trains on, for TensorBoard; taken from another batch.
-        validate: a function of the checkpoint's path, True where the training is to end; or None.
-    """
-
-    class Saving(tf.train.SessionRunHook):
-        def after_create_session(self, session, coord):
-            self.step = self.saved_at = int(session.run(tf.train.get_global_step()))
-            self.has_graph = False
-
-        def after_run(self, context, values):
-            self.step += 1
-            if self.step % every == 0 and self.save(context.session):
-                context.request_stop()
-
-        def end(self, session):
-            if self.step > self.saved_at:
-                self.save(session)
-
-        def save(self, session):
-            curves = tf.summary.FileWriterCache.get(folder)
-            curves.add_summary(session.run(pictures), self.step)
-            if not self.has_graph:
-                curves.add_graph(session.graph)
-                self.has_graph = True
-            (saver,) = session.graph.get_collection(tf.GraphKeys.SAVERS)
-            path = os.path.join(folder, "model.ckpt")
-            checkpoint = saver.save(session, path, self.step, write_meta_graph=False)
-            self.saved_at = self.step
-            return validate(checkpoint) if validate else False
-
-    return Saving()
-
-
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
 UNFINISHED = re.compile(

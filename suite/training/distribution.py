@@ -92,13 +92,13 @@ def choose_strategy(machines, options):
     return strategy
 
 
-def train(estimator, input_fn, last_step, hook):
+def train(estimator, input_fn, last_step, hooks):
     """estimator.train; on several machines tf.estimator knows it by another name."""
     if estimator.config.cluster_spec:
-        specs = tf.estimator.TrainSpec(input_fn, last_step, [hook]), tf.estimator.EvalSpec(input_fn)
+        specs = tf.estimator.TrainSpec(input_fn, last_step, hooks), tf.estimator.EvalSpec(input_fn)
         tf.estimator.train_and_evaluate(estimator, *specs)
     else:
-        estimator.train(input_fn, [hook], max_steps=last_step)
+        estimator.train(input_fn, hooks, max_steps=last_step)
 
 
 def wait_for_start(output):

@@ -11,6 +11,7 @@ from suite.process import device, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.training.step import training_step
 
 BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
@@ -24,20 +25,16 @@ IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad",
 VARIABLES = {"VariableV2", "VarHandleOp"}
 
 
-def report(description, records, training_step):
-    """Print parameters, multiply-adds, memory and data.
-
-    Args:
-        training_step: train.training_step.
-    """
-    options, size = description["options"], description["image_size"]
+def print_needs(config, records):
+    """Print parameters, multiply-adds, memory and data."""
+    options, size = config["options"], config["image_size"]
     with tf.Graph().as_default() as graph:
         images = tf.zeros([1, size, size, 3])
-        build_logits(images, description["network"], records.classes, False)
+        build_logits(images, config["network"], records.classes, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
         print(f"parameters: {parameters:,}")
         print(f"multiply-adds: {multiply_adds(graph):,} per picture")
-    fixed, per_picture = memory(description, training_step)
+    fixed, per_picture = estimate(config)
     needed = fixed + options["batch_size"] * per_picture
     print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
     files = [name for split in SPLITS for name in records.shard_names(split)]
@@ -48,58 +45,53 @@ def report(description, records, training_step):
         print("  %s: %s" % (name, ", ".join(numbers)))
 
 
-def check(batch, train_op):
+def check(batch_size, train_op):
     """Warn of a batch that will hardly fit: the system may kill the process without a word, or oneDNN crash.
 
     Args:
-        batch: pictures per step.
+        batch_size: pictures per step.
         train_op: of the training, in whose graph we are.
     Raises:
         UserError: it cannot fit.
     """
-    fixed, per_picture = memory_of(train_op, batch)
-    share = (fixed + batch * per_picture) / memory_limit()
+    fixed, per_picture = estimate_of(train_op, batch_size)
+    share = (fixed + batch_size * per_picture) / memory_limit()
     if share > HOPELESS:
-        raise UserError(too_large(batch, fixed, per_picture))
+        raise UserError(too_large(batch_size, fixed, per_picture))
     if share > 1:
-        say("warning: " + too_large(batch, fixed, per_picture))
+        say("warning: " + too_large(batch_size, fixed, per_picture))
 
 
-def out_of_memory(description, training_step):
+def out_of_memory(config):
     """What to say where the memory did not suffice."""
-    needs = memory(description, training_step)
-    return "out of memory: " + too_large(description["options"]["batch_size"], *needs)
+    return "out of memory: " + too_large(config["options"]["batch_size"], *estimate(config))
 
 
-def too_large(batch, fixed, per_picture):
-    """That a batch does not fit, and the one that would; the arguments as from `memory`."""
+def too_large(batch_size, fixed, per_picture):
+    """That a batch does not fit, and the one that would; the arguments as from `estimate`."""
     message = "--batch_size %d needs about %.1f GB where there are %.1f; "
-    message %= batch, (fixed + batch * per_picture) / 1e9, memory_limit() / 1e9
-    fits = min(ROOM * memory_limit() - fixed, batch * per_picture / 2) / per_picture
+    message %= batch_size, (fixed + batch_size * per_picture) / 1e9, memory_limit() / 1e9
+    fits = min(ROOM * memory_limit() - fixed, batch_size * per_picture / 2) / per_picture
     if fits < 2:
         return message + "take --mini, fewer --layers or smaller pictures (FlowIO.py --image_size)"
     return message + "--batch_size %d would fit" % 2 ** int(math.log2(fits))
 
 
-def memory(description, training_step):
-    """Bytes that a training takes: those for any batch, and those for each picture in it.
-
-    Args:
-        training_step: train.training_step.
-    """
-    batch, size = description["options"]["batch_size"], description["image_size"]
+def estimate(config):
+    """Bytes that a training takes: those for any batch, and those for each picture in it."""
+    batch_size, size = config["options"]["batch_size"], config["image_size"]
     with tf.Graph().as_default():
         tf.train.create_global_step()
         features = {
-            "image": tf.placeholder(tf.float32, [batch, size, size, 3]),
-            "label": tf.placeholder(tf.int64, [batch]),
+            "image": tf.placeholder(tf.float32, [batch_size, size, size, 3]),
+            "label": tf.placeholder(tf.int64, [batch_size]),
         }
-        return memory_of(training_step(features, description).train_op, batch)
+        return estimate_of(training_step(features, config).train_op, batch_size)
 
 
-def memory_of(train_op, batch):
+def estimate_of(train_op, batch_size):
     """The same of a training whose graph is there."""
-    return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch
+    return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch_size
 
 
 def memory_limit():

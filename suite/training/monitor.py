@@ -1,14 +1,12 @@
-"""What train.py says while it trains: a live line, plain lines, log.csv; and how it is stopped."""
+"""What train.py says while it trains: a line for a step, log.csv; and how it is stopped."""
 
 import csv
-import math
 import os
 import re
 import signal
-import time
 
 from suite.files import atomic
-from suite.process import lifetime, terminal
+from suite.process import lifetime
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 
@@ -22,14 +20,6 @@ COLUMNS = (
     "val_loss",
     "val_accuracy",
 )
-# Of a batch, by name in the graph and in log.csv. The loss is the cross entropy, without the penalty on
-# the weights, so that it can be compared with that of the validation.
-SHOWN = {
-    "shown_cross_entropy:0": "loss",
-    "shown_accuracy:0": "accuracy",
-    "shown_learning_rate:0": "learning_rate",
-}
-REFRESH = 0.5  # seconds between two states of the live line
 
 
 class Log:
@@ -92,69 +82,6 @@ def catch_stop_signals():
     return received
 
 
-def progress_hook(options, log, stop_signals):
-    """A hook that shows how far the training is, and ends it when asked to.
-
-    On a terminal there is one line that changes; elsewhere a plain one every --log_num steps.
-
-    Args:
-        options: {"step", "log_num", "batch_size"}.
-        log: a Log.
-        stop_signals: from `catch_stop_signals`.
-    Returns:
-        A tf.train.SessionRunHook. It raises tf.train.NanLossDuringTrainingError; its `step` and `rate` then
-        say where that was.
-    """
-    steps, log_num = options["step"], options["log_num"]
-
-    class Progress(tf.train.SessionRunHook):
-        def after_create_session(self, session, coord):
-            self.step = session.run(tf.train.get_global_step())
-            self.busy = self.timed = 0  # seconds and steps since the last row of the log
-            self.shown_at = 0
-            self.speed = None
-            self.warm = False
-
-        def before_run(self, context):
-            self.step += 1
-            self.began = time.time()
-            # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
-            # which takes seconds. Three numbers cost nothing.
-            return tf.train.SessionRunArgs(list(SHOWN))
-
-        def after_run(self, context, values):
-            loss, _, self.rate = values.results
-            if not math.isfinite(loss):
-                raise tf.train.NanLossDuringTrainingError
-            if self.warm:  # not the first step, which allocates memory and chooses kernels
-                self.busy += time.time() - self.began
-                self.timed += 1
-                self.speed = options["batch_size"] * self.timed / self.busy
-            self.warm = True
-            logs = self.step % log_num == 0 or self.step == steps
-            if logs or terminal.is_terminal() and time.time() - self.shown_at > REFRESH:
-                self.show(dict(zip(SHOWN.values(), values.results)), logs)
-            if stop_signals:
-                context.request_stop()
-
-        def show(self, measured, logs):
-            speed = {"images_per_second": self.speed} if self.speed else {}
-            left = (steps - self.step) * options["batch_size"] / self.speed if self.speed else None
-            line = progress_line(
-                self.step, steps, self.step / log.epoch_steps, **measured, **speed, left=left
-            )
-            if terminal.is_terminal():
-                terminal.say_live(line)
-                self.shown_at = time.time()
-            elif logs:
-                say(line)
-            if logs:
-                log.add(self.step, **measured, **speed)
-                self.busy = self.timed = 0
-
-    return Progress()
-
-
 def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None, left=None):
     """What is said of a step: at most 79 characters, which a terminal of 80 shows, of up to 999,999 steps.
 
@@ -162,19 +89,10 @@ def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_
         loss, accuracy: of its batch.
         images_per_second, left: the speed, and the seconds to the end; None at the first step.
     """
-    line = "step %d/%d epoch %s loss %.3f acc %.0f%% lr %s" % (
-        step,
-        steps,
-        tenths(epoch),
-        loss,
-        100 * accuracy,
-        ("%.1e" % learning_rate).replace("e-0", "e-")
-        if 0 < learning_rate < 0.001
-        else "%.2g" % learning_rate,
-    )
-    return line + (
-        " %s img/s eta %s" % (tenths(images_per_second), duration(left)) if left is not None else ""
-    )
+    rate = ("%.1e" if 0 < learning_rate < 0.001 else "%.2g") % learning_rate
+    figures = step, steps, tenths(epoch), loss, 100 * accuracy, rate.replace("e-0", "e-")
+    line = "step %d/%d epoch %s loss %.3f acc %.0f%% lr %s" % figures
+    return line if left is None else line + " %s img/s eta %s" % (tenths(images_per_second), duration(left))
 
 
 def tenths(value):

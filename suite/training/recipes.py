@@ -46,15 +46,17 @@ SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
 MOMENTUM = 0.9
 
+RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
+
 EXPONENTIAL_END = 0.05  # the share of --lr that the exponential schedule ends at
 STEPS_AT = (0.5, 0.75)  # where in the training the rate falls to a tenth, as in He et al. 2015
 
 
-def complete(options):
+def apply_recipe(options):
     """Fill in, in place, what was not given (None), from the recipe or from the number of steps.
 
     Args:
-        options: the argparse.Namespace of settings.parse_options, `step` being known.
+        options: the argparse.Namespace of options.parse_options, `step` being known.
     """
     for name, value in RECIPES[options.recipe].items():
         if getattr(options, name) is None:
@@ -68,6 +70,9 @@ def complete(options):
     options.warmup = round(options.warmup)
     if options.bn_momentum is None:
         options.bn_momentum = bn_momentum(options.step)
+    if options.bn_batches is None:
+        few = options.step <= RECALIBRATED
+        options.bn_batches = min(100, max(10, options.step // 20)) if few else 0
 
 
 def bn_momentum(steps: int) -> float:
@@ -116,8 +121,8 @@ def optimizer(options, rate):
     return chosen
 
 
-def mix(images, targets, alpha):
-    """mixup (Zhang et al. 2017): blend the batch, and its targets, with itself in reverse order.
+def mixup(images, targets, alpha):
+    """Zhang et al. 2017: blend the batch, and its targets, with itself in reverse order.
 
     Args:
         images: float32 [batch, size, size, 3].

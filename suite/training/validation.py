@@ -1,9 +1,8 @@
-"""Validation while train.py trains: each checkpoint is measured, the best is kept in best/, and the
-statistics of batch norm are made anew when all steps are done.
-"""
+"""Validation while train.py trains: each checkpoint is measured, and the best is kept in best/."""
 
 import math
 import os
+import shutil
 
 import numpy as np
 
@@ -11,26 +10,35 @@ from suite.evaluation import metrics
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing
-from suite.process import device, terminal
+from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
-from suite.records import reading
+from suite.records.reading import read_for_evaluation
 from suite.training.checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
 
 
-class Validation:
+def open_validator(config, records, log, stop_signals):
+    """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
+    if records.count("val"):
+        return Validator(config, records, log, stop_signals)
+    say("no validation pictures: the latest checkpoint counts as the best")
+    shutil.rmtree(os.path.join(config["options"]["output"], BEST), ignore_errors=True)
+    return None
+
+
+class Validator:
     """Validates checkpoints. The graph is built for the first, and stays with its session for the others.
 
     Args:
-        description: the content of model.json.
+        config: the content of model.json.
         records: see reading.load_records; with pictures to validate on.
         log: a monitor.Log.
         stop_signals: a list, not empty as soon as nobody waits for a validation any more.
     """
 
-    def __init__(self, description, records, log, stop_signals):
-        self.description, self.records = description, records
-        self.options, self.classes = description["options"], description["classes"]
+    def __init__(self, config, records, log, stop_signals):
+        self.config, self.records = config, records
+        self.options, self.classes = config["options"], config["classes"]
         self.output = self.options["output"]
         self.log, self.stop_signals = log, stop_signals
         self.session = None
@@ -38,8 +46,8 @@ class Validation:
     def build(self):
         """Make the graph, its session, and the folder of curves for TensorBoard."""
         with tf.Graph().as_default():
-            normalize, network = self.description["normalize"], self.description["network"]
-            dataset = reading.read_for_evaluation(self.records, "val", self.options["batch_size"], normalize)
+            normalize, network = self.config["normalize"], self.config["network"]
+            dataset = read_for_evaluation(self.records, "val", self.options["batch_size"], normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
             logits = build_logits(batch["image"], network, self.classes, False)
@@ -97,59 +105,3 @@ class Validation:
         self.curves.add_summary(tf.Summary(value=values), step)
         self.curves.flush()
         return accuracy, loss
-
-
-# --- batch norm ----------------------------------------
-
-
-def recalibrate(description, records, step, validator):
-    """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
-
-    While training, the moving averages follow weights that change; He et al. 2015 computed the
-    statistics anew after training, as this does. Without validation pictures the last checkpoint
-    counts as the best; with them, the new statistics are kept if they validate no worse.
-    """
-    output, batches = description["options"]["output"], description["options"]["bn_batches"]
-    best = read_best(output)
-    step = best["step"] if best else step
-    old = modelfolder.load(output).checkpoint
-    new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
-    if not batches or best and best["recalibrated"]:
-        return
-    over = terminal.counted(batches, "batch", "batches")
-    os.makedirs(os.path.dirname(new), exist_ok=True)
-    write_recalibrated(description, records, old, batches, new)
-    if not best:
-        keep_best(output, new, {"step": step, "accuracy": None, "loss": None, "recalibrated": True})
-        say("batch norm: made anew over %s" % over)
-        return
-    accuracy, loss = validator.measure(new, step)
-    change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
-    if accuracy == best["accuracy"]:  # then the loss decides
-        change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
-    if is_better(best, accuracy, loss):
-        keep_best(output, new, dict(best, accuracy=accuracy, loss=loss, recalibrated=True))
-        say("batch norm: made anew over %s, %s" % (over, change))
-    else:
-        keep_best(output, old, dict(best, recalibrated=True))  # which removes the new one
-        say("batch norm: left as it was; made anew, %s" % change)
-
-
-def write_recalibrated(description, records, checkpoint, batches, target):
-    """Write the checkpoint's weights with the mean of the batches' statistics as those of batch norm."""
-    options = description["options"]
-    with tf.Graph().as_default():
-        momentum = tf.placeholder(tf.float32, [])
-        dataset = reading.read_for_training(
-            records, "train", options["batch_size"], description["normalize"], "none", options["seed"]
-        )
-        batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        network, classes = description["network"], description["classes"]
-        build_logits(batch["image"], network, classes, True, bn_momentum=momentum)
-        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        with tf.Session(config=device.session_config(options["workers"])) as session:
-            load_weights(session, checkpoint)
-            for number in range(batches):
-                session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same
-            saver = tf.train.Saver(tf.global_variables())
-            saver.save(session, target, write_meta_graph=False, write_state=False)

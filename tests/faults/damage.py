@@ -75,7 +75,7 @@ class Readers:
     def dataset(self, path):
         return reading.load_records(self.base.records)
 
-    def description(self, path):
+    def config(self, path):
         return modelfolder.load(self.base.model), jsonfile.read(path)
 
     def best(self, path):
@@ -112,7 +112,7 @@ def targets(base, readers):
     latest = modelfolder.latest_checkpoint(base.model)
     yield "records", first, readers.records
     yield "dataset.json", os.path.join(base.records, "dataset.json"), readers.dataset
-    yield "model.json", os.path.join(base.model, "model.json"), readers.description
+    yield "model.json", os.path.join(base.model, "model.json"), readers.config
     yield "best.json", os.path.join(best, "best.json"), readers.best
     yield "checkpoint, .data, to evaluate", prefix + ".data-00000-of-00001", readers.weights
     yield "checkpoint, .index, to evaluate", prefix + ".index", readers.weights

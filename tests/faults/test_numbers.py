@@ -75,7 +75,7 @@ def test_too_little_memory(workspace, tmp_path):
 
 
 def test_a_batch_that_may_not_fit_is_warned_of(monkeypatch, capsys):
-    monkeypatch.setattr(memory, "memory_of", lambda train_op, batch: (1e9, 1e6))
+    monkeypatch.setattr(memory, "estimate_of", lambda train_op, batch: (1e9, 1e6))
     for limit, says in ((9.1e9, ""), (5e9, "warning: " + TOO_LARGE + "\n")):
         monkeypatch.setattr(memory, "memory_limit", lambda limit=limit: limit)
         memory.check(8000, None)

@@ -59,8 +59,8 @@ def test_a_folder_that_was_replaced_is_locked_anew(tmp_path):
     with atomic.replacing(str(folder), re.compile(".*")) as partial:
         open(os.path.join(partial, "new"), "w").close()
         with pytest.raises(errors.UserError, match="another process"):
-            in_other_process("hold", folder)
-    held = atomic.hold(str(folder))
+            in_other_process("lock", folder)
+    held = atomic.lock(str(folder))
     with pytest.raises(errors.UserError, match="another process"):
         in_other_process("replacing", folder)
     os.close(held)
@@ -74,8 +74,8 @@ def in_other_process(function, folder):
         from suite.process import errors
         atomic.PATIENCE = 0
         try:
-            if %r == "hold":
-                atomic.hold(%r)
+            if %r == "lock":
+                atomic.lock(%r)
             else:
                 with atomic.replacing(%r, re.compile(".*")):
                     pass

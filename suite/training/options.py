@@ -1,38 +1,17 @@
-"""The options of train.py, what they are when they are not given, and model.json, which keeps them."""
+"""The options of train.py. What they are when they are not given is said by recipes.py and config.py."""
 
 import argparse
-import math
 import os
-import platform
 
-import numpy
-import PIL
-
-from suite.files import jsonfile
 from suite.files.schemas import LAYERS, NORMALIZATIONS, SHORTCUTS
-from suite.model import modelfolder
 from suite.process import commandline
-from suite.process.errors import UsageError, UserError
-from suite.process.tf_versions import tf
 from suite.training import recipes
-
-# What describes the network. A model folder that is resumed answers it, or --model does, else these.
-NETWORK = {
-    "layers": 50,
-    "mini": False,
-    "shortcut": "zero_pad",
-    "preactivation": False,
-    "zero_init_residual": None,  # the recipe's
-    "dropout": None,  # the recipe's
-}
-
-RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
 
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's.
 
-    What was not given and has no fixed default is None; see `complete`.
+    What was not given and has no fixed default is None; see config.complete_options.
     """
     parser = commandline.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
@@ -58,7 +37,7 @@ def parse_options(arguments=None):
 
 
 def add_network(group):
-    """The options that describe the network and its input; None where `complete` decides."""
+    """The options that describe the network and its input; None where config.py decides."""
     group.add_argument("--layers", type=int, choices=LAYERS, help="depth (default: 50)")
     group.add_argument(
         "--mini", action="store_const", const=True, help="half the channels, for small pictures"
@@ -192,7 +171,7 @@ def add_network_and_pictures(add):
     add(
         "bn_batches",
         "batches over which batch norm's statistics are made anew after training; 0: the moving averages "
-        "stay (default: a twentieth of the steps, 10 to 100, and 0 beyond %d steps)" % RECALIBRATED,
+        "stay (default: a twentieth of the steps, 10 to 100, and 0 beyond %d steps)" % recipes.RECALIBRATED,
         type=number(int, 0),
     )
 
@@ -226,100 +205,3 @@ def yes_or_no(text):
 def shown(value):
     """A setting as the user would give it: yes and no for a bool."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-
-
-def complete(options, records, existing, source):
-    """Fill in, in place, what was not given.
-
-    Args:
-        options: from `parse_options`.
-        records: see reading.load_records.
-        existing: the content of model.json in --output, or None.
-        source: a warmstart.Source, or None.
-    """
-    known = existing["network"] if existing else source.network if source else {}
-    for name, value in NETWORK.items():
-        if getattr(options, name) is None:
-            setattr(options, name, known.get(name, value))
-    if not options.normalize and known:
-        options.normalize = existing["normalize"] if existing else source.normalize
-    if not options.normalize:
-        options.normalize = "minus1_1" if options.preactivation else "per_image"
-    if options.epochs is not None:
-        pictures = records.count("train")
-        options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
-    recipes.complete(options)
-    if options.bn_batches is None:
-        few = options.step <= RECALIBRATED
-        options.bn_batches = min(100, max(10, options.step // 20)) if few else 0
-
-
-def describe(options, records):
-    """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
-    return {
-        "network": {name: getattr(options, name) for name in NETWORK},
-        "classes": records.classes,
-        "image_size": records.image_size,
-        "keep_size": records.keep_size,
-        "normalize": options.normalize,
-        "options": vars(options),
-        "dataset": {"digest": records.digest, "counts": records.counts},
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "numpy": numpy.__version__,
-            "pillow": PIL.__version__,
-        },
-    }
-
-
-def read_existing(output):
-    """The content of model.json where `output` holds a model already, else None.
-
-    Raises:
-        UserError: there are checkpoints, or something else, and no model.json.
-    """
-    path = os.path.join(output, "model.json")
-    names = sorted(os.listdir(output)) if os.path.isdir(output) else []
-    names = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
-    if names and not os.path.exists(path):
-        raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
-    return jsonfile.read(path) if modelfolder.latest_checkpoint(output) else None
-
-
-def check_existing(existing, description):
-    """Compare the model in --output with the one that is asked for.
-
-    Raises:
-        UsageError, UserError: it is another network, or has other classes.
-    """
-    output = description["options"]["output"]
-    there, asked = (
-        dict(
-            each["network"],
-            normalize=each["normalize"],
-            optimizer=each["options"].get("optimizer", "adam"),  # because of what it keeps for each weight
-            ema=each["options"].get("ema", 0),
-            mixed_precision=each["options"].get("mixed_precision", False),  # likewise, for its loss scale
-        )
-        for each in (existing, description)
-    )
-    for name in asked:
-        if there.get(name, False) != asked[name]:  # False: a model.json of before there was this option
-            raise UsageError(
-                "--%s %s: %s was trained with %s; use that or another --output"
-                % (name, asked[name], output, there.get(name, False))
-            )
-    for name in ("classes", "image_size"):
-        if existing[name] != description[name]:
-            raise UserError(
-                "%s was trained on records of other %s (%s, now %s); choose another --output"
-                % (output, name, summary(existing[name]), summary(description[name]))
-            )
-
-
-def summary(value):
-    """A value for a message; of a long list only the start."""
-    if isinstance(value, list):
-        return "%d: %s" % (len(value), ", ".join(value[:5]) + (", ..." if len(value) > 5 else ""))
-    return str(value)

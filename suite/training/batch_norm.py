@@ -1,0 +1,64 @@
+"""Batch norm's statistics made anew when all steps are done."""
+
+import os
+
+from suite.model import modelfolder
+from suite.model.network import build_logits, load_weights
+from suite.process import device
+from suite.process.terminal import counted, say
+from suite.process.tf_versions import tf
+from suite.records.reading import read_for_training
+from suite.training.checkpoints import BEST, is_better, keep_best, read_best
+
+
+def recalibrate(config, records, step, validator):
+    """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
+
+    While training, the moving averages follow weights that change; He et al. 2015 computed the
+    statistics anew after training, as this does. Without validation pictures the last checkpoint
+    counts as the best; with them, the new statistics are kept if they validate no worse.
+    """
+    output, batches = config["options"]["output"], config["options"]["bn_batches"]
+    best = read_best(output)
+    step = best["step"] if best else step
+    old = modelfolder.load(output).checkpoint
+    new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
+    if not batches or best and best["recalibrated"]:
+        return
+    over = counted(batches, "batch", "batches")
+    os.makedirs(os.path.dirname(new), exist_ok=True)
+    write_recalibrated(config, records, old, batches, new)
+    if not best:
+        keep_best(output, new, {"step": step, "accuracy": None, "loss": None, "recalibrated": True})
+        say("batch norm: made anew over %s" % over)
+        return
+    accuracy, loss = validator.measure(new, step)
+    change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
+    if accuracy == best["accuracy"]:  # then the loss decides
+        change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
+    if is_better(best, accuracy, loss):
+        keep_best(output, new, dict(best, accuracy=accuracy, loss=loss, recalibrated=True))
+        say("batch norm: made anew over %s, %s" % (over, change))
+    else:
+        keep_best(output, old, dict(best, recalibrated=True))  # which removes the new one
+        say("batch norm: left as it was; made anew, %s" % change)
+
+
+def write_recalibrated(config, records, checkpoint, batches, target):
+    """Write the checkpoint's weights with the mean of the batches' statistics as those of batch norm."""
+    options = config["options"]
+    with tf.Graph().as_default():
+        momentum = tf.placeholder(tf.float32, [])
+        dataset = read_for_training(
+            records, "train", options["batch_size"], config["normalize"], "none", options["seed"]
+        )
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        network, classes = config["network"], config["classes"]
+        build_logits(batch["image"], network, classes, True, bn_momentum=momentum)
+        updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+        with tf.Session(config=device.session_config(options["workers"])) as session:
+            load_weights(session, checkpoint)
+            for number in range(batches):
+                session.run(updates, {momentum: number / (number + 1)})  # so that all weigh the same
+            saver = tf.train.Saver(tf.global_variables())
+            saver.save(session, target, write_meta_graph=False, write_state=False)

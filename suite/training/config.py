@@ -1,0 +1,140 @@
+"""What model.json holds of a training: its config, from options, records and what was there before."""
+
+import math
+import os
+import platform
+
+import numpy
+import PIL
+
+from suite.files import jsonfile
+from suite.model import modelfolder
+from suite.process.errors import UsageError, UserError
+from suite.process.terminal import say
+from suite.process.tf_versions import tf
+from suite.training import recipes
+
+# What describes the network. A model folder that is resumed answers it, or --model does, else these.
+NETWORK = {
+    "layers": 50,
+    "mini": False,
+    "shortcut": "zero_pad",
+    "preactivation": False,
+    "zero_init_residual": None,  # the recipe's
+    "dropout": None,  # the recipe's
+}
+
+
+def complete_options(options, records, existing, weights):
+    """Fill in, in place, what was not given.
+
+    Args:
+        options: from options.parse_options.
+        records: see reading.Records.
+        existing: the content of model.json in --output, or None.
+        weights: a warmstart.Weights, or None.
+    """
+    known = existing["network"] if existing else weights.network if weights else {}
+    for name, value in NETWORK.items():
+        if getattr(options, name) is None:
+            setattr(options, name, known.get(name, value))
+    if not options.normalize and known:
+        options.normalize = existing["normalize"] if existing else weights.normalize
+    if not options.normalize:
+        options.normalize = "minus1_1" if options.preactivation else "per_image"
+    if options.epochs is not None:
+        pictures = records.count("train")
+        options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
+    recipes.apply_recipe(options)
+
+
+def make_config(options, records):
+    """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
+    return {
+        "network": {name: getattr(options, name) for name in NETWORK},
+        "classes": records.classes,
+        "image_size": records.image_size,
+        "keep_size": records.keep_size,
+        "normalize": options.normalize,
+        "options": vars(options),
+        "dataset": {"digest": records.digest, "counts": records.counts},
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "numpy": numpy.__version__,
+            "pillow": PIL.__version__,
+        },
+    }
+
+
+def read_existing(output):
+    """The content of model.json where `output` holds a model already, else None.
+
+    Raises:
+        UserError: there are checkpoints, or something else, and no model.json.
+    """
+    path = os.path.join(output, "model.json")
+    names = sorted(os.listdir(output)) if os.path.isdir(output) else []
+    names = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
+    if names and not os.path.exists(path):
+        raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
+    return jsonfile.read(path) if modelfolder.latest_checkpoint(output) else None
+
+
+def check_existing(existing, config):
+    """Compare the model in --output with the one that is asked for.
+
+    Raises:
+        UsageError, UserError: it is another network, or has other classes.
+    """
+    output = config["options"]["output"]
+    there, asked = (
+        dict(
+            each["network"],
+            normalize=each["normalize"],
+            optimizer=each["options"].get("optimizer", "adam"),  # because of what it keeps for each weight
+            ema=each["options"].get("ema", 0),
+            mixed_precision=each["options"].get("mixed_precision", False),  # likewise, for its loss scale
+        )
+        for each in (existing, config)
+    )
+    for name in asked:
+        if there.get(name, False) != asked[name]:  # False: a model.json of before there was this option
+            raise UsageError(
+                "--%s %s: %s was trained with %s; use that or another --output"
+                % (name, asked[name], output, there.get(name, False))
+            )
+    for name in ("classes", "image_size"):
+        if existing[name] != config[name]:
+            raise UserError(
+                "%s was trained on records of other %s (%s, now %s); choose another --output"
+                % (output, name, summary(existing[name]), summary(config[name]))
+            )
+
+
+def announce(config, records, existing):
+    """Say what will be trained, on what, for how long and how; `existing`: the model.json that it resumes."""
+    network, options = config["network"], config["options"]
+    pictures = records.count("train")
+    switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
+    parts = ["layer_%d%s" % (network["layers"], " mini" if network["mini"] else ""), network["shortcut"]]
+    say("network: %s" % ", ".join(parts + switches))
+    say(
+        "pictures: %d to train and %d to validate on, %d classes, %d pixels"
+        % (pictures, records.count("val"), len(records.classes), records.image_size)
+    )
+    epochs = options["step"] * options["batch_size"] / pictures
+    say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
+    names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
+    say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
+    if existing:
+        other = options["model"] not in (None, existing["options"].get("model"))
+        ignored = "; --model is for new trainings and changes nothing" if other else ""
+        say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
+
+
+def summary(value):
+    """A value for a message; of a long list only the start."""
+    if isinstance(value, list):
+        return "%d: %s" % (len(value), ", ".join(value[:5]) + (", ..." if len(value) > 5 else ""))
+    return str(value)

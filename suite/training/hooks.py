@@ -1,0 +1,111 @@
+"""What happens around the steps: progress, the end that was asked for, checkpoints and their validation.
+
+TensorFlow's class is needed to say what these are, so importing this file imports it.
+"""
+
+import math
+import os
+import time
+
+import tensorflow.compat.v1 as tf
+
+from suite.process.terminal import say
+from suite.training.monitor import progress_line
+from suite.training.step import PICTURES, SHOWN
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Shows how far the training is, logs it, and ends it when asked to.
+
+    Raises tf.train.NanLossDuringTrainingError; `step` and `rate` then say where that was.
+
+    Args:
+        options: {"step", "log_num", "batch_size"}.
+        bar: see terminal.progress_bar; where there is none, a line every --log_num steps.
+        log: a monitor.Log.
+        stop_signals: a list, not empty as soon as the training is to end; the last step is saved.
+    """
+
+    def __init__(self, options, bar, log, stop_signals):
+        self.steps, self.log_num, self.batch_size = (options[n] for n in ("step", "log_num", "batch_size"))
+        self.bar, self.log, self.stop_signals = bar, log, stop_signals
+
+    def after_create_session(self, session, coord):
+        self.step = int(session.run(tf.train.get_global_step()))
+        self.busy = self.timed = 0  # seconds and steps since the last row of the log
+        self.speed = None
+        self.warm = False
+
+    def before_run(self, context):
+        self.step += 1
+        self.began = time.time()
+        # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
+        # which takes seconds. Three numbers cost nothing.
+        return tf.train.SessionRunArgs(list(SHOWN))
+
+    def after_run(self, context, values):
+        loss, _, self.rate = values.results
+        if not math.isfinite(loss):
+            raise tf.train.NanLossDuringTrainingError
+        if self.warm:  # not the first step, which allocates memory and chooses kernels
+            self.busy += time.time() - self.began
+            self.timed += 1
+            self.speed = self.batch_size * self.timed / self.busy
+        self.warm = True
+        self.show(dict(zip(SHOWN.values(), values.results)))
+        if self.stop_signals:
+            context.request_stop()
+
+    def show(self, measured):
+        if self.speed:
+            measured["images_per_second"] = self.speed
+        left = (self.steps - self.step) * self.batch_size / self.speed if self.speed else None
+        line = progress_line(self.step, self.steps, self.step / self.log.epoch_steps, **measured, left=left)
+        self.bar.set_description_str(line, refresh=False)
+        self.bar.update(self.step - self.bar.n)
+        if self.step % self.log_num == 0 or self.step == self.steps:
+            if self.bar.disable:
+                say(line)
+            self.log.add(self.step, **measured)
+            self.busy = self.timed = 0
+
+
+class SavingHook(tf.train.SessionRunHook):
+    """Saves at each multiple of `every` steps and at the end, and has each checkpoint validated.
+
+    tf.train.CheckpointSaverHook saves so too, but also before the first step, and each time with the whole
+    graph, which takes seconds and nobody reads. TensorBoard gets the graph with the first checkpoint.
+
+    Args:
+        folder: for the checkpoints and TensorBoard's files.
+        validator: a validation.Validator, which may end the training; or None.
+    """
+
+    def __init__(self, folder, every, validator):
+        self.folder, self.every, self.validator = folder, every, validator
+
+    def after_create_session(self, session, coord):
+        self.step = self.saved_at = int(session.run(tf.train.get_global_step()))
+        self.has_graph = False
+
+    def after_run(self, context, values):
+        self.step += 1
+        if self.step % self.every == 0 and self.save(context.session):
+            context.request_stop()
+
+    def end(self, session):
+        if self.step > self.saved_at:
+            self.save(session)
+
+    def save(self, session):
+        """Returns whether the training is over."""
+        curves = tf.summary.FileWriterCache.get(self.folder)
+        curves.add_summary(session.run(PICTURES), self.step)  # of another batch
+        if not self.has_graph:
+            curves.add_graph(session.graph)
+            self.has_graph = True
+        (saver,) = session.graph.get_collection(tf.GraphKeys.SAVERS)
+        path = os.path.join(self.folder, "model.ckpt")
+        checkpoint = saver.save(session, path, self.step, write_meta_graph=False)
+        self.saved_at = self.step
+        return self.validator.validate(checkpoint) if self.validator else False

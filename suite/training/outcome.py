@@ -1,0 +1,73 @@
+"""What came of a training: whether it is done, what is said at its end, and what of a failure."""
+
+from suite.files import atomic
+from suite.model import modelfolder
+from suite.process.terminal import counted, say
+from suite.process.tf_versions import tf
+from suite.training import checkpoints, memory
+
+
+def is_done(options, validates):
+    """Whether nothing is left to do, which is said; `validates`: whether there are pictures for that."""
+    step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
+    over = checkpoints.is_over(best, options.patience)
+    if step < options.step and not over:
+        return False
+    # A run that was killed after the last step left what follows it.
+    validated = not validates or checkpoints.is_validated(step, best)
+    recalibrated = not options.bn_batches or bool(best) and best["recalibrated"]
+    if step <= options.step and not (validated and recalibrated):
+        return False
+    how, more = ("stopped early", "--patience") if step < options.step else ("is", "--step")
+    say("%s %s at step %d already; a larger %s trains on" % (options.output, how, step, more))
+    return True
+
+
+def conclude(options):
+    """Say what came out, and what to do with it."""
+    best = checkpoints.read_best(options.output)
+    if checkpoints.is_over(best, options.patience):
+        turns = counted(options.patience, "checkpoint")
+        say("stopped early: %s in turn validated no better than step %d" % (turns, best["step"]))
+    if best and best["accuracy"] is not None:
+        say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
+    say(
+        "trained to step %d; next: python evaluate.py --model %s"
+        % (modelfolder.latest_step(options.output), options.output)
+    )
+
+
+def explain(error, config, progress, started_at):
+    """What to say of an exception that ended the training; None where that says enough itself.
+
+    Args:
+        progress: the hooks.ProgressHook that saw the last step.
+        started_at: the step; None on all machines but the first, which leave the model folder alone.
+    """
+    options = config["options"]
+    if isinstance(error, tf.train.NanLossDuringTrainingError):
+        return spoilt(progress, options, started_at)
+    if "OOM when allocating" in str(error):
+        return memory.out_of_memory(config)
+    if not atomic.is_full_disk(error):
+        return None
+    if started_at is not None:
+        checkpoints.tidy(options["output"])
+    message = "%s: no space left to save there; with more of it the same command goes on from step %d"
+    return message % (options["output"], modelfolder.latest_step(options["output"]))
+
+
+def spoilt(progress, options, started_at):
+    """What to say where the loss is not a finite number any more.
+
+    Of the checkpoints since `started_at` only good ones stay, so not that of the step before.
+    """
+    if started_at is not None:
+        checkpoints.drop_spoilt(options["output"], max(started_at, progress.step - 2))
+    good = modelfolder.latest_checkpoint(options["output"])
+    rest = "the same command with an --lr below %g %s" % (
+        options["lr"],
+        "goes on from %s" % good if good else "starts anew; there is no good checkpoint yet",
+    )
+    message = "the loss is not a finite number any more at step %d, with a learning rate of %.3g; %s"
+    return message % (progress.step, progress.rate, rest)

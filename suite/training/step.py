@@ -1,0 +1,89 @@
+"""One step of a training: the loss, the optimizer, and what is shown of them."""
+
+from suite.model.network import build_logits
+from suite.process.tf_versions import tf
+from suite.training import recipes
+
+PICTURES_SHOWN = 8  # augmented ones in TensorBoard
+
+# Of a batch, by name in the graph and in log.csv. The loss is the cross entropy, without the penalty on the
+# weights, so that it can be compared with that of the validation.
+SHOWN = {
+    "shown_cross_entropy:0": "loss",
+    "shown_accuracy:0": "accuracy",
+    "shown_learning_rate:0": "learning_rate",
+}
+PICTURES = "pictures:0"  # a summary of the pictures that it trains on
+
+
+def training_step(features, config, classifier_only=False):
+    """The tf.estimator.EstimatorSpec of a training.
+
+    Args:
+        features: {"image": float32 [batch, size, size, 3], "label": int64 [batch]}.
+        config: the content of model.json.
+        classifier_only: the rest of the network stays as it is.
+    """
+    options, network, classes = (config[name] for name in ("options", "network", "classes"))
+    images, targets = features["image"], tf.one_hot(features["label"], len(classes))
+    if options["mixup"]:
+        images, targets = recipes.mixup(images, targets, options["mixup"])
+    data_format = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
+    logits = build_logits(
+        images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
+    )
+    weights = 1.0
+    if options["class_weight"] == "balanced":
+        counts = config["dataset"]["counts"]["train"]
+        weights = tf.linalg.matvec(targets, recipes.class_weights([counts[name] for name in classes]))
+    cross_entropy = tf.losses.softmax_cross_entropy(
+        targets, logits, weights, label_smoothing=options["label_smoothing"]
+    )
+    trained = [v for v in tf.trainable_variables() if not classifier_only or v.name.startswith("logits/")]
+    loss = cross_entropy + options["weight_decay"] * recipes.weight_penalty(trained)
+
+    step = tf.train.get_global_step()
+    rate = recipes.learning_rate(options, step)
+    train_op = minimize(loss, trained, recipes.optimizer(options, rate), options["clip_norm"], step)
+    if options["ema"]:
+        averages = tf.train.ExponentialMovingAverage(options["ema"], step)
+        with tf.control_dependencies([train_op]):
+            train_op = averages.apply(tf.trainable_variables())
+    # Without these the moving statistics of batch norm stay as they began, and a network that
+    # trains well evaluates like a coin.
+    updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+
+    correct = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
+    accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
+    for name, value in zip(SHOWN, (cross_entropy, accuracy, rate)):
+        tf.identity(value, name[: -len(":0")])
+    tf.summary.image(PICTURES[: -len(":0")], images, PICTURES_SHOWN, collections=[])
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.TRAIN,
+        loss=loss,
+        train_op=tf.group(train_op, *updates),
+        scaffold=None if tf.distribute.has_strategy() else scaffold(),
+    )
+
+
+def minimize(loss, variables, optimizer, clip_norm, step):
+    """An operation that moves the variables, and counts the step.
+
+    Args:
+        clip_norm: the largest norm of the gradient; 0: any.
+    """
+    gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
+    if clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+    # Frozen weights get zeros, which change nothing, so that they have slots when they thaw.
+    still = [(tf.zeros_like(v), v) for v in tf.trainable_variables() if v not in variables]
+    return optimizer.apply_gradients(list(zip(gradients, variables)) + still, step)
+
+
+def scaffold():
+    """What starts the session, without asking twice whether each variable has a value: that takes seconds.
+
+    All of them come from their initializers or all from a checkpoint.
+    """
+    nothing = tf.constant([], tf.string)
+    return tf.train.Scaffold(ready_op=nothing, ready_for_local_init_op=nothing)
