@@ -1,116 +1,18 @@
-"""What the tests share: the scripts as subprocesses, and one small trained model."""
+"""The fixtures: one small trained model for all tests, copies of it, and graphs."""
 
-import csv
-import importlib
-import io
-import json
-import os
-import random
 import shutil
-import subprocess
-import sys
 
 import hypothesis
-import numpy as np
 import pytest
-from PIL import Image
+from helpers import Workspace
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(ROOT, "data"))
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
-
-import draw_demo  # (lies in data/)
-
-from suite.process import tf_versions
 from suite.process.tf_versions import tf
-from suite.records import reading
-from suite.training.config import complete_options, make_config
-from suite.training.options import parse_options
-
-tf_versions.load()  # before any test imports TensorFlow by itself
 
 # The same examples in every run: a red test means a change of the code.
 hypothesis.settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("suite")
-
-MINUTES = 10  # a script that takes longer hangs
-RED = (220, 30, 40)
-LABELS = ["banana", "grapes", "kiwi"]
-
-
-def run(script, *arguments, cwd=None, status=0, stdin=None, python=sys.executable):
-    """Run a script of the suite in a process of its own; its standard output and error."""
-    command = [python, os.path.join(ROOT, script), *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8", timeout=MINUTES * 60
-    )
-    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-def refuses(script, *arguments, says, status):
-    """Assert that a mistake is answered by one line with `says` in it, and this exit status."""
-    out, err = run(script, *arguments, status=status)
-    lines = [line for line in err.splitlines() if not line.startswith(("device:", "warning:"))]
-    assert len(lines) == 1 and says in lines[0], err
-    assert out == ""
-
-
-def draw_dataset(folder, count=40, labels=LABELS, seed=0):
-    """Class folders of pictures that are easy to tell apart, 40 pixels wide."""
-    rng = random.Random(seed)
-    for label in labels:
-        os.makedirs(os.path.join(str(folder), label))
-        for number in range(count):
-            image = draw_demo.picture(label, 40, rng)
-            image.save(os.path.join(str(folder), label, "%d.png" % number))
-
-
-def file_bytes(image, format, **options):
-    file = io.BytesIO()
-    image.save(file, format, **options)
-    return file.getvalue()
-
-
-def pixels(jpeg):
-    image = Image.open(io.BytesIO(jpeg))
-    assert image.format == "JPEG" and image.mode == "RGB"
-    return np.asarray(image).astype(int)
-
-
-def plain(mode="RGB", colour=RED, size=(40, 30)):
-    image = Image.new("RGB", size, colour)
-    return image.quantize(4) if mode == "P" else image.convert(mode)
-
-
-def gradient(size=(60, 40)):
-    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
-    return Image.fromarray(np.stack([x, y, 255 - x], 2).astype(np.uint8))
-
-
-class Workspace:
-    """A folder where the four scripts have been run with their default paths."""
-
-    def __init__(self, folder):
-        self.dataset = str(folder / "data" / "dataset")
-        self.records = str(folder / "data" / "tfrecords")
-        self.model = str(folder / "models" / "resnet")
-        self.folder = str(folder)
-        draw_dataset(self.dataset)
-        self.flowio = run("FlowIO.py", "--image_size", 32, cwd=self.folder)
-        self.training = run("train.py", "--mini", "--step", 100, "--save_num", 50, cwd=self.folder)
-        self.evaluation = run("evaluate.py", cwd=self.folder)
-
-    def results(self, folder=None):
-        """What evaluate.py wrote: the content of evaluation.json, the rows of predictions.csv."""
-        folder = folder or os.path.join(self.model, "evaluation")
-        with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
-            results = json.load(file)
-        with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", newline="") as file:
-            return results, list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="session")
@@ -131,36 +33,3 @@ def graph():
     """A TensorFlow graph of the test's own."""
     with tf.Graph().as_default() as graph:
         yield graph
-
-
-def described(workspace, *arguments):
-    """What model.json would hold for these options."""
-    records = reading.load_records(workspace.records)
-    options = parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
-    complete_options(options, records, None, None)
-    return make_config(options, records), records
-
-
-def tf_slim(network):
-    """TF-Slim and a module of its networks: part of TensorFlow 1.15, a package for 2.15."""
-    if not tf_versions.is_2():
-        from tensorflow.contrib import slim
-
-        return slim, getattr(importlib.import_module("tensorflow.contrib.slim.nets"), network)
-    slim = importlib.import_module("tf_slim")
-    slim.layers.normalization_layers = tf.layers  # it looks for them in a Keras that is not installed
-    return slim, importlib.import_module("tf_slim.nets." + network)
-
-
-def read_log(folder):
-    with open(os.path.join(folder, "log.csv"), encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def differing(one, other):
-    """The names of the weights and statistics that differ between two checkpoints."""
-    names = [
-        name for name, _ in tf.train.list_variables(one) if "Adam" not in name and "Momentum" not in name
-    ]
-    load = tf.train.load_variable
-    return {n for n in names if n != "global_step" and not np.array_equal(load(one, n), load(other, n))}

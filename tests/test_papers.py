@@ -15,7 +15,7 @@ import sys
 
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, draw_demo, run
+from helpers import ROOT, draw_demo, run
 
 import evaluate
 import export

@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, draw_dataset, run
+from helpers import ROOT, draw_dataset, run
 from PIL import Image
 
 from suite.model import modelfolder

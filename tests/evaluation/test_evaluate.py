@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow.compat.v1 as tf
-from conftest import draw_dataset, refuses, run
+from helpers import draw_dataset, refuses, run
 from PIL import Image
 from scipy.stats import binomtest
 

@@ -21,7 +21,7 @@ import zlib
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest
+import helpers
 from PIL import Image
 
 from suite.pictures import imagefile, sandbox
@@ -37,11 +37,11 @@ EDGES = bytes([0, 1, 0x7F, 0x80, 0xFE, 0xFF])
 
 def seeds():
     """(format, bytes) of small valid files with as many features as Pillow writes."""
-    picture, small = conftest.gradient((60, 40)), conftest.gradient((9, 11))
+    picture, small = helpers.gradient((60, 40)), helpers.gradient((9, 11))
     exif = Image.Exif()
     exif[0x0112] = 6
     profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
-    frames = [conftest.gradient((20, 20 + i)) for i in range(3)]
+    frames = [helpers.gradient((20, 20 + i)) for i in range(3)]
     alpha = picture.convert("RGBA")
     alpha.putalpha(100)
     table = [
@@ -67,9 +67,9 @@ def seeds():
         ("WEBP", alpha, {"lossless": True}),
         ("WEBP", frames[0], {"save_all": True, "append_images": frames[:1]}),
     ]
-    files = [(format, conftest.file_bytes(image, format, **options)) for format, image, options in table]
+    files = [(format, helpers.file_bytes(image, format, **options)) for format, image, options in table]
     # What many phones take: JPEGs of several pictures.
-    return files + [("JPEG", conftest.file_bytes(frames[0], "MPO", save_all=True, append_images=frames[1:]))]
+    return files + [("JPEG", helpers.file_bytes(frames[0], "MPO", save_all=True, append_images=frames[1:]))]
 
 
 def mutate(data, other, rng):

@@ -24,7 +24,7 @@ import traceback
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest
+import helpers
 from tensorflow.core.protobuf import saved_model_pb2
 
 import evaluate
@@ -146,7 +146,7 @@ class FlowIOCase:
         self.runs, self.whole = [], []
         for seed in (0, 1):
             dataset = os.path.join(folder, "dataset-%d" % seed)
-            conftest.draw_dataset(dataset, 20, seed=seed)
+            helpers.draw_dataset(dataset, 20, seed=seed)
             arguments = ["--dataset", dataset, "--output", self.output, "--image_size", "32"]
             self.runs.append(script(FlowIO.main, arguments))
             self.seconds = run_whole(self.runs[-1], os.path.join(folder, "log"))
@@ -273,7 +273,7 @@ class Base:
     def __init__(self, folder):
         self.records, self.model = os.path.join(folder, "base-records"), os.path.join(folder, "base-model")
         dataset = os.path.join(folder, "base-dataset")
-        conftest.draw_dataset(dataset, 20)
+        helpers.draw_dataset(dataset, 20)
         log = os.path.join(folder, "log")
         arguments = ["--dataset", dataset, "--output", self.records, "--image_size", "32"]
         run_whole(script(FlowIO.main, arguments), log)

@@ -13,7 +13,7 @@ import time
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
-import conftest
+import helpers
 import numpy as np
 from PIL import Image
 
@@ -27,7 +27,7 @@ LIMIT = 5  # seconds
 def pictures():
     """Yield (what it is, bytes), each slow or large in its own way."""
     side = int(imagefile.MAX_PIXELS**0.5)
-    flat = Image.new("RGB", (side, side), conftest.RED)
+    flat = Image.new("RGB", (side, side), helpers.RED)
     tile = np.random.RandomState(0).randint(0, 256, (side // 10, side // 10, 3)).astype(np.uint8)
     noise = Image.fromarray(np.tile(tile, (10, 10, 1)))
     profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
@@ -43,7 +43,7 @@ def pictures():
         ("transparent", flat.convert("RGBA"), "PNG", quick),
         ("16 bits", Image.fromarray(np.zeros((side, side), np.uint16)), "PNG", quick),
     ):
-        data = conftest.file_bytes(image, format, **options)
+        data = helpers.file_bytes(image, format, **options)
         if len(data) <= imagefile.MAX_BYTES:  # else it is refused unread
             yield "%s, %s" % (format, what), data
 
@@ -59,7 +59,7 @@ def main():
     print("| --- | ---: | ---: |")
     slow = False
     for what, data in pictures():
-        sandbox.prepare(conftest.file_bytes(conftest.plain(), "PNG"), SIZE, FORMATS)  # which starts it
+        sandbox.prepare(helpers.file_bytes(helpers.plain(), "PNG"), SIZE, FORMATS)  # which starts it
         began = time.monotonic()
         sandbox.prepare(data, SIZE, FORMATS)
         seconds = time.monotonic() - began

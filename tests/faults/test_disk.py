@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, draw_dataset, run
+from helpers import ROOT, draw_dataset, run
 
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder

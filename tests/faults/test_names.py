@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from conftest import draw_demo, run
+from helpers import draw_demo, run
 from PIL import Image
 
 from suite.files import csvfile

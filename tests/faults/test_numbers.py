@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, run
+from helpers import ROOT, run
 
 from suite.files import atomic
 from suite.model import modelfolder

@@ -7,7 +7,7 @@ import sys
 import zlib
 
 import pytest
-from conftest import ROOT, draw_dataset, file_bytes, gradient, pixels, run
+from helpers import ROOT, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
 from suite.pictures import imagefile, sandbox

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, refuses, run
+from helpers import ROOT, refuses, run
 
 from suite.files import atomic
 from suite.process import errors

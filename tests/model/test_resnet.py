@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import tf_slim
+from helpers import tf_slim
 
 import resnet
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, differing, draw_dataset, refuses, run, tf_slim
+from helpers import LABELS, differing, draw_dataset, refuses, run, tf_slim
 
 from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits, load_weights

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import RED, ROOT, file_bytes, gradient, pixels, plain
+from helpers import RED, ROOT, file_bytes, gradient, pixels, plain
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, draw_dataset, file_bytes, gradient, pixels, run
+from helpers import LABELS, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
 from suite.pictures import imagefile

@@ -1,19 +1,15 @@
 """splits.py: who is trained on and who is tested on, copies and near-copies."""
 
 import collections
-import io
-import random
 
 import numpy as np
-import pytest
-from conftest import draw_demo, gradient
+from helpers import drawing
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
 
 from suite.files.schemas import SPLITS
 from suite.pictures import folders
-from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
+from suite.pictures.perceptual_hash import perceptual_hash
 from suite.records import splits
 
 
@@ -112,63 +108,6 @@ def test_the_users_own_split_is_kept():
 def test_the_seed_changes_the_split():
     places = [[splits.position(b"%d" % i, seed) for i in range(50)] for seed in (0, 0, 1)]
     assert places[0] == places[1] != places[2]
-
-
-# --- by looks ----------------------------------------
-
-
-def drawing(number):
-    label = ("apple", "banana", "grapes", "kiwi", "watermelon")[number % 5]
-    return draw_demo.picture(label, 160, random.Random(number))
-
-
-def recompressed(image):
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=60)
-    return Image.open(file)
-
-
-def distance(image, other):
-    _, bits = nearest([perceptual_hash(image)], [perceptual_hash(other)])
-    return bits[0]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        recompressed,
-        lambda image: image.resize((80, 80), Image.LANCZOS),
-        lambda image: image.resize((240, 240), Image.BICUBIC),
-        lambda image: ImageEnhance.Contrast(image).enhance(0.8),
-        lambda image: image.convert("L"),
-    ],
-    ids=["compressed", "halved", "enlarged", "contrast", "grey"],
-)
-def test_a_changed_copy_looks_alike(change):
-    distances = [distance(drawing(i), change(drawing(i))) for i in range(20)]
-    assert np.mean(np.array(distances) <= ALIKE) >= 0.95
-
-
-def test_other_drawings_do_not_look_alike():
-    hashes = [perceptual_hash(drawing(i)) for i in range(60)]
-    for i, one in enumerate(hashes):
-        assert nearest([one], hashes[:i] + hashes[i + 1 :])[1][0] > ALIKE
-
-
-def test_a_plain_surface_has_no_looks():
-    assert perceptual_hash(Image.new("RGB", (50, 50), (9, 90, 200))) is None
-    assert len(perceptual_hash(gradient())) == 18
-
-
-def test_nearest_is_the_smallest_number_of_differing_bits():
-    rng = np.random.RandomState(0)
-    hashes, among = rng.bytes(18 * 50), rng.bytes(18 * 70)
-    hashes = [hashes[i : i + 18] for i in range(0, len(hashes), 18)]
-    among = [among[i : i + 18] for i in range(0, len(among), 18)]
-    index, bits = nearest(hashes, among, block=16)
-    for one, i, differing in zip(hashes, index, bits):
-        distances = [bin(int.from_bytes(one, "big") ^ int.from_bytes(b, "big")).count("1") for b in among]
-        assert differing == min(distances) and i == distances.index(differing)
 
 
 def test_near_duplicates_are_found_across_splits_only():

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, run
+from helpers import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, run
 from PIL import Image
 
 import export

@@ -15,7 +15,7 @@ from multiprocessing import connection
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
+from helpers import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
 from PIL import Image
 
 import FlowIO

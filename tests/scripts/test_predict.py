@@ -11,14 +11,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, refuses, run
+from helpers import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, make_model, refuses, run
 from PIL import Image
 
 import predict
 from suite.model import inference_graph, modelfolder
-from suite.model.network import build_logits, restore_session
+from suite.model.network import restore_session
 from suite.pictures import drawing, imagefile
-from suite.process import errors
 
 # --- answers ----------------------------------------
 
@@ -137,7 +136,8 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
 
 
 def test_mirror_is_the_mean_with_the_mirror_image(workspace):
-    model, pictures = modelfolder.load(workspace.model), IMAGES[:, :32, :32]
+    model = modelfolder.load(workspace.model)
+    pictures = np.random.RandomState(1).normal(0, 1, [4, 32, 32, 3]).astype(np.float32)
     _, classify = predict.build(model, inference_graph.read_cache(model))
     _, classify_mirrored = predict.build(model, inference_graph.read_cache(model), mirror=True)
     turned = np.array([np.fliplr(picture) for picture in pictures])
@@ -148,134 +148,6 @@ def test_mirror_is_the_mean_with_the_mirror_image(workspace):
         session, probabilities = restore_session(model, tf.constant(pictures), mirror=True)
         with session:
             np.testing.assert_allclose(session.run(probabilities), expected, atol=1e-5)
-
-
-# --- the graph ----------------------------------------
-
-
-def make_model(folder, **switches):
-    """A model folder whose weights are all random, those of the batch norms too."""
-    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False, **switches}
-    classes = ["a", "b", "c"]
-    rng = np.random.RandomState(0)
-    with tf.Graph().as_default(), tf.Session() as session:
-        build_logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
-        session.run(tf.global_variables_initializer())
-        for variable in tf.global_variables():
-            name, shape = variable.op.name, variable.shape.as_list()
-            if name.endswith(("variance", "gamma")):
-                variable.load(rng.uniform(0.5, 1.5, shape), session)
-            elif name.endswith(("mean", "beta", "bias")):
-                variable.load(rng.normal(0, 0.3, shape), session)
-        checkpoint = tf.train.Saver().save(session, str(folder / "model.ckpt"), global_step=1)
-    return modelfolder.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
-
-
-def probabilities_of(graph_def, images):
-    with tf.Graph().as_default(), tf.Session() as session:
-        outputs = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
-        return session.run(outputs[1], {outputs[0]: images})
-
-
-def unfolded(model, images):
-    with tf.Graph().as_default():
-        inputs = tf.placeholder(tf.float32, [None, 64, 64, 3])
-        session, probabilities = restore_session(model, inputs)
-        with session:
-            return session.run(probabilities, {inputs: images})
-
-
-IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        {},
-        {"mini": False},
-        {"shortcut": "projection"},
-        {"shortcut": "projection_all"},
-        {"preactivation": True},
-        {"preactivation": True, "shortcut": "projection", "mini": False},
-        {"zero_init_residual": True},
-        {"dropout": 0.5},
-    ],
-    ids=str,
-)
-@pytest.mark.slow
-def test_folding_changes_no_answer(tmp_path, network):
-    model = make_model(tmp_path, **network)
-    graph_def = inference_graph.frozen_graph(model, "NHWC")
-    operations = [node.op for node in graph_def.node]
-    norms = 1 if not network.get("preactivation") else 1 + 16  # before a convolution they cannot be folded
-    assert operations.count("FusedBatchNormV3") == norms
-    expected = unfolded(model, IMAGES)
-    np.testing.assert_allclose(probabilities_of(graph_def, IMAGES), expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_the_cache_gives_the_same_answers_and_is_never_stale(tmp_path):
-    model = make_model(tmp_path)
-    assert inference_graph.read_cache(model) is None
-    fresh = probabilities_of(inference_graph.load_graph(model, None), IMAGES)
-    cached = inference_graph.read_cache(model)
-    found = probabilities_of(inference_graph.load_graph(model, cached), IMAGES)
-    np.testing.assert_allclose(found, fresh, rtol=1e-5)
-
-    path = inference_graph.cache_path(model)
-    with open(path, "rb") as file:
-        content = file.read()
-    for place in (10, 40, 60, 1000, len(content) - 5):  # digest, key, header, weights, graph
-        with open(path, "wb") as file:
-            file.write(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert inference_graph.read_cache(model) is None
-    for length in (0, 20, len(content) // 2):
-        with open(path, "wb") as file:
-            file.write(content[:length])
-        assert inference_graph.read_cache(model) is None
-    with open(path, "wb") as file:
-        file.write(content)
-    assert inference_graph.read_cache(model) is not None
-    assert inference_graph.read_cache(model._replace(image_size=32)) is None
-    make_model(tmp_path, shortcut="projection")  # another training of the same name
-    assert inference_graph.read_cache(model) is None
-
-
-def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
-    """It is whole and has the right key, as anyone could write it, and would read a file."""
-    model = make_model(tmp_path)
-    with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.float32, [None, 32, 32, 3], "images")
-        with tf.control_dependencies([tf.io.read_file("/etc/hostname")]):
-            tf.reduce_mean(images, [1, 2], name="probabilities")
-    inference_graph.write_cache(model, graph.as_graph_def())
-    cached = inference_graph.read_cache(model)
-    with pytest.raises(
-        errors.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
-    ):
-        inference_graph.load_graph(model, cached)
-
-
-@pytest.mark.slow
-def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
-    model = make_model(tmp_path)
-    monkeypatch.setattr(inference_graph, "cache_path", lambda model: str(tmp_path / "none" / "cache"))
-    assert probabilities_of(inference_graph.load_graph(model, None), IMAGES).shape == (4, 3)
-
-
-def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
-    assert modelfolder.latest_checkpoint(str(tmp_path)) is None
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.get_variable("v", [])
-        session.run(tf.global_variables_initializer())
-        saver = tf.train.Saver()
-        for name in ("plain", 'q"uote', "猫"):
-            folder = str(tmp_path / name)
-            os.makedirs(folder)
-            checkpoint = saver.save(session, os.path.join(folder, "model.ckpt"), global_step=1)
-            assert modelfolder.latest_checkpoint(folder) == tf.train.latest_checkpoint(folder) == checkpoint
-    (tmp_path / "plain" / "checkpoint").write_text("model_checkpoint_path: broken")
-    assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) == str(tmp_path / "plain" / "model.ckpt-1")
 
 
 @pytest.mark.slow

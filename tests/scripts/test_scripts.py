@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, draw_dataset, refuses, run
+from helpers import LABELS, ROOT, draw_dataset, refuses, run
 
 import predict
 from suite.evaluation import predictions
@@ -190,23 +190,6 @@ def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "%s: stopped\n" % script)
 
 
-@pytest.mark.parametrize(
-    "asked, already, expected",
-    [
-        ("auto", None, None),
-        ("auto", "2,3", "2,3"),
-        ("cpu", "2,3", "-1"),
-        ("gpu:0", None, "0"),
-        ("gpu:1", None, "1"),
-        ("gpu:1", "2,3", "3"),
-        ("gpu:2", "2,3", "-1"),
-        ("gpu:0", "", ""),
-    ],
-)
-def test_the_device_is_chosen_among_the_visible_ones(asked, already, expected):
-    assert device.visible_devices(asked, already) == expected
-
-
 @pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py"])
 def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     out, _ = run(script, "--help", cwd=str(tmp_path))
@@ -215,74 +198,3 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     module = "suite.training.options" if script == "train.py" else script[:-3]
     code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-MOMENTS = {
-    "anywhere": "os.kill(os.getpid(), 15)",
-    "in a destructor": "class Forgets:\n def __del__(self): os.kill(os.getpid(), 15)\nForgets()",
-    "while a module forgets all exceptions": "try: os.kill(os.getpid(), 15)\nexcept BaseException: pass",
-    "in a process that was forked, too": "if not os.fork(): os.kill(os.getpid(), 15)\nos.wait()\n"
-    "os.kill(os.getpid(), 15)",
-}
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_signal_stops_at_once_and_tidies_once(moment):
-    body = MOMENTS[moment].split("\n") + ["time.sleep(9)"]
-    code = [
-        "import os, time",
-        "from suite.process import lifetime",
-        "def main():",
-        " with lifetime.tidying(lambda: os.write(1, b'tidied')):",
-    ]
-    code += ["  " + line for line in body] + ["lifetime.run(main)"]
-    done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=ROOT, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (143, b"tidied", b"-c: stopped\n")
-
-
-def test_a_python_is_found_past_a_dead_shim(tmp_path):
-    wanted = "%d.%d" % sys.version_info[:2]
-    shim = tmp_path / "bin" / ("python" + wanted)
-    shim.parent.mkdir()
-    shim.write_text("#!/bin/sh\necho 'pyenv: python: command not found' >&2; exit 127\n")
-    real = tmp_path / "pyenv" / "versions" / (wanted + ".99") / "bin" / "python"
-    real.parent.mkdir(parents=True)
-    real.symlink_to(sys.executable)
-    shim.chmod(0o755)
-    environment = {"PATH": "%s:/usr/bin:/bin" % shim.parent, "PYENV_ROOT": str(tmp_path / "pyenv")}
-    command = [os.path.join(ROOT, "requirements", "python.sh"), wanted]
-    found = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    version = subprocess.run([found.decode().strip(), "--version"], stdout=subprocess.PIPE).stdout
-    assert version.decode().startswith("Python " + wanted)
-    environment["PYTHON"] = "/bin/true-is-not-python"
-    refused = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
-    assert refused.returncode == 1 and "is no Python " + wanted in refused.stderr
-
-
-def test_without_a_python37_the_other_tensorflow_is_offered(tmp_path):
-    command = [os.path.join(ROOT, "requirements", "python.sh"), "3.7"]
-    nothing = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
-    refused = subprocess.run(command, env=nothing, capture_output=True, encoding="utf-8")
-    assert refused.returncode == 1 and refused.stdout == ""
-    assert "none was found" in refused.stderr and "make demo TF=2.15" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    "asked, lock, constraints",
-    [
-        ("requirements.txt", "tf1.lock", "tf1-constraints.txt"),
-        ("requirements/intel.txt", "intel.lock", "tf1-constraints.txt"),
-        ("requirements/tf2.txt", "tf2.lock", "tf2-constraints.txt"),
-    ],
-)
-def test_the_lock_has_the_versions_that_are_asked_for(asked, lock, constraints):
-    def pins(name):
-        with open(os.path.join(ROOT, name), encoding="utf-8") as file:
-            lines = re.findall(r"^([\w-]+)==([\w.]+)", file.read(), re.MULTILINE)
-        return {(package.lower().replace("_", "-"), release) for package, release in lines}
-
-    locked, asked = pins("requirements/" + lock), pins(asked)
-    constrained = {pin for pin in pins("requirements/" + constraints) if pin[0] in dict(locked)}
-    assert len(locked) > 20
-    same = {("tensorflow-gpu", "1.15"), ("tensorflow", "1.15")}  # as 1.15.0
-    assert (asked | constrained) - same <= locked

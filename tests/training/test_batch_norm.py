@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, described
+from helpers import LABELS, described
 
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights

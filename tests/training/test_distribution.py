@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, read_log
+from helpers import ROOT, read_log
 
 from suite.model import modelfolder
 from suite.process import errors

@@ -6,7 +6,7 @@ import sys
 import types
 
 import pytest
-from conftest import ROOT, read_log, refuses
+from helpers import ROOT, read_log, refuses
 
 from suite.model import modelfolder
 from suite.process import device, errors

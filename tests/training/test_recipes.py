@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import described
+from helpers import described
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
+from helpers import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
 
 from suite.files import jsonfile
 from suite.model import modelfolder
