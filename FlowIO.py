@@ -46,7 +46,7 @@ def main():
         writing.check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
-        tf_versions.load()
+        tf_versions.import_tensorflow()
         for split in SPLITS:
             writing.write_shards(folder, split, splits[split], classes, spool)
         writing.write_skipped(folder, skipped)

@@ -34,8 +34,8 @@ def main():
     atomic.lock(options.data)
     records = reading.load_records(options.data)
     device.start(options)
-    model = modelfolder.load(options.model)
-    other = modelfolder.load(options.compare) if options.compare else None
+    model = modelfolder.load_model(options.model)
+    other = modelfolder.load_model(options.compare) if options.compare else None
     if other:
         match_classes(other, records)  # refused now rather than after an evaluation
     if not records.count(options.split):

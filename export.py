@@ -35,7 +35,7 @@ def main():
     options = parse_options()
     if options.format == "onnx":
         check_onnx()
-    model = modelfolder.load(options.model)
+    model = modelfolder.load_model(options.model)
     device.start(options)
     output = options.output or default_output(model, options.format)
     if options.format == "saved_model":

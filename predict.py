@@ -38,7 +38,7 @@ UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
 
-class Picture(NamedTuple):
+class Pending(NamedTuple):
     """A picture on its way."""
 
     path: str
@@ -51,7 +51,7 @@ def main():
     """Returns the exit status: 1 if a picture could not be used."""
     options = parse_options()
     paths = list_images(options.images)
-    model = modelfolder.load(options.model)
+    model = modelfolder.load_model(options.model)
     if options.save:
         os.makedirs(options.save, exist_ok=True)
     failed = False
@@ -59,7 +59,7 @@ def main():
     with ThreadPool() as pool:
         # Both go on while TensorFlow is imported, and import nothing themselves.
         cached = pool.apply_async(inference_graph.read_cache, [model])
-        encoded = ahead(pool, lambda path: encode(path, model, options), paths, options.batch_size)
+        encoded = ahead(pool, lambda path: encode_file(path, model, options), paths, options.batch_size)
         device.start(options)
         decode, classify = build(model, cached.get(), options.mirror)
         decoded = ahead(pool, decode, encoded, options.batch_size)
@@ -155,8 +155,8 @@ def batches(items, size):
     return iter(lambda: list(itertools.islice(items, size)), [])
 
 
-def encode(path, model, options):
-    """A Picture of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow.
+def encode_file(path, model, options):
+    """A Pending of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow.
 
     Args:
         model: see modelfolder.Model; the JPEG is made as FlowIO.py made those that it was trained on.
@@ -167,9 +167,9 @@ def encode(path, model, options):
         small = sandbox.encode if options.sandbox else imagefile.encode
         view = small(data, SAVED_SIDE, formats) if options.save else None
         jpeg = small(data, None if model.keep_size else model.image_size, formats)
-        return Picture(path, jpeg, view, None)
+        return Pending(path, jpeg, view, None)
     except imagefile.BadPicture as error:
-        return Picture(path, None, None, str(error))
+        return Pending(path, None, None, str(error))
 
 
 def build(model, cached, mirror=False):
@@ -179,7 +179,7 @@ def build(model, cached, mirror=False):
         cached: what inference_graph.read_cache returned.
         mirror: see network.restore_session.
     Returns:
-        decode: a function from what `encode` returned to a Picture of float32 pixels.
+        decode: a function from what `encode_file` returned to a Pending of float32 pixels.
         classify: a function from a list of pixels to float32 probabilities [len(list), classes].
     Raises:
         UserError: see inference_graph.load_graph.

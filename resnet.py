@@ -246,12 +246,12 @@ def inference(
     with tf.variable_scope("resnet"):
         for number, group in enumerate(demos, 1):
             for i in range(1, group["num_class"] + 1):
-                halves = i == group["num_class"] and number < len(demos)
+                downsamples = i == group["num_class"] and number < len(demos)
                 with tf.variable_scope("group_%d/bottleneck_%d" % (number, i)):
                     data = bottleneck(
                         data,
                         group["depth"],
-                        2 if halves else 1,
+                        2 if downsamples else 1,
                         is_train,
                         shortcut,
                         preactivation,

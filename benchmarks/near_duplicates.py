@@ -73,7 +73,7 @@ def load_images(folder, limit):
     images = []
     for path in imagefile.list_files(folder):
         try:
-            images.append(imagefile.prepare(imagefile.read_file(path), 224)[0])
+            images.append(imagefile.load_and_encode(imagefile.read_file(path), 224)[0])
         except imagefile.BadPicture:
             continue  # such folders hold other files too
         if len(images) == limit:

@@ -56,7 +56,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, 224)
-    inference_graph.load_graph(modelfolder.load(folder), None)
+    inference_graph.load_graph(modelfolder.load_model(folder), None)
     return folder
 
 
@@ -102,7 +102,7 @@ def measure_start(models, photo, repeat):
 def measure_folder(model, few, many):
     alone, whole = [], []
     for _ in range(3):
-        alone.append(network_rate(modelfolder.load(model)))
+        alone.append(network_rate(modelfolder.load_model(model)))
         whole.append((MANY - FEW) / (run(*predict(model, many)) - run(*predict(model, few))))
     rates = statistics.median(alone), statistics.median(whole)
     print("%-34s %8s" % ("ResNet-50, batches of %d" % BATCH, "photos/s"))

@@ -49,7 +49,7 @@ from suite.process import device
 from suite.process.tf_versions import tf
 tf.Session
 mark("import")
-model = modelfolder.load(sys.argv[1])
+model = modelfolder.load_model(sys.argv[1])
 cached = inference_graph.read_cache(model)
 mark("restore")
 graph_def = inference_graph.load_graph(model, cached)
@@ -107,7 +107,7 @@ def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, SIZE)
-    inference_graph.load_graph(modelfolder.load(folder), None)
+    inference_graph.load_graph(modelfolder.load_model(folder), None)
     return folder
 
 

@@ -109,7 +109,7 @@ def ours_infer(layers, mini, pictures, labels, classes):
     size = pictures.shape[1]
     with tempfile.TemporaryDirectory() as folder:
         random_model.make(folder, network(layers, mini), classes, size)
-        graph_def = inference_graph.frozen_graph(modelfolder.load(folder), device.data_format())
+        graph_def = inference_graph.frozen_graph(modelfolder.load_model(folder), device.data_format())
     tf.import_graph_def(graph_def, {"images": held(pictures, labels)[0].read_value()}, name="net")
     answer = tf.get_default_graph().get_operation_by_name("net/probabilities")
     names = range(classes)

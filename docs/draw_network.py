@@ -80,13 +80,13 @@ def stages(layers):
         scope = prefix.get(name, name + "/")
         parameters = sum(v.shape.num_elements() for v in variables if v.name.startswith(scope))
         convolutions = [op for op in graph.get_operations() if op.name.startswith(scope)]
-        halves = shape[0] < found[-1].shape[0]
-        made_by = describe(graph, name, scope, halves)
+        downsamples = shape[0] < found[-1].shape[0]
+        made_by = describe(graph, name, scope, downsamples)
         found.append(Stage(name, made_by, shape, parameters, sum(map(multiply_adds, convolutions))))
     return found
 
 
-def describe(graph, name, scope, halves):
+def describe(graph, name, scope, downsamples):
     """What makes a stage, in words that every language of the field shares."""
     operations = [op for op in graph.get_operations() if op.name.startswith(scope)]
     kernels = [op.inputs[1].shape.as_list() for op in operations if op.type == "Conv2D"]
@@ -98,9 +98,9 @@ def describe(graph, name, scope, halves):
         return "BN, ReLU, global average pool"
     if "group" in name:
         blocks = {op.name.split("/")[2] for op in operations if "/bottleneck_" in op.name}
-        return "%d × bottleneck, depth %d%s" % (len(blocks), kernels[-1][3], ", the last /2" * halves)
+        return "%d × bottleneck, depth %d%s" % (len(blocks), kernels[-1][3], ", the last /2" * downsamples)
     size, _, _, channels = kernels[0]
-    return "conv %d×%d, %d%s, bias" % (size, size, channels, ", /2" * (name == "conv_1_out" and halves))
+    return "conv %d×%d, %d%s, bias" % (size, size, channels, ", /2" * (name == "conv_1_out" and downsamples))
 
 
 def multiply_adds(operation):

@@ -30,7 +30,7 @@ class Model(NamedTuple):
     keep_size: bool  # whether it was trained on pictures that FlowIO.py had not reduced
 
 
-def load(path: str) -> Model:
+def load_model(path: str) -> Model:
     """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
 
     Raises:

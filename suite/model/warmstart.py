@@ -54,7 +54,7 @@ def open_weights(path: str) -> Weights:
     if os.path.isdir(path) or os.path.exists(
         os.path.join(os.path.dirname(os.path.abspath(path)), "model.json")
     ):
-        model = modelfolder.load(path)
+        model = modelfolder.load_model(path)
     names = read_names(model.checkpoint if model else path)
     if model:
         ours = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}

@@ -106,10 +106,10 @@ def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
     Raises:
         BadPicture: the data is of no such format, damaged or has too many pixels.
     """
-    return prepare(data, image_size, formats)[1]
+    return load_and_encode(data, image_size, formats)[1]
 
 
-def prepare(
+def load_and_encode(
     data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
 ) -> tuple[Image.Image, bytes]:
     """As `encode`; returns the RGB PIL image too."""
@@ -180,7 +180,7 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
         raise BadPicture("empty file")
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
-    except Exception as error:  # see prepare
+    except Exception as error:  # see load_and_encode
         raise BadPicture(why_refused(data, formats)) from error
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -205,7 +205,7 @@ def has_orientation(image: Image.Image) -> bool:
     """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
     try:
         return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see prepare
+    except Exception:  # see load_and_encode
         return False
 
 

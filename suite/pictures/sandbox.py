@@ -5,7 +5,7 @@ takes over the decoder finds itself in a process without files, network, other p
 memory, which is killed when a picture takes too long. What it answers is read as lengths and bytes, never
 unpickled. Linux only, on x86-64 and 64-bit ARM.
 
-    python -m suite.pictures.sandbox [FORMAT ...]     # what `prepare` starts: requests in, answers out
+    python -m suite.pictures.sandbox [FORMAT ...]     # what `start` starts: requests in, answers out
 """
 
 import ctypes
@@ -53,8 +53,8 @@ ALLOWED = {
 _here = threading.local()  # each thread has a process of its own
 
 
-def prepare(data, image_size, formats):
-    """As imagefile.prepare, and always encoded anew, so that no byte of the file itself comes back.
+def encode_and_hash(data, image_size, formats):
+    """As imagefile.load_and_encode, and always encoded anew, so that no byte of the file itself comes back.
 
     Returns:
         The perceptual hash or None, (width, height) and JPEG bytes.
@@ -68,8 +68,8 @@ def prepare(data, image_size, formats):
     try:
         process.stdin.write(REQUEST.pack(len(data), image_size or 0) + data)
         process.stdin.flush()
-        usable, *size, look, length = ANSWER.unpack(receive(process, ANSWER.size))
-        look, content = receive(process, look), receive(process, length)
+        usable, *size, hashed, length = ANSWER.unpack(receive(process, ANSWER.size))
+        hashed, content = receive(process, hashed), receive(process, length)
     except OSError as error:
         process.kill()
         status = process.wait()
@@ -81,7 +81,7 @@ def prepare(data, image_size, formats):
     _here.process = process
     if not usable:
         raise BadPicture(content.decode("utf-8", "backslashreplace"))
-    return look or None, tuple(size), content
+    return hashed or None, tuple(size), content
 
 
 def start(formats):
@@ -106,8 +106,8 @@ def receive(process, count):
 
 
 def encode(data, image_size, formats):
-    """As imagefile.encode; see `prepare`."""
-    return prepare(data, image_size, formats)[2]
+    """As imagefile.encode; see `encode_and_hash`."""
+    return encode_and_hash(data, image_size, formats)[2]
 
 
 def add_option(parser):
@@ -144,14 +144,14 @@ def main(formats):
 
 
 def answer(data, image_size, formats):
-    """The bytes that `prepare` reads."""
+    """The bytes that `encode_and_hash` reads."""
     try:
-        image, jpeg = imagefile.prepare(data, image_size, formats)
-        look = perceptual_hash(image) or b""
+        image, jpeg = imagefile.load_and_encode(data, image_size, formats)
+        hashed = perceptual_hash(image) or b""
         if jpeg is data:
             # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.
             jpeg = imagefile.to_jpeg(image.copy())
-        return ANSWER.pack(True, *image.size, len(look), len(jpeg)) + look + jpeg
+        return ANSWER.pack(True, *image.size, len(hashed), len(jpeg)) + hashed + jpeg
     except (BadPicture, MemoryError) as error:
         reason = (str(error) or "needs too much memory").encode("utf-8", "backslashreplace")
         return ANSWER.pack(False, 0, 0, 0, len(reason)) + reason

@@ -17,7 +17,7 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    tf_versions.load()
+    tf_versions.import_tensorflow()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():

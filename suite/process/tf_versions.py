@@ -20,7 +20,7 @@ class _TensorFlow:
     """
 
     def __getattr__(self, name):
-        value = getattr(load(), name)
+        value = getattr(import_tensorflow(), name)
         setattr(self, name, value)  # the next time it is found without coming here
         return value
 
@@ -29,7 +29,7 @@ tf = _TensorFlow()
 
 
 @functools.lru_cache(None)
-def load():
+def import_tensorflow():
     """Import TensorFlow. Version 2 then builds graphs and runs them in sessions, as version 1 does."""
     module = importlib.import_module("tensorflow.compat.v1")
     if module.__version__.startswith("2."):

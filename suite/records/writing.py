@@ -38,9 +38,11 @@ def encode_all(sources, spool, options):
                 if reason:
                     skipped.append((source, reason))
                     continue
-                digest, look, (width, height), jpeg = result
+                digest, hashed, (width, height), jpeg = result
                 place = position(digest, options.seed)
-                picture = EncodedPicture(source, digest, look, place, spool.tell(), len(jpeg), height, width)
+                picture = EncodedPicture(
+                    source, digest, hashed, place, spool.tell(), len(jpeg), height, width
+                )
                 converted.append(picture)
                 spool.write(jpeg)
     except BrokenProcessPool as error:
@@ -68,14 +70,14 @@ def encode_source(source, options):
         image_size = None if options.keep_size else options.image_size
         formats = (*FORMATS, *options.formats)
         if options.sandbox:
-            look, size, jpeg = sandbox.prepare(data, image_size, formats)
+            hashed, size, jpeg = sandbox.encode_and_hash(data, image_size, formats)
         else:
-            image, jpeg = imagefile.prepare(data, image_size, formats)
-            look, size = perceptual_hash(image), image.size
+            image, jpeg = imagefile.load_and_encode(data, image_size, formats)
+            hashed, size = perceptual_hash(image), image.size
     except BadPicture as error:
         return None, str(error)
     digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
-    return (digest, look, size, jpeg), None
+    return (digest, hashed, size, jpeg), None
 
 
 def check_classes(classes, pictures, skipped, dataset):
@@ -114,7 +116,7 @@ def write_shards(folder, split, members, classes, spool):
 
 
 def spooled(picture, spool):
-    """The JPEG bytes of a Picture, from what `encode_all` wrote."""
+    """The JPEG bytes of an EncodedPicture, from what `encode_all` wrote."""
     spool.seek(picture.offset)
     return spool.read(picture.length)
 

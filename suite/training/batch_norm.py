@@ -21,7 +21,7 @@ def recalibrate(config, records, step, validator):
     output, batches = config["options"]["output"], config["options"]["bn_batches"]
     best = read_best(output)
     step = best["step"] if best else step
-    old = modelfolder.load(output).checkpoint
+    old = modelfolder.load_model(output).checkpoint
     new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
     if not batches or best and best["recalibrated"]:
         return

@@ -55,7 +55,7 @@ def damage(data, rng):
 
 class Readers:
     def __init__(self, base):
-        self.base, self.model = base, modelfolder.load(base.model)
+        self.base, self.model = base, modelfolder.load_model(base.model)
         with tf.Graph().as_default():
             images = tf.placeholder(tf.float32, [None, 32, 32, 3])
             build_logits(images, self.model.network, self.model.classes, False)
@@ -76,14 +76,14 @@ class Readers:
         return reading.load_records(self.base.records)
 
     def config(self, path):
-        return modelfolder.load(self.base.model), jsonfile.read(path)
+        return modelfolder.load_model(self.base.model), jsonfile.read(path)
 
     def best(self, path):
         return checkpoints.read_best(self.base.model)
 
     def weights(self, path):
         with self.session.graph.as_default():
-            load_weights(self.session, modelfolder.load(self.base.model).checkpoint)
+            load_weights(self.session, modelfolder.load_model(self.base.model).checkpoint)
             return [value.tobytes() for value in self.session.run(self.variables)]
 
     def pointer(self, path):
@@ -108,7 +108,7 @@ def targets(base, readers):
     """(what it is, path, how it is read) for each kind of file."""
     first = os.path.join(base.records, reading.shard_names("train", 1)[0])
     best = os.path.join(base.model, "best")
-    prefix = modelfolder.load(base.model).checkpoint
+    prefix = modelfolder.load_model(base.model).checkpoint
     latest = modelfolder.latest_checkpoint(base.model)
     yield "records", first, readers.records
     yield "dataset.json", os.path.join(base.records, "dataset.json"), readers.dataset

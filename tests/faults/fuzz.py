@@ -161,7 +161,7 @@ def judge(data, decode):
     imagefile passes on is refused by TensorFlow, so that training would fail on it.
     """
     try:
-        sandbox.prepare(data, SIZE, FORMATS)
+        sandbox.encode_and_hash(data, SIZE, FORMATS)
     except imagefile.BadPicture as error:
         if "ended the process" in str(error) or "takes more than" in str(error):
             return "ended the sandbox"

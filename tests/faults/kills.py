@@ -255,7 +255,7 @@ class TrainCase:
 
     def check_best(self, validated, latest):
         best = checkpoints.read_best(self.output)
-        kept = modelfolder.load(self.output).checkpoint
+        kept = modelfolder.load_model(self.output).checkpoint
         if modelfolder.checkpoint_step(kept) != best["step"] or not checkpoints.is_finite(kept):
             raise Wrong("best/ holds %s, best.json says %s" % (kept, best))
         # The latest one may have been logged and not kept yet; the run that resumes does that.

@@ -63,7 +63,7 @@ def test_a_bomb_is_refused_before_memory_is_spent(name):
         data = sys.stdin.buffer.read()
         resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
         try:
-            image, _ = imagefile.prepare(data, 224)
+            image, _ = imagefile.load_and_encode(data, 224)
             print("accepted", image.size)
         except imagefile.BadPicture as error:
             print("refused", error)
@@ -81,8 +81,8 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     jpeg = file_bytes(Image.new("L", (3000, 3000), 9), "JPEG", progressive=True)
     scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
     with pytest.raises(BadPicture, match="scans of 3000 x 3000 pixels are too much work"):
-        imagefile.prepare(jpeg[:-2] + scan * 2000 + jpeg[-2:], 224)
-    assert imagefile.prepare(jpeg, 224)[0].size == (256, 256)
+        imagefile.load_and_encode(jpeg[:-2] + scan * 2000 + jpeg[-2:], 224)
+    assert imagefile.load_and_encode(jpeg, 224)[0].size == (256, 256)
 
 
 # --- the sandbox ----------------------------------------
@@ -93,8 +93,8 @@ def test_the_sandbox_gives_what_imagefile_gives(format):
     """MPO: JPEGs of several pictures, such as many phones take."""
     several = {"save_all": True, "append_images": [gradient((40, 30))]} if format == "MPO" else {}
     data = file_bytes(gradient((400, 300)), format, **several)
-    look, size, jpeg = sandbox.prepare(data, 224, FORMATS)
-    image, expected = imagefile.prepare(data, 224)
+    look, size, jpeg = sandbox.encode_and_hash(data, 224, FORMATS)
+    image, expected = imagefile.load_and_encode(data, 224)
     assert size == image.size and jpeg == expected and len(look) == 18
 
 
@@ -113,7 +113,7 @@ def test_the_sandbox_says_why():
         (file_bytes(gradient(), "PNG")[:99], "damaged"),
     ):
         with pytest.raises(BadPicture, match=reason):
-            sandbox.prepare(data, 32, FORMATS)
+            sandbox.encode_and_hash(data, 32, FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
     program.write_text(
         "import os, sys; sys.path.insert(0, %r)\n" % ROOT
         + "from suite.pictures import imagefile, sandbox\n"
-        + "whole = imagefile.prepare\n"
-        + "def prepare(data, *rest):\n"
+        + "whole = imagefile.load_and_encode\n"
+        + "def load_and_encode(data, *rest):\n"
         + "    if data == b'crash': os._exit(11)\n"
         + "    while data == b'hang': pass\n"
         + "    return whole(data, *rest)\n"
-        + "imagefile.prepare = prepare\n"
+        + "imagefile.load_and_encode = load_and_encode\n"
         + "sandbox.main(sys.argv[1:])\n"
     )
     monkeypatch.setattr(sandbox, "DECODER", [str(program)])
@@ -167,10 +167,10 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
     monkeypatch.setattr(sandbox, "_here", sandbox.threading.local())
     good = file_bytes(gradient(), "PNG")
     with pytest.raises(BadPicture, match=r"ended the process that decodes it \(exit status 11\)"):
-        sandbox.prepare(b"crash", 32, FORMATS)
+        sandbox.encode_and_hash(b"crash", 32, FORMATS)
     assert sandbox.encode(good, 32, FORMATS) == imagefile.encode(good, 32)
     with pytest.raises(BadPicture, match="takes more than 2 seconds"):
-        sandbox.prepare(b"hang", 32, FORMATS)
+        sandbox.encode_and_hash(b"hang", 32, FORMATS)
     assert sandbox.encode(good, 32, FORMATS) == imagefile.encode(good, 32)
 
 

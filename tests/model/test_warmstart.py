@@ -32,7 +32,7 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     same = ["--data", records, "--output", output, "--model", workspace.model, "--optimizer", "momentum"]
     _, err = run("train.py", *same, "--step", 0)
     assert "start fresh: logits/kernel, logits/bias" in err and "network: layer_50 mini" in err
-    old, new = modelfolder.load(workspace.model).checkpoint, os.path.join(output, "model.ckpt-0")
+    old, new = modelfolder.load_model(workspace.model).checkpoint, os.path.join(output, "model.ckpt-0")
     name = "resnet/group_4/bottleneck_3/conv_2/kernel"
     np.testing.assert_array_equal(tf.train.load_variable(old, name), tf.train.load_variable(new, name))
     assert tf.train.load_variable(new, "logits/bias").shape == (2,)
@@ -73,7 +73,7 @@ def test_TF_Slims_checkpoints(workspace, tmp_path, layers, version):
     _, err = run("train.py", "--data", workspace.records, "--output", output, "--model", path, "--step", 0)
     assert "layer_%d, projection, preactivation" % layers in err
     assert "start fresh" not in err and "left out" not in err
-    model = modelfolder.load(output)
+    model = modelfolder.load_model(output)
     assert model.normalize == "minus1_1"
     with tf.Graph().as_default(), tf.Session() as session:
         logits = build_logits(tf.constant(images), model.network, model.classes, False)

@@ -83,7 +83,8 @@ def test_another_training_starts_from_its_weights(old, tmp_path):
     _, err = run("train.py", *places, "--step", 0, cwd=old)
     assert "134 of 134 taken" in err
     assert (
-        load_records(os.path.join(old, "records")).classes == modelfolder.load(str(tmp_path / "new")).classes
+        load_records(os.path.join(old, "records")).classes
+        == modelfolder.load_model(str(tmp_path / "new")).classes
     )
 
 

@@ -33,7 +33,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(workspace, pictures):
     """The checkpoint's probabilities, by the network as it is trained."""
-    model = modelfolder.load(workspace.model)
+    model = modelfolder.load_model(workspace.model)
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
         session, probabilities = restore_session(model, preprocessing.normalize(images, model.normalize))
@@ -86,7 +86,7 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
 
         # A JPEG as large as FlowIO.py stores it is seen exactly as predict.py sees it.
         jpeg = imagefile.encode(file_bytes(gradient((90, 70)), "PNG"), 32)
-        model = modelfolder.load(workspace.model)
+        model = modelfolder.load_model(workspace.model)
         answer = serve("serving_default", "image_bytes", [jpeg])["probabilities"]
     with tf.Graph().as_default():
         images = preprocessing.preprocess_for_evaluation(tf.constant(jpeg), 32, model.normalize)[tf.newaxis]

@@ -52,11 +52,11 @@ def test_prediction_agrees_with_evaluation(workspace):
 
 
 def test_a_jpeg_that_only_tensorflow_refuses(workspace):
-    model = modelfolder.load(workspace.model)
+    model = modelfolder.load_model(workspace.model)
     decode, _ = predict.build(model, inference_graph.read_cache(model))
     whole, cut = file_bytes(gradient(), "JPEG"), b"\xff\xd8\xff\xe0 and no more"
-    assert decode(predict.Picture("a.jpg", whole, None, None)).data.shape == (32, 32, 3)
-    refused = decode(predict.Picture("b.jpg", cut, None, None))
+    assert decode(predict.Pending("a.jpg", whole, None, None)).data.shape == (32, 32, 3)
+    refused = decode(predict.Pending("b.jpg", cut, None, None))
     assert refused.error.startswith("damaged: ") and "\n" not in refused.error and refused.path == "b.jpg"
 
 
@@ -136,7 +136,7 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
 
 
 def test_mirror_is_the_mean_with_the_mirror_image(workspace):
-    model = modelfolder.load(workspace.model)
+    model = modelfolder.load_model(workspace.model)
     pictures = np.random.RandomState(1).normal(0, 1, [4, 32, 32, 3]).astype(np.float32)
     _, classify = predict.build(model, inference_graph.read_cache(model))
     _, classify_mirrored = predict.build(model, inference_graph.read_cache(model), mirror=True)
@@ -156,9 +156,9 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     path = str(tmp_path / "large.jpg")
     gradient((400, 300)).save(path, quality=95)
     options = predict.parse_options([path])
-    kept = predict.encode(path, model._replace(keep_size=True), options)
+    kept = predict.encode_file(path, model._replace(keep_size=True), options)
     assert kept.data == imagefile.read_file(path)
-    assert Image.open(path).size != imagefile.prepare(kept.data, model.image_size)[0].size
+    assert Image.open(path).size != imagefile.load_and_encode(kept.data, model.image_size)[0].size
 
 
 def test_a_picture_after_formats_is_told_where_to_go():

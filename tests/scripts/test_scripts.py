@@ -79,7 +79,7 @@ def test_best_is_the_best_by_validation(workspace):
             said[best["step"]] = float(re.search(r"-> ([\d.]+)", line).group(1))  # the loss may follow
     assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
-    assert modelfolder.load(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
+    assert modelfolder.load_model(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
 
 
 # --- one preprocessing ----------------------------------------
@@ -88,7 +88,7 @@ def test_best_is_the_best_by_validation(workspace):
 def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     """What reaches the network for a file, in validation, evaluation and prediction, bit for bit."""
     records = reading.load_records(workspace.records)
-    model = modelfolder.load(workspace.model)
+    model = modelfolder.load_model(workspace.model)
     # In place of the network: its input.
     monkeypatch.setattr(predictions, "restore_session", lambda model, images, mirror: (tf.Session(), images))
     answers = predictions.predict_split(model, records, "val", 5)
@@ -99,7 +99,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     decode, _ = predict.build(model, None)
     options = predict.parse_options(["any"])
     paths = [os.path.join(workspace.dataset, name) for name in names]
-    predicted = [decode(predict.encode(path, model, options)).data for path in paths]
+    predicted = [decode(predict.encode_file(path, model, options)).data for path in paths]
     np.testing.assert_array_equal(predicted, evaluated)
 
     captured = []

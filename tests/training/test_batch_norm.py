@@ -16,7 +16,7 @@ from suite.training import batch_norm, monitor, validation
 def accuracy(workspace, checkpoint, is_train):
     """On the training split, by the batch's or the moving statistics."""
     records = reading.load_records(workspace.records)
-    model = modelfolder.load(checkpoint)
+    model = modelfolder.load_model(checkpoint)
     with tf.Graph().as_default(), tf.Session() as session:
         batch = tf.data.make_one_shot_iterator(
             reading.read_for_evaluation(records, "train", 32, model.normalize)

@@ -80,7 +80,7 @@ def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     said = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert "step 4: validation accuracy" in said[0] and "validation accuracy" not in said[1]
-    assert modelfolder.load(output) and len(read_log(output)) == 6
+    assert modelfolder.load_model(output) and len(read_log(output)) == 6
 
     # One is killed: the other says so and stops, and the same command goes on.
     processes = start_workers(workspace, output, "--step", 9999, "--save_num", 2)

@@ -64,7 +64,7 @@ def losses(output):
 def test_two_devices_share_each_batch(train_small):
     output, said = train_small("two", prelude=TWO_DEVICES)
     assert "step 4: validation accuracy" in said and len(losses(output)) == 4
-    assert modelfolder.load(output).checkpoint
+    assert modelfolder.load_model(output).checkpoint
     # The same command goes on, and one device takes over from two.
     _, said = train_small("two", "--step", "6", prelude=TWO_DEVICES)
     assert "resuming at step 4" in said

@@ -187,11 +187,11 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
     _, err = run("train.py", *same, "--step", 1)
     assert "no validation pictures: the latest checkpoint counts as the best" in err
     assert "batch norm: made anew over 10 batches" in err and "best: " not in err
-    assert modelfolder.load(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
+    assert modelfolder.load_model(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
     best = jsonfile.read(os.path.join(model, "best", "best.json"))
     assert (best["step"], best["accuracy"], best["loss"]) == (1, None, None)
     run("train.py", *same, "--step", 2, "--bn_batches", 0)
-    assert modelfolder.load(model).checkpoint == os.path.join(model, "model.ckpt-2")
+    assert modelfolder.load_model(model).checkpoint == os.path.join(model, "model.ckpt-2")
     evaluate = ["--data", records, "--model", model, "--split", "val"]
     refuses("evaluate.py", *evaluate, says="records: no pictures in the val split", status=1)
 
