@@ -77,7 +77,8 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* __pycache__ tests/__pycache__ data/demo models/demo
+	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* data/demo models/demo
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/made .venv-intel/made: version := $(PYTHON_1.15)
 .venv-tf2/made: version := $(PYTHON_2.15)
