@@ -10,6 +10,7 @@ stops. suite/training/ has the options, the recipes, the step, and what is kept.
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import functools
 import os
 
 from suite.files import atomic, jsonfile
@@ -98,24 +99,23 @@ def train(config, records, machines, strategy):
     is_validated = checkpoints.is_validated(first_step, checkpoints.read_best(output))
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
-    stop_signals = monitor.catch_stop_signals()
+    stop_signals = lifetime.catch_stop_signals()
     log = monitor.Log(output if is_first else None, first_step, epoch_steps, is_validated)
     validator = validation.open_validator(config, records, log, stop_signals) if is_first else None
     if validator and first_step and not is_validated:  # it was killed after it had saved that checkpoint
         validator.validate(modelfolder.latest_checkpoint(output))
 
-    def batches():
-        return read_for_training(
-            records,
-            "train",
-            options["batch_size"] // replicas,
-            config["normalize"],
-            options["augment"],
-            options["seed"] + first_step,  # a resumed run sees the pictures in another order
-            machines.index,
-            len(machines.addresses),
-        )
-
+    batches = functools.partial(
+        read_for_training,
+        records,
+        "train",
+        batch_size=options["batch_size"] // replicas,
+        normalize_as=config["normalize"],
+        augment=options["augment"],
+        seed=options["seed"] + first_step,  # a resumed run sees the pictures in another order
+        index=machines.index,
+        num_shards=len(machines.addresses),
+    )
     bar = terminal.progress_bar("starting", options["step"], first_step, "{desc} {bar}")
     progress = ProgressHook(options, bar, log, stop_signals)
     watching = distribution.watching(machines, options)
@@ -123,7 +123,8 @@ def train(config, records, machines, strategy):
         with watching, bar, lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             saving = SavingHook(output if is_first else spare, options["save_num"], validator)
-            for classifier_only, last_step in ((True, options["freeze"]), (False, options["step"])):
+            phases = ((options["freeze"], True), (options["step"], False))  # the classifier alone, then all
+            for last_step, classifier_only in phases:
                 if modelfolder.latest_step(output) < last_step and not stop_signals:
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
@@ -145,10 +146,10 @@ def train(config, records, machines, strategy):
 def model_fn(features, params):
     """The training step, as tf.estimator asks for it."""
     config = params["config"]
-    step = training_step(features, config, params["classifier_only"])
+    spec = training_step(features, config, params["classifier_only"])
     if not device.gpus() and not tf.distribute.has_strategy():
-        memory.check(config["options"]["batch_size"], step.train_op)
-    return step
+        memory.check(config["options"]["batch_size"], spec.train_op)
+    return spec
 
 
 def run_config(options, strategy):

@@ -41,6 +41,20 @@ def stop_at_once():
         signal.signal(number, stop)
 
 
+def catch_stop_signals():
+    """A list that the number of the first SIGINT or SIGTERM is appended to; the second ends all at once."""
+    received = []
+
+    def handle(signal_number, frame):
+        received.append(signal_number)
+        stop_at_once()
+        say("stopping after this step; a second signal stops at once, without saving")
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, handle)
+    return received
+
+
 @contextlib.contextmanager
 def tidying(tidy):
     """Have `tidy()` called at the end of the context, also where that is a stop signal's."""

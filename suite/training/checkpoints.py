@@ -85,7 +85,7 @@ def read_best(output):
 
     The accuracy (0 to 1) and the loss are the validation's, None where there was none. "since" lists the
     steps that validated no better after it, which --patience counts; "recalibrated" says whether
-    validation.recalibrate has been there.
+    batch_norm.recalibrate has been there.
 
     Raises:
         UserError: see jsonfile.read.

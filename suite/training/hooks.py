@@ -1,6 +1,6 @@
 """What happens around the steps: progress, the end that was asked for, checkpoints and their validation.
 
-TensorFlow's class is needed to say what these are, so importing this file imports it.
+TensorFlow's class is needed to say what these are, so importing this file imports it, after device.start.
 """
 
 import math
@@ -41,18 +41,19 @@ class ProgressHook(tf.train.SessionRunHook):
         self.began = time.time()
         # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
         # which takes seconds. Three numbers cost nothing.
-        return tf.train.SessionRunArgs(list(SHOWN))
+        return tf.train.SessionRunArgs(SHOWN)
 
     def after_run(self, context, values):
-        loss, _, self.rate = values.results
-        if not math.isfinite(loss):
+        measured = values.results
+        self.rate = measured["learning_rate"]
+        if not math.isfinite(measured["loss"]):
             raise tf.train.NanLossDuringTrainingError
         if self.warm:  # not the first step, which allocates memory and chooses kernels
             self.busy += time.time() - self.began
             self.timed += 1
             self.speed = self.batch_size * self.timed / self.busy
         self.warm = True
-        self.show(dict(zip(SHOWN.values(), values.results)))
+        self.show(measured)
         if self.stop_signals:
             context.request_stop()
 

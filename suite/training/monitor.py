@@ -1,13 +1,10 @@
-"""What train.py says while it trains: a line for a step, log.csv; and how it is stopped."""
+"""What train.py says while it trains: a line for a step, and log.csv."""
 
 import csv
 import os
 import re
-import signal
 
 from suite.files import atomic
-from suite.process import lifetime
-from suite.process.terminal import say
 from suite.process.tf_versions import tf
 
 COLUMNS = (
@@ -66,20 +63,6 @@ class Log:
 def is_whole(row):
     """Whether a row of log.csv was written to its end."""
     return tuple(row) == COLUMNS and None not in row.values() and re.fullmatch("[0-9]{1,9}", row["step"])
-
-
-def catch_stop_signals():
-    """A list that the number of the first SIGINT or SIGTERM is appended to; the second ends all at once."""
-    received = []
-
-    def handle(signal_number, frame):
-        received.append(signal_number)
-        lifetime.stop_at_once()
-        say("stopping after this step; a second signal stops at once, without saving")
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return received
 
 
 def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None, left=None):

@@ -6,13 +6,8 @@ from suite.training import recipes
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
-# Of a batch, by name in the graph and in log.csv. The loss is the cross entropy, without the penalty on the
-# weights, so that it can be compared with that of the validation.
-SHOWN = {
-    "shown_cross_entropy:0": "loss",
-    "shown_accuracy:0": "accuracy",
-    "shown_learning_rate:0": "learning_rate",
-}
+# {name in log.csv: name in the graph}, of a batch; the loss is the cross entropy, without the weight penalty.
+SHOWN = {name: "shown_%s:0" % name for name in ("loss", "accuracy", "learning_rate")}
 PICTURES = "pictures:0"  # a summary of the pictures that it trains on
 
 
@@ -32,12 +27,12 @@ def training_step(features, config, classifier_only=False):
     logits = build_logits(
         images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
     )
-    weights = 1.0
+    importance = 1.0  # of each picture
     if options["class_weight"] == "balanced":
         counts = config["dataset"]["counts"]["train"]
-        weights = tf.linalg.matvec(targets, recipes.class_weights([counts[name] for name in classes]))
+        importance = tf.linalg.matvec(targets, recipes.class_weights([counts[name] for name in classes]))
     cross_entropy = tf.losses.softmax_cross_entropy(
-        targets, logits, weights, label_smoothing=options["label_smoothing"]
+        targets, logits, importance, label_smoothing=options["label_smoothing"]
     )
     trained = [v for v in tf.trainable_variables() if not classifier_only or v.name.startswith("logits/")]
     loss = cross_entropy + options["weight_decay"] * recipes.weight_penalty(trained)
@@ -55,9 +50,9 @@ def training_step(features, config, classifier_only=False):
 
     correct = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
     accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-    for name, value in zip(SHOWN, (cross_entropy, accuracy, rate)):
-        tf.identity(value, name[: -len(":0")])
-    tf.summary.image(PICTURES[: -len(":0")], images, PICTURES_SHOWN, collections=[])
+    for name, value in (("loss", cross_entropy), ("accuracy", accuracy), ("learning_rate", rate)):
+        tf.identity(value, "shown_" + name)
+    tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
