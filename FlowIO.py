@@ -18,7 +18,7 @@ import re
 import tempfile
 
 from suite.files import atomic
-from suite.files.schemas import SPLITS
+from suite.files.schemas import LARGEST_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.process import commandline, lifetime, terminal, tf_versions
 from suite.process.terminal import counted, say
@@ -75,7 +75,7 @@ def parse_options(arguments=None):
     group = parser.add_argument_group("pictures")
     group.add_argument(
         "--image_size",
-        type=number(int, 32, 2048),
+        type=number(int, 32, LARGEST_IMAGE),
         default=224,
         help="pixels that the network will see",
     )
@@ -107,7 +107,7 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")
-    sandbox.check(options, parser)
+    sandbox.check_option(options, parser)
     if options.preview and not options.preview.lower().endswith(".png"):
         parser.error("--preview %s: the name must end with .png" % options.preview)
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
@@ -122,9 +122,7 @@ def print_counts(classes, counts, output):
     rows = [("class", *SPLITS)]
     rows += [(name, *(counts[split][name] for split in SPLITS)) for name in classes]
     rows += [("total", *(sum(counts[split].values()) for split in SPLITS))]
-    width = max(terminal.columns(terminal.printable(name)) for name, *_ in rows)
-    for name, *numbers in rows:
-        print(terminal.left(name, width) + " %7s %7s %7s" % tuple(numbers))
+    terminal.print_table(rows, (7, 7, 7))
     print("records of %d classes in %s" % (len(classes), output))
 
 

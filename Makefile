@@ -23,7 +23,7 @@ help:
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
-	@echo "make benchmark    compare the speed with other suites, in half an hour or more"
+	@echo "make benchmark    compare the speed with other suites, in an hour or less"
 	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
 	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."

@@ -25,6 +25,7 @@ from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.records import reading
 
+AVERAGES = {"macro": "mean", "weighted": "weighted mean"}  # what a reader calls them
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
 
 
@@ -102,13 +103,11 @@ def write_predictions(folder, predictions, classes):
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
-    rows = [(row["label"], row, "%d" % row["n"]) for row in results["per_class"]]
-    rows += [("mean", results["macro"], ""), ("weighted mean", results["weighted"], "")]
-    width = max(terminal.columns(terminal.printable(name)) for name, _, _ in rows)
-    print(terminal.left("class", width) + " %9s %9s %9s %7s" % ("precision", "recall", "f1", "n"))
-    for name, row, n in rows:
-        values = (row["precision"], row["recall"], row["f1"], n)
-        print((terminal.left(name, width) + " %9.3f %9.3f %9.3f %7s" % values).rstrip())
+    averages = (dict(results[name], label=label, n="") for name, label in AVERAGES.items())
+    rows = [("class", "precision", "recall", "f1", "n")]
+    for row in (*results["per_class"], *averages):
+        rows.append((row["label"], *("%.3f" % row[name] for name in rows[0][1:4]), row["n"]))
+    terminal.print_table(rows, (9, 9, 9, 7))
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"

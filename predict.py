@@ -101,7 +101,7 @@ def parse_options(arguments=None):
     add_mirror_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     options = parser.parse_args(arguments)
-    sandbox.check(options, parser)
+    sandbox.check_option(options, parser)
     return options
 
 
@@ -190,10 +190,10 @@ def build(model, cached, mirror=False):
         graph_def = inference_graph.load_graph(model, cached)
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(graph_def, return_elements=elements)
-        config = device.session_config()
+        session_config = device.session_config()
         # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
-        config.graph_options.rewrite_options.disable_meta_optimizer = True
-        session = tf.Session(config=config)
+        session_config.graph_options.rewrite_options.disable_meta_optimizer = True
+        session = tf.Session(config=session_config)
     decode_jpeg = session.make_callable(pixels, [jpeg])
     compute = session.make_callable(probabilities, [images])
 

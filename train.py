@@ -85,7 +85,7 @@ def train(config, records, machines, strategy):
     """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
     Args:
-        machines: a distribution.Cluster.
+        machines: a distribution.Machines.
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
     Raises:
         Stopped: by SIGINT or SIGTERM; the state is saved.
@@ -130,7 +130,7 @@ def train(config, records, machines, strategy):
                     estimator = tf.estimator.Estimator(
                         model_fn, output, run_config(options, strategy), params
                     )
-                    distribution.train(estimator, batches, last_step, [progress, saving])
+                    distribution.run_estimator(estimator, batches, last_step, [progress, saving])
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
         message = outcome.explain(error, config, progress, first_step if is_first else None)
         if not message:
@@ -148,7 +148,7 @@ def model_fn(features, params):
     config = params["config"]
     spec = training_step(features, config, params["classifier_only"])
     if not device.gpus() and not tf.distribute.has_strategy():
-        memory.check(config["options"]["batch_size"], spec.train_op)
+        memory.check_batch(config["options"]["batch_size"], spec.train_op)
     return spec
 
 

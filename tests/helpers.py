@@ -129,8 +129,8 @@ class Workspace:
             return results, list(csv.DictReader(file))
 
 
-def described(workspace, *arguments):
-    """What model.json would hold for these options."""
+def config_for(workspace, *arguments):
+    """What model.json would hold for these options, and the records."""
     records = reading.load_records(workspace.records)
     options = parse_options(["--mini", "--data", workspace.records, *map(str, arguments)])
     complete_options(options, records, None, None)

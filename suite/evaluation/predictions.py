@@ -8,11 +8,9 @@ import time
 
 import numpy as np
 
-from suite.model import modelfolder
 from suite.model.network import restore_session
-from suite.process import terminal
 from suite.process.errors import UserError
-from suite.process.terminal import say
+from suite.process.terminal import progress_bar, say, say_once
 from suite.process.tf_versions import tf
 from suite.records.reading import naming_damage, read_for_evaluation
 
@@ -57,7 +55,7 @@ def match_classes(model, records):
     missing = [name for name in model.classes if name not in records.classes]
     if missing:
         warning = "warning: %s has no pictures of %s, which %s knows"
-        modelfolder.warn(warning % (records.folder, ", ".join(missing), model.folder))
+        say_once(warning % (records.folder, ", ".join(missing), model.folder))
     return np.array([model.classes.index(name) for name in records.classes])
 
 
@@ -83,7 +81,7 @@ def predict_split(model, records, split, batch_size, mirror=False):
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = restore_session(model, batch["image"], mirror=mirror)
         fetches = batch["filename"], batch["label"], outputs
-        bar = terminal.progress_bar("evaluate", total)
+        bar = progress_bar("evaluate", total)
         with naming_damage(records), session, bar:
             while len(filenames) < total:
                 began = time.perf_counter()

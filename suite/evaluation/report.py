@@ -10,6 +10,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from suite.model import modelfolder
 from suite.process.tf_versions import tf
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -37,7 +38,7 @@ def write_html(folder, results, predictions, model, records):
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True)
     html = page.get_template("report.html").render(
         results=results,
-        pictures=[caption(predictions, i, thumbnails[i]) for i in order if i in thumbnails],
+        pictures=[row_of(predictions, i, thumbnails[i]) for i in order if i in thumbnails],
         mistakes=len(galleries["mistakes"]),
         all_mistakes=int((~predictions.correct).sum()),
         doubtful=len(galleries["doubtful"]),
@@ -101,7 +102,7 @@ def shrink(jpeg):
     return small.getvalue()
 
 
-def caption(predictions, i, thumbnail):
+def row_of(predictions, i, thumbnail):
     """What the page says of a picture: [thumbnail, file name, true class, [[class, probability] twice]]."""
     best = np.argsort(-predictions.probabilities[i], kind="stable")[:2]
     top = [[int(label), round(float(predictions.probabilities[i][label]), 4)] for label in best]
@@ -122,7 +123,7 @@ def confused_classes(matrix):
 def training_curves(folder):
     """[{"name", "points": [[step, value]]}] of the accuracy while training, from TensorBoard's files."""
     found = []
-    for name, place in (("training", folder), ("validation", os.path.join(folder, "eval"))):
+    for name, place in (("training", folder), ("validation", os.path.join(folder, modelfolder.VALIDATION))):
         points = sorted(read_scalars(place, "accuracy").items())
         step = -(-len(points) // CURVE_POINTS) or 1
         means = [np.mean(points[i : i + step], axis=0).tolist() for i in range(0, len(points), step)]

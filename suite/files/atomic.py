@@ -14,8 +14,9 @@ from typing import Iterator
 from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
 
+PARTIAL = ".partial"  # suffix of what is not written to its end
 PREVIOUS = ".previous"  # suffix of the old folder while the new one takes its place
-PATIENCE = 3  # seconds that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
+LOCK_SECONDS = 3  # that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
 
 
 # --- by one process at a time ----------------------------------------
@@ -33,7 +34,7 @@ def lock(folder: str, alone: bool = False) -> int:
     Raises:
         UserError: another process holds it.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOCK_SECONDS
     while os.path.isdir(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -92,7 +93,7 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
             or the disk is full.
     """
     given, output = output, os.path.abspath(output)
-    partial, previous = output + ".partial", output + PREVIOUS
+    partial, previous = output + PARTIAL, output + PREVIOUS
     settle(output)
     if os.path.exists(output) and not os.path.isdir(output):
         raise UserError("%s: is a file; --output names a folder" % given)
@@ -147,7 +148,7 @@ def remove(path: str) -> None:
 def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    partial = path + ".partial"
+    partial = path + PARTIAL
     with lifetime.tidying(lambda: remove(partial)):
         yield partial
         flush(partial)

@@ -9,12 +9,15 @@ SPLITS = ("train", "val", "test")
 LAYERS = (50, 101, 152)
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
 NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
+AUGMENTATIONS = ("none", "flip", "standard")  # likewise
+LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
+LARGEST_DROPOUT = 0.95
 
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**8}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 255}
 SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 CLASSES = {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True}
-IMAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": 2048}
+IMAGE_SIZE = {"type": "integer", "minimum": 1, "maximum": LARGEST_IMAGE}
 COUNTS = {  # pictures, by split and class
     "type": "object",
     "properties": {split: {"type": "object", "additionalProperties": NUMBER} for split in SPLITS},
@@ -54,7 +57,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
                     "shortcut": {"enum": list(SHORTCUTS)},
                     "preactivation": {"type": "boolean"},
                     "zero_init_residual": {"type": "boolean"},
-                    "dropout": {"type": "number", "minimum": 0, "maximum": 0.95},
+                    "dropout": {"type": "number", "minimum": 0, "maximum": LARGEST_DROPOUT},
                 },
                 "required": ["layers", "mini", "shortcut", "preactivation"],
                 "additionalProperties": False,

@@ -48,12 +48,12 @@ def with_normalisation(graph_def, model, batch_size=None):
     """
     with tf.Graph().as_default() as graph:
         shape = [batch_size, model.image_size, model.image_size, 3]
-        classify(graph_def, model, tf.placeholder(tf.float32, shape, "images"), "probabilities")
+        import_network(graph_def, model, tf.placeholder(tf.float32, shape, "images"), "probabilities")
         # An older TensorFlow refuses attributes that it does not know, even with their default.
         return tf.train.export_meta_graph(graph=graph, strip_default_attrs=True).graph_def
 
 
-def classify(graph_def, model, images, name=None):
+def import_network(graph_def, model, images, name=None):
     """float32 [n, classes], from float32 [n, size, size, 3] of 0..255."""
     inputs = {"images": preprocessing.normalize(images, model.normalize)}
     (probabilities,) = tf.import_graph_def(graph_def, inputs, ["probabilities:0"], name="network")
@@ -82,7 +82,7 @@ def write_saved_model(folder, graph_def, model):
         decoded = tf.map_fn(lambda data: decode_file(data, model.image_size), files, tf.float32)
         # Who feeds pixels passes over the decoding.
         images = tf.placeholder_with_default(decoded, [None, model.image_size, model.image_size, 3], "images")
-        probabilities = classify(graph_def, model, images)
+        probabilities = import_network(graph_def, model, images)
         names = tf.constant(model.classes)
         outputs = {
             "probabilities": probabilities,

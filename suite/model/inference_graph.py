@@ -175,7 +175,7 @@ def write_cache(model, graph_def):
     digest = hashlib.blake2b(digest_size=32)
     for part in rest:
         digest.update(part)
-    partial = "%s.%d.partial" % (cache_path(model), os.getpid())
+    partial = "%s.%d%s" % (cache_path(model), os.getpid(), atomic.PARTIAL)
     with lifetime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
         with open(partial, "wb") as file:
             file.writelines([digest.digest(), *rest])

@@ -8,14 +8,16 @@ to type it again.
 from __future__ import annotations
 
 import ast
-import functools
 import os
 import re
 from typing import NamedTuple
 
 from suite.files import jsonfile
 from suite.process.errors import UserError
-from suite.process.terminal import say
+from suite.process.terminal import say_once
+
+BEST = "best"  # the folder of the best checkpoint, in the model folder
+VALIDATION = "eval"  # that of validation's curves for TensorBoard
 
 
 class Model(NamedTuple):
@@ -49,7 +51,7 @@ def load_model(path: str) -> Model:
         raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
     config = jsonfile.read(os.path.join(folder, "model.json"))
     if not checkpoint:
-        checkpoint = latest_checkpoint(os.path.join(start_at, "best")) or latest_checkpoint(start_at)
+        checkpoint = latest_checkpoint(os.path.join(start_at, BEST)) or latest_checkpoint(start_at)
     if not checkpoint:
         raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
     return Model(
@@ -81,11 +83,8 @@ def latest_checkpoint(folder: str) -> str | None:
         name = None
     if name and os.path.join(folder, name) in found:
         return os.path.join(folder, name)
-    warn("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
+    say_once("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
     return found[-1]
-
-
-warn = functools.lru_cache(None)(say)  # each line once
 
 
 def checkpoints(folder: str) -> list[str]:

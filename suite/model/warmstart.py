@@ -98,10 +98,10 @@ def write_checkpoint(weights, classes, target):
     """Write the default graph's variables as the checkpoint `target`, with the weights that fit.
 
     Weights go by name and shape. The classifier's columns are put in the order of `classes` where the
-    source has the same ones. Everything else, such as the optimizer's slots, starts fresh.
+    other checkpoint has the same ones. Everything else, such as the optimizer's slots, starts fresh.
 
     Raises:
-        UserError: next to nothing fits, or the source is damaged.
+        UserError: next to nothing fits, or the other checkpoint is damaged.
     """
     variables = tf.global_variables()
     names = {variable.op.name.replace(AVERAGED, "") for variable in tf.trainable_variables()}

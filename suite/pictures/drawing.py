@@ -61,7 +61,7 @@ def caption(image, text):
     return canvas
 
 
-def confusion_matrix(matrix, classes, cell=36, size=13):
+def draw_confusion_matrix(matrix, classes, cell=36, size=13):
     """int64 [true, predicted] as PNG bytes; the darker a cell, the larger its share of the row.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from suite.files.schemas import SPLITS
@@ -91,11 +92,7 @@ def visible_names(folder: str) -> list[str]:
 
 def is_text(name: str) -> bool:
     """Whether a file name can be written as UTF-8: Python gives bytes that cannot as lone surrogates."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not re.search("[\ud800-\udfff]", name)
 
 
 def leaves(link: str, folder: str) -> bool:

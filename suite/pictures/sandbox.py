@@ -5,7 +5,7 @@ takes over the decoder finds itself in a process without files, network, other p
 memory, which is killed when a picture takes too long. What it answers is read as lengths and bytes, never
 unpickled. Linux only, on x86-64 and 64-bit ARM.
 
-    python -m suite.pictures.sandbox [FORMAT ...]     # what `start` starts: requests in, answers out
+    python -m suite.pictures.sandbox [FORMAT ...]     # what `start_decoder` starts: requests in, answers out
 """
 
 import ctypes
@@ -61,7 +61,7 @@ def encode_and_hash(data, image_size, formats):
     Raises:
         BadPicture: also where the picture ended the process, or had to be stopped.
     """
-    process = getattr(_here, "process", None) or start(formats)
+    process = getattr(_here, "process", None) or start_decoder(formats)
     _here.process = None  # unless all goes well, the next picture gets a new one
     late = threading.Timer(SECONDS, process.kill)
     late.start()
@@ -84,7 +84,7 @@ def encode_and_hash(data, image_size, formats):
     return hashed or None, tuple(size), content
 
 
-def start(formats):
+def start_decoder(formats):
     """A process that decodes. It inherits nothing but what a Python needs to run."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
     return subprocess.Popen(
@@ -119,7 +119,7 @@ def add_option(parser):
     )
 
 
-def check(options, parser):
+def check_option(options, parser):
     """End with a message where --sandbox is asked for and cannot be had."""
     if options.sandbox and (sys.platform != "linux" or platform.machine() not in ALLOWED):
         parser.error("--sandbox: works on Linux only, on x86-64 and 64-bit ARM")

@@ -1,5 +1,6 @@
 """What a person sees: lines on standard error, and text from outside made fit for a terminal."""
 
+import functools
 import re
 import sys
 import unicodedata
@@ -21,9 +22,12 @@ def columns(text):
     return sum(width for sign, width in zip(text, widths) if not unicodedata.combining(sign))
 
 
-def left(text, width):
-    """Text from outside for a table: `printable`, and filled up with spaces to a number of columns."""
-    return printable(text) + " " * (width - columns(printable(text)))
+def print_table(rows, widths):
+    """Print rows of cells: the first column as wide as its longest, the others right-aligned in `widths`."""
+    first = max(columns(printable(name)) for name, *_ in rows)
+    for name, *cells in rows:
+        line = printable(name) + " " * (first - columns(printable(name)))
+        print("".join([line, *(" %*s" % cell for cell in zip(widths, cells))]).rstrip())
 
 
 def is_terminal():
@@ -31,13 +35,17 @@ def is_terminal():
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+_write = print  # or, as soon as there is a bar, tqdm's, which writes above it
+
+
 def say(line):
-    """What is not a result goes to standard error, above a bar that may be there."""
-    if sys.stderr is None:
-        return
-    write = sys.modules["tqdm"].tqdm.write if "tqdm" in sys.modules else print
-    write(printable(line), file=sys.stderr)
-    sys.stderr.flush()
+    """What is not a result goes to standard error."""
+    if sys.stderr is not None:
+        _write(printable(line), file=sys.stderr)
+        sys.stderr.flush()
+
+
+say_once = functools.lru_cache(None)(say)  # each line once
 
 
 def progress_bar(what, total, done=0, bar_format=None):
@@ -49,12 +57,14 @@ def progress_bar(what, total, done=0, bar_format=None):
     """
     from tqdm import tqdm  # here, because predict.py has no use for it
 
+    global _write
+    _write = tqdm.write
     return tqdm(
         desc=what,
         total=total,
         initial=done,
         unit="img",
         bar_format=bar_format,
-        mininterval=0.5,
-        disable=not is_terminal(),
+        dynamic_ncols=True,
+        disable=not is_terminal() or done >= total,
     )

@@ -12,10 +12,10 @@ from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
 
-CLASSES = 40
-PICTURES = {"train": 4, "val": 2, "test": 2}
+MOST_CLASSES = 40
+PER_SPLIT = {"train": 4, "val": 2, "test": 2}
 # Of the first picture of train, by augmentation; every other one mirrored, as by chance none might be.
-VIEWS = {"flip": 2, "standard": 4}
+PER_AUGMENTATION = {"flip": 2, "standard": 4}
 TITLES = {"flip": "flip, 2nd mirrored", "standard": "standard, 2nd and 4th mirrored"}
 
 
@@ -32,7 +32,7 @@ def take_samples(splits, jpeg):
     for split in SPLITS:
         for picture in splits[split]:
             taken, label = samples[split], picture.source.label
-            if label < CLASSES and len(taken[label]) < PICTURES[split]:
+            if label < MOST_CLASSES and len(taken[label]) < PER_SPLIT[split]:
                 taken[label].append(jpeg(picture))
     return samples
 
@@ -46,23 +46,23 @@ def draw(path, classes, samples, image_size):
         samples: from `take_samples`.
         image_size: pixels that the network will see.
     """
-    columns = list(PICTURES.items())
-    columns += [("--augment %s" % TITLES[name], n) for name, n in VIEWS.items()]
+    columns = list(PER_SPLIT.items())
+    columns += [("--augment %s" % TITLES[name], n) for name, n in PER_AUGMENTATION.items()]
     rows = []
     with tf.Graph().as_default(), tf.Session() as session:
         jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
         mirrored = tf.placeholder(tf.bool, [])
         views = {"none": preprocess_for_evaluation(jpeg, image_size, "minus1_1")}
-        for augment in VIEWS:
+        for augment in PER_AUGMENTATION:
             views[augment] = preprocess_for_training(jpeg, image_size, "minus1_1", augment, seed, mirrored)
 
         def view(augment, data, seeds=(0, 0)):
             values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})
             return Image.fromarray(((values + 1) * 127.5).round().astype(np.uint8))
 
-        for label, name in enumerate(classes[:CLASSES]):
+        for label, name in enumerate(classes[:MOST_CLASSES]):
             groups = [[view("none", data) for data in samples[split][label]] for split in SPLITS]
-            for augment, n in VIEWS.items():
+            for augment, n in PER_AUGMENTATION.items():
                 first = samples["train"][label][:1]
                 groups.append([view(augment, data, (label, i)) for data in first for i in range(n)])
             rows.append(("%d %s" % (label, name), groups))

@@ -1,6 +1,6 @@
 """Which split each picture belongs to, which ones are copies, and which look like copies.
 
-Pure functions over what is known of each picture; FlowIO.py reads the files and writes the records.
+Pure functions over what is known of each picture; writing.py reads the files and writes the records.
 """
 
 from __future__ import annotations

@@ -10,12 +10,10 @@ import numpy as np
 
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder
+from suite.model.modelfolder import BEST
 from suite.process import tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
-
-BEST = "best"  # folder in the model folder
-
 
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
@@ -96,13 +94,8 @@ def read_best(output):
     return dict({"since": [], "recalibrated": False}, **jsonfile.read(path))
 
 
-def write_best(output, best):
-    """Write what `read_best` reads."""
-    jsonfile.write(best_path(output), best)
-
-
 def best_path(output):
-    """Where best.json lies."""
+    """Where best.json lies, which `read_best` reads."""
     return os.path.join(output, BEST, "best.json")
 
 
@@ -137,7 +130,7 @@ def keep_best(output, checkpoint, best):
             if name.startswith(prefix + "."):
                 shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
     tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
-    write_best(output, best)
+    jsonfile.write(best_path(output), best)
     for name in os.listdir(folder):
         if ".ckpt-" in name and not name.startswith(prefix + "."):
             os.remove(os.path.join(folder, name))

@@ -7,7 +7,7 @@ import platform
 import numpy
 import PIL
 
-from suite.files import jsonfile
+from suite.files import atomic, jsonfile
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -75,7 +75,7 @@ def read_existing(output):
     """
     path = os.path.join(output, "model.json")
     names = sorted(os.listdir(output)) if os.path.isdir(output) else []
-    names = [name for name in names if not name.startswith(".") and not name.endswith(".partial")]
+    names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
         raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
     return jsonfile.read(path) if modelfolder.latest_checkpoint(output) else None

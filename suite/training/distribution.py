@@ -29,13 +29,13 @@ PINGS = 5  # that fail one after the other, and the machine counts as dead
 TIMEOUT = 5  # seconds for each
 
 # addresses: list of "host:port"; index: this machine's; the first one saves, validates and logs.
-Cluster = collections.namedtuple("Cluster", "addresses index")
+Machines = collections.namedtuple("Machines", "addresses index")
 
-ALONE = Cluster(["localhost:0"], 0)
+ALONE = Machines(["localhost:0"], 0)
 
 
 def read_environment():
-    """The Cluster that TF_CONFIG describes, ALONE if there is none.
+    """The Machines that TF_CONFIG describes, ALONE if there is none.
 
     Raises:
         UsageError: TF_CONFIG is not what it must be.
@@ -44,8 +44,8 @@ def read_environment():
     if not text:
         return ALONE
     try:
-        config = json.loads(text)
-        jobs, task = config.get("cluster", {}), config.get("task", {})
+        given = json.loads(text)
+        jobs, task = given.get("cluster", {}), given.get("task", {})
         if not jobs:
             return ALONE
         places = {(job, i): address for job in JOBS for i, address in enumerate(jobs.get(job, []))}
@@ -67,7 +67,7 @@ def read_environment():
     if len(places) == 1:
         del os.environ["TF_CONFIG"]  # tf.estimator wants at least two
         return ALONE
-    return Cluster(list(places.values()), list(places).index(me))
+    return Machines(list(places.values()), list(places).index(me))
 
 
 def choose_strategy(machines, options):
@@ -92,7 +92,7 @@ def choose_strategy(machines, options):
     return strategy
 
 
-def train(estimator, input_fn, last_step, hooks):
+def run_estimator(estimator, input_fn, last_step, hooks):
     """estimator.train; on several machines tf.estimator knows it by another name."""
     if estimator.config.cluster_spec:
         specs = tf.estimator.TrainSpec(input_fn, last_step, hooks), tf.estimator.EvalSpec(input_fn)

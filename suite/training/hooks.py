@@ -1,20 +1,19 @@
 """What happens around the steps: progress, the end that was asked for, checkpoints and their validation.
 
-TensorFlow's class is needed to say what these are, so importing this file imports it, after device.start.
+TensorFlow's class is needed to say what these are, so importing this file imports it.
 """
 
 import math
 import os
 import time
 
-import tensorflow.compat.v1 as tf
-
 from suite.process.terminal import say
+from suite.process.tf_versions import tf
 from suite.training.monitor import progress_line
 from suite.training.step import PICTURES, SHOWN
 
 
-class ProgressHook(tf.train.SessionRunHook):
+class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow has at run time
     """Shows how far the training is, logs it, and ends it when asked to.
 
     Raises tf.train.NanLossDuringTrainingError; `step` and `rate` then say where that was.
@@ -71,7 +70,7 @@ class ProgressHook(tf.train.SessionRunHook):
             self.busy = self.timed = 0
 
 
-class SavingHook(tf.train.SessionRunHook):
+class SavingHook(tf.train.SessionRunHook):  # type: ignore
     """Saves at each multiple of `every` steps and at the end, and has each checkpoint validated.
 
     tf.train.CheckpointSaverHook saves so too, but also before the first step, and each time with the whole

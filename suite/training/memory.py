@@ -20,7 +20,7 @@ SLACK = 1.3
 ROOM = 0.8  # share of the memory that a batch may take which is said to fit
 HOPELESS = 2  # times the memory that a batch needs which is refused, as the estimate is not that far off
 # Operations whose result is their input's memory: always, or where nothing else needs that any more.
-VIEWS = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
+ALIASES = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
 IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad", "RealDiv"}
 VARIABLES = {"VariableV2", "VarHandleOp"}
 
@@ -45,7 +45,7 @@ def print_needs(config, records):
         print("  %s: %s" % (name, ", ".join(numbers)))
 
 
-def check(batch_size, train_op):
+def check_batch(batch_size, train_op):
     """Warn of a batch that will hardly fit: the system may kill the process without a word, or oneDNN crash.
 
     Args:
@@ -140,7 +140,7 @@ def peak_bytes(fetch):
     owner = {tensor: tensor for operation in operations for tensor in operation.outputs}
     last_read = {}
     for at, operation in enumerate(operations):
-        if operation.type in VIEWS and operation.inputs:
+        if operation.type in ALIASES and operation.inputs:
             owner[operation.outputs[0]] = owner[operation.inputs[0]]
         for tensor in operation.inputs:
             last_read[owner[tensor]] = at
@@ -150,7 +150,7 @@ def peak_bytes(fetch):
     for at, operation in enumerate(operations):
         reads = dict.fromkeys(owner[tensor] for tensor in operation.inputs)
         ending = [tensor for tensor in reads if last_read[tensor] == at]
-        if operation.type not in VARIABLES | VIEWS:
+        if operation.type not in VARIABLES | ALIASES:
             for tensor in operation.outputs:
                 size = bytes_of(tensor)
                 if operation.type in IN_PLACE:

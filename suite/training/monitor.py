@@ -23,15 +23,15 @@ class Log:
     """log.csv in the model folder: a row for each --log_num steps, and one for each validation.
 
     The former are curves in TensorBoard, too. It is there to be looked at; no decision depends on it. What a
-    killed run left and what is done again now goes: rows of steps after `started_at`, and its validation.
+    killed run left and what is done again now goes: rows of steps after `first_step`, and its validation.
 
     Args:
         folder: the model folder; None for a log that is not kept, as on all machines but the first.
         epoch_steps: float, steps in which each picture is seen once.
-        is_validated: whether the checkpoint of `started_at` has been.
+        is_validated: whether the checkpoint of `first_step` has been.
     """
 
-    def __init__(self, folder, started_at, epoch_steps, is_validated=False):
+    def __init__(self, folder, first_step, epoch_steps, is_validated=False):
         self.folder, self.epoch_steps, rows = folder, epoch_steps, []
         if not folder:
             return
@@ -40,8 +40,8 @@ class Log:
             with open(path, encoding="utf-8", errors="replace", newline="") as file:
                 lines = (line.replace("\0", "") for line in file)  # which csv refuses
                 rows = [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
-            stay = started_at if is_validated else started_at - 1  # validations
-            rows = [row for row in rows if int(row["step"]) <= (stay if row["val_accuracy"] else started_at)]
+            stay = first_step if is_validated else first_step - 1  # validations
+            rows = [row for row in rows if int(row["step"]) <= (stay if row["val_accuracy"] else first_step)]
         with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from suite.files.schemas import LAYERS, NORMALIZATIONS, SHORTCUTS
+from suite.files.schemas import AUGMENTATIONS, LARGEST_DROPOUT, LAYERS, NORMALIZATIONS, SHORTCUTS
 from suite.process import commandline
 from suite.training import recipes
 
@@ -142,7 +142,7 @@ def add_network_and_pictures(add):
     add(
         "dropout",
         "share of the features dropped before the classifier cnn_to_fc; 0: the 1x1 convolution",
-        type=number(float, 0, 0.95),
+        type=number(float, 0, LARGEST_DROPOUT),
     )
     add(
         "zero_init_residual",
@@ -156,7 +156,7 @@ def add_network_and_pictures(add):
         "augment",
         "flip: mirrored, and cut out elsewhere where they are larger than the network's view; standard: "
         "also resized and with other colours; none for pictures whose mirror image means something else",
-        choices=("none", "flip", "standard"),
+        choices=AUGMENTATIONS,
     )
     add(
         "class_weight",

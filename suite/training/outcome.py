@@ -37,33 +37,33 @@ def conclude(options):
     )
 
 
-def explain(error, config, progress, started_at):
+def explain(error, config, progress, first_step):
     """What to say of an exception that ended the training; None where that says enough itself.
 
     Args:
         progress: the hooks.ProgressHook that saw the last step.
-        started_at: the step; None on all machines but the first, which leave the model folder alone.
+        first_step: the step; None on all machines but the first, which leave the model folder alone.
     """
     options = config["options"]
     if isinstance(error, tf.train.NanLossDuringTrainingError):
-        return spoilt(progress, options, started_at)
+        return spoilt(progress, options, first_step)
     if "OOM when allocating" in str(error):
         return memory.out_of_memory(config)
     if not atomic.is_full_disk(error):
         return None
-    if started_at is not None:
+    if first_step is not None:
         checkpoints.tidy(options["output"])
     message = "%s: no space left to save there; with more of it the same command goes on from step %d"
     return message % (options["output"], modelfolder.latest_step(options["output"]))
 
 
-def spoilt(progress, options, started_at):
+def spoilt(progress, options, first_step):
     """What to say where the loss is not a finite number any more.
 
-    Of the checkpoints since `started_at` only good ones stay, so not that of the step before.
+    Of the checkpoints since `first_step` only good ones stay, so not that of the step before.
     """
-    if started_at is not None:
-        checkpoints.drop_spoilt(options["output"], max(started_at, progress.step - 2))
+    if first_step is not None:
+        checkpoints.drop_spoilt(options["output"], max(first_step, progress.step - 2))
     good = modelfolder.latest_checkpoint(options["output"])
     rest = "the same command with an --lr below %g %s" % (
         options["lr"],

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 
 from suite.evaluation import metrics
+from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing
@@ -14,7 +15,7 @@ from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_evaluation
-from suite.training.checkpoints import BEST, is_better, is_over, keep_best, read_best, write_best
+from suite.training.checkpoints import BEST, best_path, is_better, is_over, keep_best, read_best
 
 
 def open_validator(config, records, log, stop_signals):
@@ -55,7 +56,7 @@ class Validator:
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
             self.session = tf.Session(config=device.session_config(self.options["workers"]))
-        self.curves = tf.summary.FileWriter(os.path.join(self.output, "eval"))
+        self.curves = tf.summary.FileWriter(os.path.join(self.output, modelfolder.VALIDATION))
 
     def validate(self, checkpoint):
         """Measure a checkpoint, log it, and keep it if it is the best.
@@ -80,7 +81,7 @@ class Validator:
         if not best:  # no loss was finite yet
             return False
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
-        write_best(self.output, best)
+        jsonfile.write(best_path(self.output), best)
         return is_over(best, self.options["patience"])
 
     def measure(self, checkpoint, step):
@@ -94,7 +95,7 @@ class Validator:
             batches = [self.session.run(self.fetches) for _ in range(count)]
         labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
         accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
-        matrix = drawing.confusion_matrix(
+        matrix = drawing.draw_confusion_matrix(
             metrics.confusion_matrix(labels, predicted, self.classes), self.classes
         )
         values = [

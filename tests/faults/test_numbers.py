@@ -78,11 +78,11 @@ def test_a_batch_that_may_not_fit_is_warned_of(monkeypatch, capsys):
     monkeypatch.setattr(memory, "estimate_of", lambda train_op, batch: (1e9, 1e6))
     for limit, says in ((9.1e9, ""), (5e9, "warning: " + TOO_LARGE + "\n")):
         monkeypatch.setattr(memory, "memory_limit", lambda limit=limit: limit)
-        memory.check(8000, None)
+        memory.check_batch(8000, None)
         assert re.fullmatch(says, capsys.readouterr().err)
     monkeypatch.setattr(memory, "memory_limit", lambda: 4e9)
     with pytest.raises(memory.UserError, match=TOO_LARGE):
-        memory.check(8000, None)
+        memory.check_batch(8000, None)
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_out_of_memory(workspace, tmp_path):
         from suite.process.tf_versions import tf
         def hungry(*arguments):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[9]")
-        distribution.train = hungry
+        distribution.run_estimator = hungry
         memory.memory_limit = lambda: 3 << 30
         lifetime.run(train.main)
     """

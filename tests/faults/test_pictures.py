@@ -93,9 +93,9 @@ def test_the_sandbox_gives_what_imagefile_gives(format):
     """MPO: JPEGs of several pictures, such as many phones take."""
     several = {"save_all": True, "append_images": [gradient((40, 30))]} if format == "MPO" else {}
     data = file_bytes(gradient((400, 300)), format, **several)
-    look, size, jpeg = sandbox.encode_and_hash(data, 224, FORMATS)
+    hashed, size, jpeg = sandbox.encode_and_hash(data, 224, FORMATS)
     image, expected = imagefile.load_and_encode(data, 224)
-    assert size == image.size and jpeg == expected and len(look) == 18
+    assert size == image.size and jpeg == expected and len(hashed) == 18
 
 
 def test_no_byte_of_the_file_comes_back():

@@ -72,7 +72,7 @@ def in_other_process(function, folder):
         import json, re, sys
         from suite.files import atomic
         from suite.process import errors
-        atomic.PATIENCE = 0
+        atomic.LOCK_SECONDS = 0
         try:
             if %r == "lock":
                 atomic.lock(%r)

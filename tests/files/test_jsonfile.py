@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from suite.files import jsonfile, schemas
+from suite.files import jsonfile
 from suite.process.errors import UserError
-from suite.training.options import parse_options
 
 MODEL = {
     "network": {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False},
@@ -79,10 +78,3 @@ def test_what_is_not_json_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(UserError, match="model.json: damaged, not JSON"):
         jsonfile.read(str(tmp_path / "model.json"))
-
-
-def test_the_schema_and_the_options_know_the_same_networks():
-    known = schemas.FILES["model.json"][2]["network"]["properties"]
-    for name in ("layers", "shortcut"):
-        for value in known[name]["enum"]:
-            assert getattr(parse_options(["--" + name, str(value)]), name) == value

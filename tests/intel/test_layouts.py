@@ -33,10 +33,10 @@ def test_both_layouts_give_the_same_numbers(network, is_train):
     """Logits and gradients of a batch, with the same weights."""
     pictures = np.random.RandomState(0).normal(0, 1, [4, 65, 65, 3]).astype("f")
     found = []
-    for layout in ("NHWC", "NCHW"):
+    for data_format in ("NHWC", "NCHW"):
         with tf.Graph().as_default(), tf.Session() as session:
             tf.set_random_seed(0)
-            logits = build_logits(tf.constant(pictures), network, range(5), is_train, layout)
+            logits = build_logits(tf.constant(pictures), network, range(5), is_train, data_format)
             weights = tf.trainable_variables()
             gradients = tf.gradients(tf.reduce_sum(logits**2), weights)
             session.run(tf.global_variables_initializer())

@@ -45,11 +45,11 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
 
 
 def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_path, graph):
-    source = warmstart.open_weights(workspace.model)
-    old = tf.train.load_variable(source.checkpoint, "logits/bias")
+    weights = warmstart.open_weights(workspace.model)
+    old = tf.train.load_variable(weights.checkpoint, "logits/bias")
     tf.get_variable("logits/bias", [3])
     tf.train.create_global_step()
-    warmstart.write_checkpoint(source, LABELS[::-1], str(tmp_path / "model.ckpt"))
+    warmstart.write_checkpoint(weights, LABELS[::-1], str(tmp_path / "model.ckpt"))
     np.testing.assert_array_equal(
         tf.train.load_variable(str(tmp_path / "model.ckpt-0"), "logits/bias"), old[::-1]
     )
@@ -90,8 +90,8 @@ def test_what_cannot_be_fine_tuned(workspace, tmp_path):
     refuses("train.py", *same, "--model", tmp_path / "text", says="not a checkpoint", status=1)
     short = shutil.copytree(workspace.model, str(tmp_path / "short"))
     os.truncate(os.path.join(short, "model.ckpt-50.data-00000-of-00001"), 10000)
-    source = ["--model", os.path.join(short, "model.ckpt-50")]
-    _, err = run("train.py", *same, *source, "--step", 0, status=1)
+    weights = ["--model", os.path.join(short, "model.ckpt-50")]
+    _, err = run("train.py", *same, *weights, "--step", 0, status=1)
     assert "model.ckpt-50: damaged (" in err.splitlines()[-1]
     refuses("train.py", *same, "--step", 0, says="argument --step: 0 only writes", status=2)
     refuses("train.py", *same, "--freeze", 5, says="argument --freeze: needs", status=2)

@@ -132,7 +132,7 @@ def test_damaged_files_are_refused_with_a_reason(name):
 def test_damaged_exif_costs_no_word():
     """Pillow's warning would not name the file. In a process of its own, as pytest collects warnings."""
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a config"
+    exif[0x0112], exif[0x010E] = 6, "a description"
     data = file_bytes(gradient(), "JPEG", exif=exif.tobytes()[:-20])
     program = (
         "import sys; from suite.pictures import imagefile; imagefile.encode(sys.stdin.buffer.read(), 224)"

@@ -114,8 +114,8 @@ def test_near_duplicates_are_found_across_splits_only():
     a, b, other = (perceptual_hash(drawing(i)) for i in (0, 1, 2))
     near_a = bytes([a[0] ^ 0b111]) + a[1:]
 
-    def picture(name, look):
-        return make_picture(0, 0, name)._replace(perceptual_hash=look)
+    def picture(name, hashed):
+        return make_picture(0, 0, name)._replace(perceptual_hash=hashed)
 
     found = splits.find_near_duplicates(
         {

@@ -1,4 +1,4 @@
-"""predict.py and inference_graph.py: the same answers, sooner."""
+"""predict.py as a user runs it: answers to any file."""
 
 import csv
 import json

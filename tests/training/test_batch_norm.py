@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, described
+from helpers import LABELS, config_for
 
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
@@ -46,7 +46,7 @@ def test_training_moves_the_moving_statistics(workspace):
 @pytest.mark.slow
 def test_new_statistics_close_the_gap(workspace, copy):
     """A moving average that has hardly moved evaluates like a coin; statistics made anew do not."""
-    config, records = described(workspace, "--output", copy, "--bn_batches", 8)
+    config, records = config_for(workspace, "--output", copy, "--bn_batches", 8)
     checkpoint = os.path.join(copy, "model.ckpt-100")
     spoilt = os.path.join(copy, "spoilt.ckpt-100")
     with tf.Graph().as_default(), tf.Session() as session:

@@ -36,7 +36,7 @@ def test_TF_CONFIG(monkeypatch):
     task = {"type": "worker", "index": 0}
     jobs = {"chief": ["a:1"], "worker": ["b:2"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": jobs, "task": task}))
-    assert distribution.read_environment() == distribution.Cluster(["a:1", "b:2"], 1)
+    assert distribution.read_environment() == distribution.Machines(["a:1", "b:2"], 1)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:2"]}, "task": task}))
     assert distribution.read_environment() == distribution.ALONE
     assert distribution.read_environment() == distribution.ALONE

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import described
+from helpers import config_for
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
@@ -33,16 +33,16 @@ def test_schedules(graph, schedule, expected, warmup):
 
 
 def test_a_recipe_fills_in_what_is_not_given(workspace):
-    config, _ = described(workspace, "--recipe", "modern", "--label_smoothing", "0", "--step", "1000")
+    config, _ = config_for(workspace, "--recipe", "modern", "--label_smoothing", "0", "--step", "1000")
     options = config["options"]
     modern = recipes.RECIPES["modern"]
     assert options["optimizer"] == modern["optimizer"] and options["label_smoothing"] == 0
     assert options["warmup"] == 50 and options["bn_momentum"] == pytest.approx(0.95)
     assert config["network"]["zero_init_residual"] is True
-    config, _ = described(workspace, "--recipe", "modern", "--zero_init_residual", "no", "--batch_size", 64)
+    config, _ = config_for(workspace, "--recipe", "modern", "--zero_init_residual", "no", "--batch_size", 64)
     assert config["network"]["zero_init_residual"] is False
     assert config["options"]["lr"] == pytest.approx(2 * recipes.LEARNING_RATES["momentum"])
-    assert described(workspace)[0]["options"]["lr"] == recipes.LEARNING_RATES["adam"]
+    assert config_for(workspace)[0]["options"]["lr"] == recipes.LEARNING_RATES["adam"]
 
 
 def test_class_weights_against_scikit_learn():
@@ -106,7 +106,7 @@ def softmax(x):
 
 def test_a_step_by_hand(graph, workspace, monkeypatch):
     """Label smoothing, class weights, weight decay, clipping, Nesterov's momentum and averages, in numpy."""
-    config, _ = described(
+    config, _ = config_for(
         workspace,
         *("--optimizer", "momentum", "--lr", 0.5, "--schedule", "constant", "--label_smoothing", 0.3),
         *("--weight_decay", 0.1, "--clip_norm", 0.05, "--ema", 0.9, "--class_weight", "balanced"),

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, described, differing, draw_dataset, read_log, refuses, run
+from helpers import LABELS, ROOT, config_for, differing, draw_dataset, read_log, refuses, run
 
 from suite.files import jsonfile
 from suite.model import modelfolder
@@ -102,7 +102,7 @@ def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
 
 
 def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
-    config, records = described(workspace, "--output", tmp_path, "--patience", 3)
+    config, records = config_for(workspace, "--output", tmp_path, "--patience", 3)
     validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
     monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (0.5, 1.0))
     ends = {}
@@ -114,7 +114,7 @@ def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_pa
 
 
 def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
-    config, records = described(workspace, "--output", tmp_path)
+    config, records = config_for(workspace, "--output", tmp_path)
     log = monitor.Log(None, 0, 10)
     validator = validation.Validator(config, records, log, [])
     for step in (1, 2, 3):
@@ -244,7 +244,7 @@ def test_dry_run_counts(workspace, tmp_path):
     assert not output.exists()
     expected = multiply_adds_by_hand((16, 7, 4, 2, 1), (128, 256, 512, 1024), (3, 4, 6, 3), 3)
     assert f"multiply-adds: {expected:,} per picture" in out
-    config, _ = described(workspace)
+    config, _ = config_for(workspace)
     with tf.Graph().as_default():
         build_logits(tf.zeros([1, 32, 32, 3]), config["network"], LABELS, False)
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
@@ -256,7 +256,7 @@ def test_memory_with_and_without_branches(workspace):
     """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
     found = []
     for more in ([], ["--schedule", "steps"], ["--mixed_precision"]):
-        config, _ = described(workspace, "--recipe", "modern", *more)
+        config, _ = config_for(workspace, "--recipe", "modern", *more)
         found.append(sum(memory.estimate(config)))
     assert found == pytest.approx([found[0]] * 3, rel=0.01)
 
