@@ -1,6 +1,7 @@
 """How long until the first training step and until the first prediction, and where that time goes.
 
     python benchmarks/startup.py [--repeat 5]
+    python benchmarks/startup.py --than CHECKOUT    # against another version of the suite, in turns
 
 ResNet-50 and ResNet-152 of full width at 224 pixels, 8 pictures per step. Medians over the turns; the ratio
 is to `import tensorflow` in a process of its own, in the same turns.
@@ -68,10 +69,14 @@ mark("first run")
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=5, help="turns")
+    parser.add_argument("--than", metavar="CHECKOUT", help="the root of another version of the suite")
     options = parser.parse_args()
     tf_versions.tf.logging.set_verbosity(tf_versions.tf.logging.FATAL)
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(folder)
+        if options.than:
+            compare(folder, records, {"this": ROOT, "other": os.path.abspath(options.than)}, options.repeat)
+            return
         models = {layers: make_model(os.path.join(folder, str(layers)), layers) for layers in LAYERS}
         imports, found = [], {}
         for turn in range(options.repeat + 1):
@@ -86,6 +91,29 @@ def main():
                 for key, value in parts.items():
                     found.setdefault(key, []).append(value)
     show(imports, found)
+
+
+def compare(folder, records, roots, repeat):
+    """Whole starts: the first training step, and predict.py of one photo with the model cached."""
+    photo = os.path.join(folder, "dataset", "one", "0.jpg")
+    for layers in LAYERS:
+        seconds = {(what, name): [] for what in ("first step", "predict.py") for name in roots}
+        models = {name: make_model(os.path.join(folder, name, str(layers)), layers) for name in roots}
+        for turn in range(repeat + 1):
+            for name, root in roots.items():
+                output = os.path.join(folder, "%s-%d-%d" % (name, layers, turn))
+                training = sum(time_training(records, output, layers, root).values())
+                began = time.time()
+                command = [sys.executable, os.path.join(root, "predict.py"), photo, "--model", models[name]]
+                subprocess.run(command, check=True, capture_output=True)
+                if turn:  # the first one fills the cache
+                    seconds["first step", name].append(training)
+                    seconds["predict.py", name].append(time.time() - began)
+        for what in ("first step", "predict.py"):
+            this, other = (seconds[what, name] for name in roots)
+            ratio = statistics.median(a / b for a, b in zip(this, other))
+            values = layers, what, statistics.median(this), statistics.median(other), ratio
+            print("ResNet-%d, %s: %.2f s, the other %.2f s, ratio %.3f" % values)
 
 
 def make_records(folder):
@@ -105,6 +133,7 @@ def make_records(folder):
 
 def make_model(folder, layers):
     """A model folder with random weights, its cache filled."""
+    os.makedirs(folder, exist_ok=True)
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, SIZE)
     inference_graph.load_graph(modelfolder.load_model(folder), None)
@@ -117,9 +146,9 @@ def time_import():
     return time.time() - began
 
 
-def time_training(records, output, layers):
+def time_training(records, output, layers, root=ROOT):
     """{part: seconds} up to the first step."""
-    command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", records, "--output", output]
+    command = [sys.executable, os.path.join(root, "train.py"), "--data", records, "--output", output]
     command += ["--layers", str(layers), "--batch_size", str(BATCH), "--step", "9", "--log_num", "1"]
     waiting, found = dict(TRAINING), {}
     last = time.time()
