@@ -33,6 +33,8 @@ def main():
     records = load_records(options.data)
     if not records.count("train"):
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
+    if records.count("train") < len(machines.addresses):
+        raise UserError("%s: fewer training pictures than machines" % options.data)
     device.start(options)
     existing = read_existing(options.output)
     weights = warmstart.open_weights(options.model) if options.model and not existing else None
@@ -112,7 +114,6 @@ def train(config, records, machines, strategy):
         batch_size=options["batch_size"] // replicas,
         normalize_as=config["normalize"],
         augment=options["augment"],
-        seed=options["seed"] + first_step,  # a resumed run sees the pictures in another order
         index=machines.index,
         num_shards=len(machines.addresses),
     )
@@ -125,12 +126,15 @@ def train(config, records, machines, strategy):
             saving = SavingHook(output if is_first else spare, options["save_num"], validator)
             phases = ((options["freeze"], True), (options["step"], False))  # the classifier alone, then all
             for last_step, classifier_only in phases:
-                if modelfolder.latest_step(output) < last_step and not stop_signals:
+                step, last_step = modelfolder.latest_step(output), min(last_step, options["step"])
+                if step < last_step and not stop_signals:
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
                         model_fn, output, run_config(options, strategy), params
                     )
-                    distribution.run_estimator(estimator, batches, last_step, [progress, saving])
+                    # Each phase and each resumed run sees the pictures in another order.
+                    reordered = functools.partial(batches, seed=options["seed"] + step)
+                    distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
         message = outcome.explain(error, config, progress, first_step if is_first else None)
         if not message:

@@ -81,8 +81,11 @@ def latest_checkpoint(folder: str) -> str | None:
         name = os.fsdecode(ast.literal_eval("b" + quoted.group(1))) if quoted else None
     except (OSError, ValueError, SyntaxError):
         name = None
-    if name and os.path.join(folder, name) in found:
-        return os.path.join(folder, name)
+    here = name and os.path.join(
+        folder, os.path.basename(name)
+    )  # an absolute path is of where it was written
+    if here in found:
+        return here
     say_once("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
     return found[-1]
 

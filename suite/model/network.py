@@ -1,6 +1,7 @@
 """The network that model.json describes, and its weights. Of the suite, this file alone imports resnet.py."""
 
 import contextlib
+import os
 
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
@@ -69,6 +70,7 @@ def restore_session(model, images, data_format=None, mirror=False):
     return session, probabilities
 
 
+STATISTICS = ("moving_mean", "moving_variance")  # what the names of batch norms' end with
 AVERAGED = "/ExponentialMovingAverage"  # suffix of the averages that train.py --ema keeps
 
 
@@ -88,4 +90,6 @@ def load_weights(session, checkpoint):
         session.run([variable.initializer for variable in tf.global_variables()], values)
     except tf_versions.checkpoint_errors() as error:
         reason = tf_versions.reason(error)
+        if not os.path.exists(checkpoint + ".index"):
+            reason = "it is gone, train.py may have replaced it meanwhile; run the same command again"
         raise UserError("%s: cannot be restored: %s" % (checkpoint, reason)) from error

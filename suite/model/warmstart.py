@@ -10,10 +10,9 @@ import os
 import re
 from typing import NamedTuple
 
-import numpy as np
-
+from suite.files import classnames
 from suite.model import modelfolder
-from suite.model.network import AVERAGED
+from suite.model.network import AVERAGED, STATISTICS
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say
@@ -50,15 +49,15 @@ def open_weights(path: str) -> Weights:
     Raises:
         UserError: it is none of them.
     """
-    model = None
-    if os.path.isdir(path) or os.path.exists(
-        os.path.join(os.path.dirname(os.path.abspath(path)), "model.json")
-    ):
-        model = modelfolder.load_model(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.basename(folder) == modelfolder.BEST:
+        folder = os.path.dirname(folder)
+    ours = os.path.isdir(path) or os.path.exists(os.path.join(folder, "model.json"))
+    model = modelfolder.load_model(path) if ours else None
     names = read_names(model.checkpoint if model else path)
     if model:
-        ours = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
-        return Weights(model.checkpoint, ours, model.network, model.normalize, model.classes)
+        weights = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
+        return Weights(model.checkpoint, weights, model.network, model.normalize, model.classes)
     layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not layers:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
@@ -97,31 +96,35 @@ def our_name(slim_name: str) -> str:
 def write_checkpoint(weights, classes, target):
     """Write the default graph's variables as the checkpoint `target`, with the weights that fit.
 
-    Weights go by name and shape. The classifier's columns are put in the order of `classes` where the
-    other checkpoint has the same ones. Everything else, such as the optimizer's slots, starts fresh.
+    Weights and moving statistics go by name and shape, the classifier's columns by class name; where the
+    other checkpoint names no classes, as TF-Slim's, it is taken whole or not at all. All else starts fresh,
+    such as the optimizer's slots and the step.
 
     Raises:
         UserError: next to nothing fits, or the other checkpoint is damaged.
     """
     variables = tf.global_variables()
-    names = {variable.op.name.replace(AVERAGED, "") for variable in tf.trainable_variables()}
+    names = {base_name(variable) for variable in tf.trainable_variables()}
+    theirs = classnames.index_of(weights.classes or [])
+    kept = [name for name in classes if classnames.canonical(name) in theirs]
     reader = tf.train.load_checkpoint(weights.checkpoint)
     shapes = reader.get_variable_to_shape_map()
-    values, fresh = {}, []
+    values, columns, fresh = {}, {}, []
     for variable in variables:
-        name = variable.op.name.replace(AVERAGED, "")
-        found = weights.names.get(name)
-        if name == "global_step" or not found or shapes[found] != variable.shape.as_list():
-            if name in names:
-                fresh.append(variable.op.name)
+        name = base_name(variable)
+        if name not in names and not name.endswith(STATISTICS):
+            continue
+        found, shape = weights.names.get(name), variable.shape.as_list()
+        by_column = weights.classes and name.startswith("logits/")
+        fits = found and (shapes[found][:-1] == shape[:-1] and kept if by_column else shapes[found] == shape)
+        if not fits:
+            if name in names and name not in fresh:
+                fresh.append(name)
             continue
         try:
-            value = reader.get_tensor(found)
+            (columns if by_column else values)[variable] = reader.get_tensor(found)
         except tf_versions.checkpoint_errors() as error:
             raise UserError("%s: damaged (%s)" % (weights.checkpoint, tf_versions.reason(error))) from error
-        if name.startswith("logits/"):
-            value = reorder(value, weights.classes, classes)
-        values[variable.initializer.inputs[1]] = value
     if len(fresh) > len(names) / 2:
         raise UserError(
             "%s: does not fit this network, %d of its %d weights are missing there or have another shape; "
@@ -129,37 +132,42 @@ def write_checkpoint(weights, classes, target):
             % (weights.checkpoint, len(fresh), len(names))
         )
     with tf.Session(config=device.session_config()) as session:
-        session.run(tf.global_variables_initializer(), values)
+        session.run(tf.global_variables_initializer(), {v.initializer.inputs[1]: values[v] for v in values})
+        for variable, value in columns.items():
+            mixed = session.run(variable)
+            for name in kept:
+                mixed[..., classes.index(name)] = value[..., theirs[classnames.canonical(name)]]
+            session.run(variable.initializer, {variable.initializer.inputs[1]: mixed})
         tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
-    say_what_was_taken(weights, classes, names, fresh)
+    say_what_was_taken(weights, classes, names, fresh, kept if columns else [])
 
 
-def reorder(value, theirs, ours):
-    """The classifier's columns in the order of our classes, where both know the same ones.
-
-    Args:
-        value: float32 [..., classes].
-        theirs, ours: lists of str in index order; `theirs` None where it is not known.
-    """
-    if not theirs or theirs == ours or sorted(theirs) != sorted(ours):
-        return value
-    return np.take(value, [theirs.index(name) for name in ours], -1)
+def base_name(variable):
+    """Its name, or that of the variable whose average it is."""
+    return variable.op.name.replace(AVERAGED, "")
 
 
-def say_what_was_taken(weights, classes, names, fresh):
+def say_what_was_taken(weights, classes, names, fresh, kept):
     """Say which weights were taken, which start fresh and which were left out.
 
     Args:
         names: of all weights of the network; fresh: of those that were not taken.
+        kept: the classes whose columns of the classifier were.
     """
     say("weights of %s: %d of %d taken" % (weights.checkpoint, len(names) - len(fresh), len(names)))
+    if kept and len(kept) < len(classes):
+        new = [name for name in classes if name not in kept]
+        say("classifier: of %s; starts fresh: %s" % (some(kept), some(new)))
     if fresh:
         say("start fresh: %s" % some(fresh))
     unused = [theirs for ours, theirs in weights.names.items() if ours not in names and is_weight(theirs)]
-    if unused:
-        say("left out: %s" % some(unused))
-    elif weights.classes and sorted(weights.classes) != sorted(classes) and not fresh:
-        say("warning: the classifier that was taken knows other classes: %s" % some(weights.classes))
+    gone = [
+        name
+        for name in weights.classes or []
+        if classnames.canonical(name) not in classnames.index_of(classes)
+    ]
+    if unused or gone:
+        say("left out: %s" % some(unused + gone))
 
 
 def is_weight(name: str) -> bool:

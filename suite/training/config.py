@@ -46,6 +46,8 @@ def complete_options(options, records, existing, weights):
         pictures = records.count("train")
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
     recipes.apply_recipe(options)
+    # Older trainings, which are resumed as they were begun, average the weights alone.
+    options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
 
 
 def make_config(options, records):
@@ -71,14 +73,22 @@ def read_existing(output):
     """The content of model.json where `output` holds a model already, else None.
 
     Raises:
-        UserError: there are checkpoints, or something else, and no model.json.
+        UserError: there are checkpoints, or something else, and no model.json; or the best one alone.
     """
     path = os.path.join(output, "model.json")
     names = sorted(os.listdir(output)) if os.path.isdir(output) else []
     names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
         raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
-    return jsonfile.read(path) if modelfolder.latest_checkpoint(output) else None
+    best = modelfolder.latest_checkpoint(os.path.join(output, modelfolder.BEST))
+    if modelfolder.latest_checkpoint(output):
+        return jsonfile.read(path)
+    if best:
+        raise UserError(
+            "%s: holds the best of a training and no checkpoint to go on from; choose another --output, and "
+            "--model %s to start from it" % (output, best)
+        )
+    return None
 
 
 def check_existing(existing, config):

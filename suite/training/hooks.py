@@ -36,23 +36,24 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         self.warm = False
 
     def before_run(self, context):
-        self.step += 1
-        self.began = time.time()
+        self.began = time.perf_counter()
         # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
         # which takes seconds. Three numbers cost nothing.
         return tf.train.SessionRunArgs(SHOWN)
 
     def after_run(self, context, values):
-        measured = values.results
+        measured = dict(values.results)
+        before, self.step = self.step, int(measured.pop("step"))
         self.rate = measured["learning_rate"]
         if not math.isfinite(measured["loss"]):
             raise tf.train.NanLossDuringTrainingError
         if self.warm:  # not the first step, which allocates memory and chooses kernels
-            self.busy += time.time() - self.began
+            self.busy += time.perf_counter() - self.began
             self.timed += 1
             self.speed = self.batch_size * self.timed / self.busy
         self.warm = True
-        self.show(measured)
+        if self.step > before:
+            self.show(measured)
         if self.stop_signals:
             context.request_stop()
 
@@ -88,9 +89,12 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
         self.step = self.saved_at = int(session.run(tf.train.get_global_step()))
         self.has_graph = False
 
+    def before_run(self, context):
+        return tf.train.SessionRunArgs(SHOWN["step"])
+
     def after_run(self, context, values):
-        self.step += 1
-        if self.step % self.every == 0 and self.save(context.session):
+        self.step = int(values.results)
+        if self.step % self.every == 0 and self.step > self.saved_at and self.save(context.session):
             context.request_stop()
 
     def end(self, session):

@@ -1,13 +1,13 @@
 """One step of a training: the loss, the optimizer, and what is shown of them."""
 
-from suite.model.network import build_logits
+from suite.model.network import STATISTICS, build_logits
 from suite.process.tf_versions import tf
 from suite.training import recipes
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
 # {name in log.csv: name in the graph}, of a batch; the loss is the cross entropy, without the weight penalty.
-SHOWN = {name: "shown_%s:0" % name for name in ("loss", "accuracy", "learning_rate")}
+SHOWN = {name: "shown_%s:0" % name for name in ("step", "loss", "accuracy", "learning_rate")}
 PICTURES = "pictures:0"  # a summary of the pictures that it trains on
 
 
@@ -40,17 +40,21 @@ def training_step(features, config, classifier_only=False):
     step = tf.train.get_global_step()
     rate = recipes.learning_rate(options, step)
     train_op = minimize(loss, trained, recipes.optimizer(options, rate), options["clip_norm"], step)
-    if options["ema"]:
-        averages = tf.train.ExponentialMovingAverage(options["ema"], step)
-        with tf.control_dependencies([train_op]):
-            train_op = averages.apply(tf.trainable_variables())
     # Without these the moving statistics of batch norm stay as they began, and a network that
     # trains well evaluates like a coin.
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+    with tf.control_dependencies([train_op]):
+        reached = step.read_value()  # which is no further where a loss scale passes over the batch
+    if options["ema"]:
+        averaged = tf.trainable_variables()
+        if options["ema_statistics"]:
+            averaged += [v for v in tf.global_variables() if v.op.name.endswith(STATISTICS)]
+        with tf.control_dependencies([train_op, *updates]):
+            train_op = tf.train.ExponentialMovingAverage(options["ema"], step).apply(averaged)
 
     correct = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
     accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
-    for name, value in (("loss", cross_entropy), ("accuracy", accuracy), ("learning_rate", rate)):
+    for name, value in zip(SHOWN, (reached, cross_entropy, accuracy, rate)):
         tf.identity(value, "shown_" + name)
     tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
     return tf.estimator.EstimatorSpec(
@@ -69,10 +73,20 @@ def minimize(loss, variables, optimizer, clip_norm, step):
     """
     gradients, variables = zip(*optimizer.compute_gradients(loss, variables))
     if clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:  # the norm of the whole batch's gradient counts, of which each device has a part
+            gradients = tf.distribute.get_replica_context().merge_call(sum_up, [gradients])
+            gradients = [gradient / replicas for gradient in gradients]
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm / replicas)
     # Frozen weights get zeros, which change nothing, so that they have slots when they thaw.
     still = [(tf.zeros_like(v), v) for v in tf.trainable_variables() if v not in variables]
     return optimizer.apply_gradients(list(zip(gradients, variables)) + still, step)
+
+
+def sum_up(strategy, gradients):
+    """The sums over all devices, for each of them; see tf.distribute.ReplicaContext.merge_call."""
+    pairs = [(gradient, gradient) for gradient in gradients]
+    return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
 
 
 def scaffold():

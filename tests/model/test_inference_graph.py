@@ -117,3 +117,26 @@ def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
             assert modelfolder.latest_checkpoint(folder) == tf.train.latest_checkpoint(folder) == checkpoint
     (tmp_path / "plain" / "checkpoint").write_text("model_checkpoint_path: broken")
     assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) == str(tmp_path / "plain" / "model.ckpt-1")
+
+
+def test_a_folder_that_was_moved_keeps_its_best(tmp_path, capsys):
+    """TensorFlow notes absolute paths; the best is not the last one here."""
+    folder = tmp_path / "here" / "best"
+    folder.mkdir(parents=True)
+    for name in ("model.ckpt-1", "model.ckpt-2"):
+        for suffix in (".index", ".data-00000-of-00001"):
+            (folder / (name + suffix)).write_bytes(b"")
+    tf.train.update_checkpoint_state(str(folder), str(folder / "model.ckpt-1"))
+    assert str(tmp_path) in (folder / "checkpoint").read_text()
+    os.rename(str(tmp_path / "here"), str(tmp_path / "there"))
+    moved = str(tmp_path / "there" / "best")
+    assert modelfolder.latest_checkpoint(moved) == os.path.join(moved, "model.ckpt-1")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile(tmp_path):
+    model = make_model(tmp_path)
+    for name in os.listdir(str(tmp_path)):
+        os.remove(str(tmp_path / name))
+    with pytest.raises(errors.UserError, match="it is gone, train.py may have replaced it meanwhile"):
+        inference_graph.frozen_graph(model, "NHWC")

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, differing, draw_dataset, refuses, run, tf_slim
+from helpers import differing, draw_dataset, refuses, run, tf_slim
 
 from suite.model import modelfolder, warmstart
-from suite.model.network import build_logits, load_weights
+from suite.model.network import AVERAGED, build_logits, load_weights
+from suite.process import errors
 
 
 @pytest.mark.slow
@@ -29,30 +30,98 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
         "--val_ratio",
         0.3,
     )
-    same = ["--data", records, "--output", output, "--model", workspace.model, "--optimizer", "momentum"]
+    best = modelfolder.load_model(workspace.model).checkpoint  # in best/
+    same = ["--data", records, "--output", output, "--model", best]
     _, err = run("train.py", *same, "--step", 0)
     assert "start fresh: logits/kernel, logits/bias" in err and "network: layer_50 mini" in err
-    old, new = modelfolder.load_model(workspace.model).checkpoint, os.path.join(output, "model.ckpt-0")
+    old, new = best, os.path.join(output, "model.ckpt-0")
     name = "resnet/group_4/bottleneck_3/conv_2/kernel"
     np.testing.assert_array_equal(tf.train.load_variable(old, name), tf.train.load_variable(new, name))
     assert tf.train.load_variable(new, "logits/bias").shape == (2,)
 
     run("train.py", *same, "--step", 2, "--freeze", 2, "--save_num", 1)
     frozen = os.path.join(output, "model.ckpt-2")
-    assert differing(new, frozen) == {"logits/kernel", "logits/bias"}
+    moved = {name for name in differing(new, frozen) if not name.startswith("beta")}  # Adam's powers
+    assert moved == {"logits/kernel", "logits/bias"}
     run("train.py", *same, "--step", 3, "--freeze", 2)
     assert len(differing(frozen, os.path.join(output, "model.ckpt-3"))) > 100
 
 
-def test_the_same_classes_in_another_order_keep_the_classifier(workspace, tmp_path, graph):
-    weights = warmstart.open_weights(workspace.model)
-    old = tf.train.load_variable(weights.checkpoint, "logits/bias")
-    tf.get_variable("logits/bias", [3])
+def small_network(classes, optimizer, averages=False):
+    """The variables of a network that is one kernel and a classifier, with the optimizer's slots."""
+    for name, shape in (("kernel", [2, 2]), ("logits/kernel", [2, classes]), ("logits/bias", [classes])):
+        tf.get_variable(name, shape, initializer=tf.random_normal_initializer())
+    tf.get_variable("batch_norm/moving_mean", [2], initializer=tf.ones_initializer(), trainable=False)
     tf.train.create_global_step()
-    warmstart.write_checkpoint(weights, LABELS[::-1], str(tmp_path / "model.ckpt"))
-    np.testing.assert_array_equal(
-        tf.train.load_variable(str(tmp_path / "model.ckpt-0"), "logits/bias"), old[::-1]
-    )
+    loss = tf.add_n([tf.nn.l2_loss(v) for v in tf.trainable_variables()])
+    step = optimizer.minimize(loss, tf.train.get_global_step())
+    if averages:
+        with tf.control_dependencies([step]):
+            step = tf.train.ExponentialMovingAverage(0.5).apply(tf.trainable_variables())
+    return step
+
+
+def written(folder, names, classes, averages=False):
+    """(values of a checkpoint, values of the one that started from it), by name of the variable."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = small_network(len(names), tf.train.AdamOptimizer(0.1), averages)
+        session.run(tf.global_variables_initializer())
+        session.run(step)
+        path = tf.train.Saver().save(session, str(folder / "old.ckpt"))
+        old = {v.op.name: session.run(v) for v in tf.global_variables()}
+    weights = {name.replace(AVERAGED, ""): name for name in sorted(old, key=len)}
+    with tf.Graph().as_default():
+        small_network(len(classes), tf.train.AdamOptimizer(0.1))
+        source = warmstart.Weights(path, weights, {}, "per_image", names)
+        warmstart.write_checkpoint(source, classes, str(folder / "new.ckpt"))
+        path = str(folder / "new.ckpt-0")
+        return old, {v.op.name: tf.train.load_variable(path, v.op.name) for v in tf.global_variables()}
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ["circle", "square", "tri"],
+        ["tri", "circle", "square"],
+        ["aaa", "circle", "square"],
+        ["aaa", "circle", "square", "tri", "zzz"],
+        ["square", "tri"],
+        ["square", "other"],
+    ],
+)
+def test_the_classifiers_columns_go_by_name(tmp_path, capsys, classes):
+    names = ["circle", "square", "tri"]
+    old, new = written(tmp_path, names, classes)
+    for i, name in enumerate(classes):
+        for part in ("logits/kernel", "logits/bias"):
+            is_same = [np.array_equal(new[part][..., i], old[part][..., j]) for j in range(3)]
+            assert is_same == [name == other for other in names], (name, part)
+    said = capsys.readouterr().err
+    fresh = [name for name in classes if name not in names]
+    assert ("starts fresh: %s\n" % ", ".join(fresh) in said) == bool(fresh)
+    assert ("left out: " in said) == (not set(names) <= set(classes))
+
+
+def test_a_class_written_in_another_way_is_the_same(tmp_path):
+    old, new = written(tmp_path, ["caf\u00e9", "tri"], ["tri", "cafe\u0301"])
+    np.testing.assert_array_equal(new["logits/bias"], old["logits/bias"][::-1])
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_weights_and_statistics_are_taken_and_nothing_else(tmp_path, averages):
+    """Slots and powers of the optimizer would move weights that are frozen."""
+    old, new = written(tmp_path, ["a", "b"], ["a", "b"], averages)
+    np.testing.assert_array_equal(new["kernel"], old["kernel" + AVERAGED if averages else "kernel"])
+    np.testing.assert_array_equal(new["batch_norm/moving_mean"], old["batch_norm/moving_mean"])
+    assert new["beta1_power"] == pytest.approx(0.9) and old["beta1_power"] == pytest.approx(0.81)
+    slots = [name for name in new if "Adam" in name]
+    assert len(slots) == 6 and not any(new[name].any() for name in slots)
+    assert new["global_step"] == 0 and old["global_step"] == 1
+
+
+def test_next_to_nothing_in_common_is_refused(tmp_path):
+    with pytest.raises(errors.UserError, match="2 of its 3 weights"):
+        written(tmp_path, ["a", "b"], ["c", "d"])
 
 
 @pytest.mark.slow

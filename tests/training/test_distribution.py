@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, read_log
+from helpers import ROOT, read_log, refuses
 
 from suite.model import modelfolder
 from suite.process import errors
@@ -71,6 +71,14 @@ def start_both(workspace, output, *arguments):
         environment = dict(os.environ, TF_CONFIG=json.dumps(config))
         processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", env=environment))
     return processes
+
+
+def test_more_machines_than_pictures_are_refused(workspace, tmp_path, monkeypatch):
+    """One without any would wait for pictures for ever, and the others for it."""
+    cluster = {"worker": ["127.0.0.1:%d" % port for port in range(20000, 20200)]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    arguments = ["--data", workspace.records, "--output", tmp_path / "model"]
+    refuses("train.py", *arguments, says="fewer training pictures than machines", status=1)
 
 
 @pytest.mark.slow

@@ -1,17 +1,22 @@
 """Several devices, mixed precision and XLA, on a machine that has only a CPU."""
 
 import os
+import re
 import subprocess
 import sys
 import types
 
 import pytest
-from helpers import ROOT, read_log, refuses
+from helpers import ROOT, differing, read_log, refuses
 
+from suite.files import jsonfile
 from suite.model import modelfolder
+from suite.model.network import AVERAGED
 from suite.process import device, errors
 from suite.process.tf_versions import tf
+from suite.records.reading import load_records
 from suite.training import distribution
+from suite.training.config import complete_options
 from suite.training.options import parse_options
 
 pytestmark = pytest.mark.slow
@@ -101,3 +106,66 @@ def test_mixed_precision_trains(workspace, train_small):
     assert losses(mixed)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
     same = ["--mini", "--data", workspace.records, "--output", mixed, "--step", 6]
     refuses("train.py", *same, says="mixed was trained with True", status=2)
+
+
+SKIPPING = """
+rewrite = tf.train.experimental.enable_mixed_precision_graph_rewrite
+tf.train.experimental.enable_mixed_precision_graph_rewrite = lambda optimizer: rewrite(
+    optimizer, tf.train.experimental.DynamicLossScale(2.0**115)
+)
+"""
+
+
+def test_a_batch_that_the_loss_scale_passes_over_is_no_step(train_small):
+    """The scale is too large at first, and halved until the gradient is finite."""
+    output, said = train_small("mixed", "--mixed_precision", prelude=SKIPPING)
+    assert [row["step"] for row in read_log(output) if row["loss"]] == ["1", "2", "3", "4"]
+    assert re.findall(r"step (\d)/4", said) == ["1", "2", "3", "4"]
+    for step in (2, 4):
+        assert tf.train.load_variable(os.path.join(output, "model.ckpt-%d" % step), "global_step") == step
+
+
+@pytest.mark.parametrize("prelude", ["", TWO_DEVICES])
+def test_the_gradient_is_clipped_as_a_whole(train_small, prelude):
+    """After one step momentum's slots are the gradient."""
+    options = ["--optimizer", "momentum", "--clip_norm", "0.01", "--weight_decay", "0", "--step", "1"]
+    output, _ = train_small("clipped", *options, prelude=prelude)
+    checkpoint = os.path.join(output, "model.ckpt-1")
+    slots = [name for name, _ in tf.train.list_variables(checkpoint) if name.endswith("/Momentum")]
+    squares = [float((tf.train.load_variable(checkpoint, name) ** 2).sum()) for name in slots]
+    assert len(slots) > 10 and sum(squares) ** 0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_moving_statistics_are_averaged_with_the_weights(train_small):
+    output, _ = train_small("averaged", "--ema", "0.9")
+    names = [name for name, _ in tf.train.list_variables(os.path.join(output, "model.ckpt-4"))]
+    means = [name for name in names if name.endswith("moving_mean")]
+    assert len(means) > 5 and all(name + AVERAGED in names for name in means)
+    # A training that was begun by an older version goes on as it was.
+    path = os.path.join(output, "model.json")
+    config = jsonfile.read(path)
+    del config["options"]["ema_statistics"]
+    jsonfile.write(path, config)
+    options = parse_options(["--output", output, "--mini", "--ema", "0.9"])
+    complete_options(options, load_records(config["options"]["data"]), jsonfile.read(path), None)
+    assert options.ema_statistics is False
+
+
+ORDERS = """
+read = train.read_for_training
+def telling(*arguments, **options):
+    print("order", options["seed"], file=sys.stderr)
+    return read(*arguments, **options)
+train.read_for_training = telling
+"""
+
+
+def test_the_phases_see_the_pictures_in_other_orders(workspace, train_small):
+    source, _ = train_small("source")
+    options = ["--model", source, "--freeze", "2", "--seed", "7"]
+    output, said = train_small("frozen", *options, prelude="import sys\n" + ORDERS)
+    assert re.findall(r"order (\d+)", said) == ["7", "9"]
+    output, said = train_small("all", *options, "--freeze", "9", prelude="import sys\n" + ORDERS)
+    assert re.findall(r"order (\d+)", said) == ["7"] and modelfolder.latest_step(output) == 4
+    moved = differing(os.path.join(output, "model.ckpt-0"), os.path.join(output, "model.ckpt-4"))
+    assert {name for name in moved if not name.startswith("beta")} == {"logits/kernel", "logits/bias"}

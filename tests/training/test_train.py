@@ -196,6 +196,15 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
     refuses("evaluate.py", *evaluate, says="records: no pictures in the val split", status=1)
 
 
+def test_the_best_without_a_checkpoint_is_not_trained_over(workspace, copy):
+    for name in os.listdir(copy):
+        if name.startswith("model.ckpt") or name == "checkpoint":
+            os.remove(os.path.join(copy, name))
+    same = ["--mini", "--data", workspace.records, "--output", copy]
+    refuses("train.py", *same, says="and no checkpoint to go on from; choose another --output", status=1)
+    assert modelfolder.load_model(copy)
+
+
 def test_records_without_training_pictures_are_refused(tmp_path):
     draw_dataset(tmp_path / "dataset" / "test", 4, ["apple", "kiwi"])
     (tmp_path / "dataset" / "train").mkdir()
