@@ -8,7 +8,7 @@ PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
 # {name in log.csv: name in the graph}, of a batch; the loss is the cross entropy, without the weight penalty.
 SHOWN = {name: "shown_%s:0" % name for name in ("step", "loss", "accuracy", "learning_rate")}
-PICTURES = "pictures:0"  # a summary of the pictures that it trains on
+PICTURES = "shown_pictures:0"  # a summary of those that it trains on; empty on machines but the first
 
 
 def training_step(features, config, classifier_only=False):
@@ -56,7 +56,7 @@ def training_step(features, config, classifier_only=False):
     accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
     for name, value in zip(SHOWN, (reached, cross_entropy, accuracy, rate)):
         tf.identity(value, "shown_" + name)
-    tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[])
+    tf.identity(tf.summary.image("pictures", images, PICTURES_SHOWN, collections=[]), "shown_pictures")
     return tf.estimator.EstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
