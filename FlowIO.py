@@ -38,7 +38,7 @@ def main():
     options = parse_options()
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
     say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
-    classes, sources = folders.list_sources(options.dataset, options.follow_links)
+    classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = writing.encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
@@ -67,6 +67,12 @@ def parse_options(arguments=None):
     parser = commandline.ArgumentParser(__doc__)
     number = commandline.number
     parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
+    parser.add_argument(
+        "--layout",
+        choices=folders.LAYOUTS,
+        default="auto",
+        help="what the folders at the top are; auto: splits if all are named like splits, else classes",
+    )
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(
         "--preview", metavar="FILE.png", help="also draw a sheet of pictures as the network will see them"
@@ -128,6 +134,14 @@ def print_counts(classes, counts, output):
 
 def warn(classes, counts, skipped, copies, alike, output):
     """Say what the user may want to mend: small and large classes, copies, skipped files."""
+    for split in SPLITS[1:]:
+        if not any(counts[split].values()):
+            use = (
+                "train.py cannot tell the best checkpoint"
+                if split == "val"
+                else "evaluate.py has nothing to measure"
+            )
+            say("warning: the %s split is empty; without it %s" % (split, use))
     untrained = [name for name in classes if not counts["train"][name]]
     if untrained:
         say("warning: the train split has no picture of %s" % ", ".join(untrained))

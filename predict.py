@@ -54,6 +54,9 @@ def main():
     model = modelfolder.load_model(options.model)
     if options.save:
         os.makedirs(options.save, exist_ok=True)
+    unknown = answer_below_threshold(model.classes)
+    if options.threshold and unknown != UNKNOWN:
+        say("warning: there is a class %s; below --threshold the answer is %s" % (UNKNOWN, unknown))
     failed = False
     imagefile.warm_up((*imagefile.FORMATS, *options.formats))
     with ThreadPool() as pool:
@@ -71,7 +74,9 @@ def main():
                     failed = True
                     show(picture.path, None, None, picture.error)
                     continue
-                label, predictions = best(next(answers), model.classes, options.top, options.threshold)
+                label, predictions = best(
+                    next(answers), model.classes, options.top, options.threshold, unknown
+                )
                 show(picture.path, label, predictions, None)
                 if options.save:
                     save(options.save, picture, "%s %s" % (label, percent(predictions[0])))
@@ -214,7 +219,15 @@ def build(model, cached, mirror=False):
     return decode, classify
 
 
-def best(probabilities, classes, top, threshold):
+def answer_below_threshold(classes):
+    """UNKNOWN, in as many brackets as it takes to be no class."""
+    answer = UNKNOWN
+    while answer in classes:
+        answer = "(%s)" % answer
+    return answer
+
+
+def best(probabilities, classes, top, threshold, unknown=UNKNOWN):
     """What to say of a picture.
 
     Args:
@@ -222,11 +235,11 @@ def best(probabilities, classes, top, threshold):
         top: how many classes to name.
         threshold: from 0 to 1.
     Returns:
-        The label, UNKNOWN below `threshold`; and [{"label", "probability"}], the most probable first.
+        The label, `unknown` below `threshold`; and [{"label", "probability"}], the most probable first.
     """
     order = (-probabilities).argsort(kind="stable")[:top]
     predictions = [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
-    label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else UNKNOWN
+    label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else unknown
     return label, predictions
 
 
@@ -258,8 +271,7 @@ def printer(options):
             say("%s: %s" % (path, error))
             return
         names = ", ".join("%s %s" % (each["label"], percent(each)) for each in predictions)
-        unknown = label == UNKNOWN != predictions[0]["label"]
-        answer = "%s (%s)" % (label, names) if unknown else names
+        answer = names if label == predictions[0]["label"] else "%s (%s)" % (label, names)
         print(terminal.printable("%s: %s" % (path, answer)), flush=True)
 
     if options.csv:

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from suite.files import classnames
 from suite.model.network import restore_session
 from suite.process.errors import UserError
 from suite.process.terminal import progress_bar, say, say_once
@@ -46,17 +47,25 @@ def match_classes(model, records):
     Raises:
         UserError: the records hold pictures of a class that the model does not know.
     """
-    unknown = [name for name in records.classes if name not in model.classes]
+    known = classnames.index_of(model.classes)
+    unknown = [name for name in records.classes if classnames.canonical(name) not in known]
     if unknown:
+        difference = classnames.explain_difference(unknown[0], model.classes)
         raise UserError(
-            "%s has class %s, which %s does not know; it knows %s"
-            % (records.folder, unknown[0], model.folder, ", ".join(model.classes))
+            "%s has class %s, which %s does not know; %s"
+            % (
+                records.folder,
+                unknown[0],
+                model.folder,
+                difference or "it knows " + ", ".join(model.classes),
+            )
         )
-    missing = [name for name in model.classes if name not in records.classes]
+    present = classnames.index_of(records.classes)
+    missing = [name for name in model.classes if classnames.canonical(name) not in present]
     if missing:
         warning = "warning: %s has no pictures of %s, which %s knows"
         say_once(warning % (records.folder, ", ".join(missing), model.folder))
-    return np.array([model.classes.index(name) for name in records.classes])
+    return np.array([known[classnames.canonical(name)] for name in records.classes])
 
 
 def predict_split(model, records, split, batch_size, mirror=False):

@@ -24,5 +24,5 @@ def explain_difference(name: str, others: list[str]) -> str:
     """For a message: which of the others it is easily taken for, the difference spelt out; or nothing."""
     for other in others:
         if blurred(other) == blurred(name) and canonical(other) != canonical(name):
-            return "; %a and %a differ by case or by spaces only" % (canonical(name), canonical(other))
+            return "%a and %a differ by case or by spaces only" % (canonical(name), canonical(other))
     return ""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
+from suite.files import classnames
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say
+
+LAYOUTS = ("auto", "classes", "splits")  # what the folders at the top are
+# What people call the splits, in any case.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+LISTED = 5  # names in a message
 
 
 class SourceFile(NamedTuple):
@@ -20,69 +31,145 @@ class SourceFile(NamedTuple):
     filename: str  # relative to the data set's folder
 
 
-def list_sources(dataset: str, follow_links: bool) -> tuple[list[str], list[SourceFile]]:
+def list_sources(dataset: str, layout: str, follow_links: bool) -> tuple[list[str], list[SourceFile]]:
     """The class names, in index order, and a SourceFile for each file of each class.
 
+    Args:
+        layout: one of LAYOUTS: what the folders at the top are.
     Raises:
-        UserError: see `list_classes`; a class folder is a link, without --follow_links; or one is empty.
+        UserError: see `find_splits` and `find_classes`; a class is empty, or a link without --follow_links.
     """
-    classes, given = list_classes(dataset)
+    if not os.path.isdir(dataset):
+        raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
+    parents = find_splits(dataset, layout)
+    folders = find_classes(dataset, parents)
     sources = []
-    parents: list[str | None] = [*given] or [None]
-    for split in parents:
-        parent = os.path.join(dataset, split) if split else dataset
+    for split, parent in parents:
+        parent = os.path.join(dataset, parent)
         loose = [name for name in visible_names(parent) if os.path.isfile(os.path.join(parent, name))]
         if loose:
             say(
                 "warning: %s in %s beside the class folders, in no class, the first: %s"
                 % (counted(len(loose), "file"), parent, loose[0])
             )
-        for label, name in enumerate(classes):
-            folder = os.path.join(parent, name)
-            if not os.path.isdir(folder):  # the user has none of this class in this split
-                continue
-            if not follow_links and (os.path.islink(folder) or split and os.path.islink(parent)):
-                raise UserError("%s is a link; --follow_links takes the pictures that it leads to" % folder)
-            for path in imagefile.list_files(folder, follow_links):
-                sources.append(SourceFile(split, label, os.path.relpath(path, dataset)))
+        for label, by_split in enumerate(folders.values()):
+            for name in by_split.get(split, []):  # the user may have none of this class in this split
+                folder = os.path.join(parent, name)
+                if not follow_links and (os.path.islink(folder) or split and os.path.islink(parent)):
+                    raise UserError(
+                        "%s is a link; --follow_links takes the pictures that it leads to" % folder
+                    )
+                for path in imagefile.list_files(folder, follow_links):
+                    sources.append(SourceFile(split, label, os.path.relpath(path, dataset)))
     filled = {source.label for source in sources}
-    empty = [name for label, name in enumerate(classes) if label not in filled]
+    empty = [name for label, name in enumerate(folders) if label not in filled]
     if empty:
         raise UserError("%s: class %s has no usable picture (it is empty)" % (dataset, empty[0]))
-    return classes, sources
+    return list(folders), sources
 
 
-def list_classes(dataset: str) -> tuple[list[str], list[str]]:
-    """The class names, in index order; and the splits that the user has made folders for, if any.
+def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
+    """(split, the name of its folder) for each that the user has made, or (None, "") where there are none.
 
     Raises:
-        UserError: no such folder, fewer than two class folders, or names that are not text.
+        UserError: the folders at the top can be taken for splits and for classes.
     """
-    if not os.path.isdir(dataset):
-        raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
     tops = list_folders(dataset)
-    given = [split for split in SPLITS if split in tops] if set(tops) <= set(SPLITS) else []
-    if given and "train" not in given:
-        raise UserError("%s: has %s but no train folder" % (dataset, " and ".join(given)))
-    if given:
-        tops = [name for split in given for name in list_folders(os.path.join(dataset, split))]
-    classes = sorted(set(tops), key=imagefile.natural)
+    named = [name for name in tops if name.casefold() in SPLIT_NAMES]
+    others = [name for name in tops if name not in named]
+    if layout == "auto" and named and others:
+        raise UserError(
+            "%s: %s could be splits, but %s could not; --layout splits takes the former and passes over the "
+            "latter, --layout classes takes all as classes" % (dataset, quoted(named), quoted(others))
+        )
+    repeated = find_repetition(dataset, others) if layout == "auto" else None
+    if repeated:
+        one, other, names = repeated
+        raise UserError(
+            "%s: %s and %s both hold %s; if those are the classes, put the pictures of each together, or "
+            "name the folders above them train, val and test; if not, --layout classes takes all at the top"
+            % (dataset, one, other, quoted(names))
+        )
+    if layout == "classes" or layout == "auto" and not named:
+        return [(None, "")]
+    given: list[tuple[str | None, str]]
+    given = [(split, name) for split in SPLITS for name in named if SPLIT_NAMES[name.casefold()] == split]
+    found = [split for split, _ in given]
+    for (split, name), (next_split, next_name) in zip(given, given[1:]):
+        if split == next_split:
+            raise UserError("%s: %s and %s are both %s; keep one of them" % (dataset, name, next_name, split))
+    if "train" not in found:
+        held = "has %s but" % " and ".join(name for _, name in given) if given else "has"
+        raise UserError("%s: %s no train folder" % (dataset, held))
+    if others:
+        say(
+            "passed over: %s, which %s"
+            % (quoted(others), "is no split" if len(others) == 1 else "are no splits")
+        )
+    return given
+
+
+def find_repetition(dataset: str, tops: list[str]) -> tuple[str, str, list[str]] | None:
+    """Two of the folders at the top that hold folders of the same names, two or more, and these names."""
+    holding: dict[str, set[str]] = {}
+    for top in tops:
+        inside = set()
+        with contextlib.suppress(OSError):  # a folder that is forbidden is said to be, later
+            inside = {classnames.blurred(name) for name in list_folders(os.path.join(dataset, top))}
+        for other, names in holding.items():
+            if len(names & inside) > 1:
+                return other, top, sorted(names & inside)
+        holding[top] = inside
+    return None
+
+
+def find_classes(
+    dataset: str, parents: list[tuple[str | None, str]]
+) -> dict[str, dict[str | None, list[str]]]:
+    """{class name: {split: [names of its folders]}}, in index order.
+
+    Raises:
+        UserError: fewer than two classes, names that are not text, or that hardly differ.
+    """
+    found: dict[str, dict[str | None, list[str]]] = {}
+    for split, parent in parents:
+        for name in list_folders(os.path.join(dataset, parent)):
+            if not is_text(name):
+                raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
+            found.setdefault(classnames.canonical(name), {}).setdefault(split, []).append(name)
+    classes = sorted(found, key=imagefile.natural)
     if len(classes) < 2:
-        found = "only one class, %s" % classes[0] if classes else "no class folders in it"
+        held = "only one class, %s" % classes[0] if classes else "no class folders in it"
         examples = os.path.join(dataset, "cat"), os.path.join(dataset, "dog")
         raise UserError(
             "%s: %s; put the pictures of each class into a folder of its own, such as %s and %s"
-            % (dataset, found, *examples)
+            % (dataset, held, *examples)
         )
     for name in classes:
-        if not is_text(name):
-            raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
-    return classes, given
+        difference = classnames.explain_difference(name, classes)
+        if difference:
+            raise UserError("%s: classes %s; rename one, or put them together" % (dataset, difference))
+        spellings = {each for names in found[name].values() for each in names}
+        if len(spellings) > 1:
+            say("%s: class %s is written in two ways (%s); taken as one" % (dataset, name, spelt(spellings)))
+    return {name: found[name] for name in classes}
+
+
+def quoted(names: list[str]) -> str:
+    """The first names of a list, for a message."""
+    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+
+
+def spelt(names: Iterable[str]) -> str:
+    """Names that look alike, by their codes."""
+    return " and ".join(sorted("%a" % name for name in names))
 
 
 def list_folders(folder: str) -> list[str]:
     """The names of the folders in it that are not hidden."""
-    return [name for name in visible_names(folder) if os.path.isdir(os.path.join(folder, name))]
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.is_dir()]
+    return sorted(imagefile.visible(names), key=imagefile.natural)
 
 
 def visible_names(folder: str) -> list[str]:

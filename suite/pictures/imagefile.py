@@ -29,7 +29,21 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
     "HEIC": (rb"....ftyp(hei|hev|mif|msf)", "HEIC, which Pillow cannot read; convert it to JPEG"),
     "AVIF": (rb"....ftypavi", "AVIF, which is not opened; convert it to JPEG"),
 }
-LITTER = ("thumbs.db", "desktop.ini")  # left by file managers; like hidden files, passed over
+# Files and folders that systems leave behind, in lower case: like hidden ones, passed over.
+LITTER = {
+    *(
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "__macosx",
+        "$recycle.bin",
+        "recycler",
+        "recycled",
+    ),
+    *("system volume information", "lost+found", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
+    *("network trash folder", "temporary items", "thevolumesettingsfolder", "__pycache__"),
+}
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes

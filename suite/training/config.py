@@ -7,7 +7,7 @@ import platform
 import numpy
 import PIL
 
-from suite.files import atomic, jsonfile
+from suite.files import atomic, classnames, jsonfile
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -115,7 +115,10 @@ def check_existing(existing, config):
                 % (name, asked[name], output, there.get(name, False))
             )
     for name in ("classes", "image_size"):
-        if existing[name] != config[name]:
+        here, there = existing[name], config[name]
+        if name == "classes":
+            here, there = list(classnames.index_of(here)), list(classnames.index_of(there))
+        if here != there:
             raise UserError(
                 "%s was trained on records of other %s (%s, now %s); choose another --output"
                 % (output, name, summary(existing[name]), summary(config[name]))

@@ -120,6 +120,17 @@ def test_the_users_split_folders(tmp_path):
     }
 
 
+def test_empty_splits_are_said(tmp_path):
+    draw_dataset(tmp_path / "dataset" / "Training", 3, ["apple", "kiwi"])
+    (tmp_path / "dataset" / "testing").mkdir()
+    draw_demo.picture("kiwi", 40, random.Random(1)).save(str(tmp_path / "dataset" / "testing" / "1.png"))
+    same = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
+    _, err = run("FlowIO.py", *same)
+    assert "warning: the val split is empty; without it train.py cannot tell the best checkpoint" in err
+    assert "warning: the test split is empty; without it evaluate.py has nothing to measure" in err
+    assert "1 file in %s beside the class folders, in no class" % (tmp_path / "dataset" / "testing") in err
+
+
 def test_the_users_split_may_lack_a_class(tmp_path):
     draw_dataset(tmp_path / "dataset" / "train", 3, ["kiwi", "apple"])
     draw_dataset(tmp_path / "dataset" / "test", 2, ["kiwi", "banana"], seed=1)

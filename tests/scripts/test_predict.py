@@ -87,6 +87,19 @@ def test_below_the_threshold_the_answer_is_unknown():
     assert predict.best(probabilities, ["a", "b", "c"], 2, 0.5)[0] == "b"
 
 
+def test_a_class_called_unknown_is_not_the_answer_below_the_threshold(capsys):
+    classes = ["unknown", "cat", "(unknown)"]
+    answer = predict.answer_below_threshold(classes)
+    assert answer not in classes and predict.answer_below_threshold(["cat"]) == "unknown"
+    probabilities = np.array([0.6, 0.3, 0.1], np.float32)
+    assert predict.best(probabilities, classes, 1, 0.5, answer)[0] == "unknown"
+    assert predict.best(probabilities, classes, 1, 0.7, answer)[0] == answer
+    show = predict.printer(predict.parse_options(["any.jpg"]))
+    for threshold, shown in ((0.5, "a.jpg: unknown 60.0%"), (0.7, "a.jpg: %s (unknown 60.0%%)" % answer)):
+        show("a.jpg", *predict.best(probabilities, classes, 1, threshold, answer), None)
+        assert capsys.readouterr().out == shown + "\n"
+
+
 @pytest.mark.slow
 def test_the_threshold_on_the_command_line(workspace, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
