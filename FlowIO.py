@@ -71,7 +71,7 @@ def parse_options(arguments=None):
         "--layout",
         choices=folders.LAYOUTS,
         default="auto",
-        help="what the folders at the top are; auto: splits if all are named like splits, else classes",
+        help="what the folders at the top are; auto: splits if all are named so, classes if none is",
     )
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from suite.files import csvfile
+from suite.files import classnames, csvfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import add_mirror_option
 from suite.pictures import drawing, imagefile, sandbox
@@ -222,7 +222,8 @@ def build(model, cached, mirror=False):
 def answer_below_threshold(classes):
     """UNKNOWN, in as many brackets as it takes to be no class."""
     answer = UNKNOWN
-    while answer in classes:
+    taken = {classnames.blurred(name) for name in classes}
+    while answer in taken:
         answer = "(%s)" % answer
     return answer
 

@@ -124,17 +124,18 @@ def train(config, records, machines, strategy):
         with watching, bar, lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
             saving = SavingHook(output if is_first else spare, options["save_num"], validator)
-            phases = ((options["freeze"], True), (options["step"], False))  # the classifier alone, then all
-            for last_step, classifier_only in phases:
-                step, last_step = modelfolder.latest_step(output), min(last_step, options["step"])
-                if step < last_step and not stop_signals:
+            begin = first_step
+            for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
+                last_step = min(last_step, options["step"])
+                if modelfolder.latest_step(output) < last_step and not stop_signals:
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
                         model_fn, output, run_config(options, strategy), params
                     )
                     # Each phase and each resumed run sees the pictures in another order.
-                    reordered = functools.partial(batches, seed=options["seed"] + step)
+                    reordered = functools.partial(batches, seed=options["seed"] + begin)
                     distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
+                begin = max(begin, last_step)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
         message = outcome.explain(error, config, progress, first_step if is_first else None)
         if not message:

@@ -48,7 +48,7 @@ def match_classes(model, records):
         UserError: the records hold pictures of a class that the model does not know.
     """
     known = classnames.index_of(model.classes)
-    unknown = [name for name in records.classes if classnames.canonical(name) not in known]
+    unknown = [name for name in records.classes if classnames.find(known, name) is None]
     if unknown:
         difference = classnames.explain_difference(unknown[0], model.classes)
         raise UserError(
@@ -61,11 +61,11 @@ def match_classes(model, records):
             )
         )
     present = classnames.index_of(records.classes)
-    missing = [name for name in model.classes if classnames.canonical(name) not in present]
+    missing = [name for name in model.classes if classnames.find(present, name) is None]
     if missing:
         warning = "warning: %s has no pictures of %s, which %s knows"
         say_once(warning % (records.folder, ", ".join(missing), model.folder))
-    return np.array([known[classnames.canonical(name)] for name in records.classes])
+    return np.array([classnames.find(known, name) for name in records.classes])
 
 
 def predict_split(model, records, split, batch_size, mirror=False):

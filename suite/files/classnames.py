@@ -12,12 +12,20 @@ def canonical(name: str) -> str:
 
 def blurred(name: str) -> str:
     """What is left of a name without what people overlook: case, and spaces around it."""
-    return canonical(name).strip().casefold()
+    return canonical(name).strip().lower()
 
 
 def index_of(names: list[str]) -> dict[str, int]:
-    """{canonical name: its place in the list}."""
-    return {canonical(name): i for i, name in enumerate(names)}
+    """The places of names in a list, for `find`."""
+    places: dict[str, int] = {}
+    for i, name in enumerate(names):
+        places.setdefault(canonical(name), i)
+    return {**places, **{name: i for i, name in enumerate(names)}}
+
+
+def find(places: dict[str, int], name: str) -> int | None:
+    """Where a class is among those of `index_of`: that of the same letters first, else of the same name."""
+    return places.get(name, places.get(canonical(name)))
 
 
 def explain_difference(name: str, others: list[str]) -> str:

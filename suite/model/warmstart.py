@@ -106,7 +106,7 @@ def write_checkpoint(weights, classes, target):
     variables = tf.global_variables()
     names = {base_name(variable) for variable in tf.trainable_variables()}
     theirs = classnames.index_of(weights.classes or [])
-    kept = [name for name in classes if classnames.canonical(name) in theirs]
+    kept = [name for name in classes if classnames.find(theirs, name) is not None]
     reader = tf.train.load_checkpoint(weights.checkpoint)
     shapes = reader.get_variable_to_shape_map()
     values, columns, fresh = {}, {}, []
@@ -136,7 +136,7 @@ def write_checkpoint(weights, classes, target):
         for variable, value in columns.items():
             mixed = session.run(variable)
             for name in kept:
-                mixed[..., classes.index(name)] = value[..., theirs[classnames.canonical(name)]]
+                mixed[..., classes.index(name)] = value[..., classnames.find(theirs, name)]
             session.run(variable.initializer, {variable.initializer.inputs[1]: mixed})
         tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
     say_what_was_taken(weights, classes, names, fresh, kept if columns else [])
@@ -160,12 +160,9 @@ def say_what_was_taken(weights, classes, names, fresh, kept):
         say("classifier: of %s; starts fresh: %s" % (some(kept), some(new)))
     if fresh:
         say("start fresh: %s" % some(fresh))
-    unused = [theirs for ours, theirs in weights.names.items() if ours not in names and is_weight(theirs)]
-    gone = [
-        name
-        for name in weights.classes or []
-        if classnames.canonical(name) not in classnames.index_of(classes)
-    ]
+    unused = [theirs for name, theirs in weights.names.items() if name not in names and is_weight(theirs)]
+    ours = classnames.index_of(classes)
+    gone = [name for name in weights.classes or [] if classnames.find(ours, name) is None]
     if unused or gone:
         say("left out: %s" % some(unused + gone))
 

@@ -82,15 +82,9 @@ def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
             "%s: %s could be splits, but %s could not; --layout splits takes the former and passes over the "
             "latter, --layout classes takes all as classes" % (dataset, quoted(named), quoted(others))
         )
-    repeated = find_repetition(dataset, others) if layout == "auto" else None
-    if repeated:
-        one, other, names = repeated
-        raise UserError(
-            "%s: %s and %s both hold %s; if those are the classes, put the pictures of each together, or "
-            "name the folders above them train, val and test; if not, --layout classes takes all at the top"
-            % (dataset, one, other, quoted(names))
-        )
     if layout == "classes" or layout == "auto" and not named:
+        if layout == "auto":
+            refuse_repetition(dataset, "classes")
         return [(None, "")]
     given: list[tuple[str | None, str]]
     given = [(split, name) for split in SPLITS for name in named if SPLIT_NAMES[name.casefold()] == split]
@@ -106,7 +100,30 @@ def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
             "passed over: %s, which %s"
             % (quoted(others), "is no split" if len(others) == 1 else "are no splits")
         )
+    if layout == "auto":
+        for _, name in given:
+            refuse_repetition(os.path.join(dataset, name), "splits")
     return given
+
+
+def refuse_repetition(folder: str, layout: str) -> None:
+    """Raises UserError where what would be the classes in a folder hold folders of the same names.
+
+    Args:
+        layout: the one that takes them for classes all the same.
+    """
+    repeated = find_repetition(folder, list_folders(folder))
+    if not repeated:
+        return
+    one, other, inside = repeated
+    cure = "put the pictures of each together, or name the folders above them train, val and test"
+    if all(name in SPLIT_NAMES for name in inside):
+        cure = "turn it round, %s" % os.path.join(inside[-1], one)
+    raise UserError(
+        "%s: %s and %s both hold %s; if those are the classes or splits, %s; if %s and %s are the classes, "
+        "with all that lies below them, --layout %s says so"
+        % (folder, one, other, quoted(inside), cure, one, other, layout)
+    )
 
 
 def find_repetition(dataset: str, tops: list[str]) -> tuple[str, str, list[str]] | None:
@@ -145,9 +162,11 @@ def find_classes(
             "%s: %s; put the pictures of each class into a folder of its own, such as %s and %s"
             % (dataset, held, *examples)
         )
+    seen: dict[str, str] = {}
     for name in classes:
-        difference = classnames.explain_difference(name, classes)
-        if difference:
+        other = seen.setdefault(classnames.blurred(name), name)
+        if other != name:
+            difference = classnames.explain_difference(other, [name])
             raise UserError("%s: classes %s; rename one, or put them together" % (dataset, difference))
         spellings = {each for names in found[name].values() for each in names}
         if len(spellings) > 1:
@@ -168,8 +187,15 @@ def spelt(names: Iterable[str]) -> str:
 def list_folders(folder: str) -> list[str]:
     """The names of the folders in it that are not hidden."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
+        names = [entry.name for entry in entries if is_folder(entry)]
     return sorted(imagefile.visible(names), key=imagefile.natural)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is one, or a link to one; not where a link leads in a circle or where it is forbidden."""
+    with contextlib.suppress(OSError):
+        return entry.is_dir()
+    return False
 
 
 def visible_names(folder: str) -> list[str]:

@@ -31,18 +31,9 @@ REFUSED = {  # formats that are told by how the file begins, and why they are no
 }
 # Files and folders that systems leave behind, in lower case: like hidden ones, passed over.
 LITTER = {
-    *(
-        "thumbs.db",
-        "ehthumbs.db",
-        "desktop.ini",
-        "icon\r",
-        "__macosx",
-        "$recycle.bin",
-        "recycler",
-        "recycled",
-    ),
-    *("system volume information", "lost+found", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
-    *("network trash folder", "temporary items", "thevolumesettingsfolder", "__pycache__"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "lost+found"),
+    *("$recycle.bin", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
+    *("network trash folder", "temporary items", "thevolumesettingsfolder"),
 }
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000

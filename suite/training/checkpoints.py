@@ -40,15 +40,18 @@ def tidy(folder):
         is_finite(latest)  # reads all of it
     except tf_versions.checkpoint_errors() as error:
         raise UserError(
-            "%s: damaged (%s); move its files away, and the same command goes on from the one before it"
-            % (latest, tf_versions.reason(error))
+            "%s: damaged (%s); move its files away, and the same command goes on from the one before it, if "
+            "there is one" % (latest, tf_versions.reason(error))
         ) from error
     if tf.train.latest_checkpoint(folder) != latest:
         point_to(folder, whole[: whole.index(latest) + 1])
 
 
 def drop_spoilt(folder, step):
-    """Remove the checkpoints beyond a step, and the last ones while they hold values that are not finite."""
+    """Remove the checkpoints beyond a step, and the last ones while they hold values that are not finite.
+
+    Where none is left, the best goes, too: the training starts anew.
+    """
     whole = modelfolder.checkpoints(folder)
     while whole and (modelfolder.checkpoint_step(whole[-1]) > step or not is_finite(whole[-1])):
         for path in glob.glob(glob.escape(whole.pop()) + ".*"):
@@ -56,7 +59,8 @@ def drop_spoilt(folder, step):
     if whole:
         point_to(folder, whole)
     else:
-        atomic.remove(os.path.join(folder, "checkpoint"))
+        for name in ("checkpoint", BEST):
+            atomic.remove(os.path.join(folder, name))
 
 
 def point_to(folder, checkpoints):

@@ -117,7 +117,12 @@ def check_existing(existing, config):
     for name in ("classes", "image_size"):
         here, there = existing[name], config[name]
         if name == "classes":
-            here, there = list(classnames.index_of(here)), list(classnames.index_of(there))
+            here, there = ([classnames.canonical(each) for each in names] for names in (here, there))
+            if here != there and sorted(here) == sorted(there):
+                raise UserError(
+                    "%s was trained on the same classes in another order; choose another --output, and "
+                    "--model %s takes its weights by name" % (output, output)
+                )
         if here != there:
             raise UserError(
                 "%s was trained on records of other %s (%s, now %s); choose another --output"

@@ -7,10 +7,13 @@ import math
 import os
 import time
 
+from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.training.monitor import progress_line
 from suite.training.step import PICTURES, SHOWN
+
+MOST_PASSED_OVER = 200  # batches in turn; a scale of 2**127 is halved to 1 in fewer
 
 
 class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow has at run time
@@ -34,6 +37,7 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         self.busy = self.timed = 0  # seconds and steps since the last row of the log
         self.speed = None
         self.warm = False
+        self.passed_over = 0  # batches in turn, by a loss scale
 
     def before_run(self, context):
         self.began = time.perf_counter()
@@ -52,6 +56,12 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
             self.timed += 1
             self.speed = self.batch_size * self.timed / self.busy
         self.warm = True
+        self.passed_over = 0 if self.step > before else self.passed_over + 1
+        if self.passed_over == MOST_PASSED_OVER:
+            raise UserError(
+                "the gradient was not finite in %d batches in turn, whatever the loss scale; leave out "
+                "--mixed_precision, or take a lower --lr" % MOST_PASSED_OVER
+            )
         if self.step > before:
             self.show(measured)
         if self.stop_signals:

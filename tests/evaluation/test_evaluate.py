@@ -177,6 +177,18 @@ def test_classes_are_matched_by_name(capsys):
         predictions.match_classes(model, dataclasses.replace(records, classes=["ant", "dog"]))
 
 
+def test_classes_of_an_older_version_in_two_spellings_stay_two(capsys):
+    both = ["cafe\u0301", "caf\u00e9", "tri"]
+    model = modelfolder.Model("model", None, None, both, 32, "per_image", False)
+    records = reading.Records("records", both[::-1], 32, False, None, None, None)
+    assert list(predictions.match_classes(model, records)) == [2, 1, 0]
+    one = modelfolder.Model("model", None, None, ["tri", "caf\u00e9"], 32, "per_image", False)
+    assert list(predictions.match_classes(one, dataclasses.replace(records, classes=["cafe\u0301"]))) == [1]
+    capsys.readouterr()
+    with pytest.raises(errors.UserError, match="'Tri' and 'tri' differ by case or by spaces only"):
+        predictions.match_classes(one, dataclasses.replace(records, classes=["Tri"]))
+
+
 def test_records_with_other_classes_shift_no_index(workspace, tmp_path):
     """Kiwis and bananas alone: their indices differ from the model's, their names do not."""
     draw_dataset(tmp_path / "dataset", 20, ["kiwi", "banana"], seed=5)

@@ -89,7 +89,11 @@ def make(folder, tops, inside=("cat", "dog")):
             ["cat", "dog", "other"],
             "2019 and 2020 both hold cat, dog, other; if those are the classes",
         ),
-        (["cat", "dog"], ["train", "Test"], "cat and dog both hold test, train; if those are"),
+        (
+            ["cat", "dog"],
+            ["train", "Test"],
+            "cat and dog both hold test, train; if those are the classes or splits, turn",
+        ),
         (["train", "valid", "val"], ["cat", "dog"], "val and valid are both val; keep one"),
         (["val", "test"], ["cat", "dog"], "has val and test but no train folder"),
         (["train"], ["cat"], "only one class, cat"),
@@ -129,3 +133,27 @@ def test_two_spellings_are_one_class_and_that_is_said(tmp_path, capsys):
     classes, sources = folders.list_sources(str(tmp_path), "auto", False)
     assert classes == ["caf\u00e9", "tri"] and [source.label for source in sources] == [0, 0, 1]
     assert r"is written in two ways ('caf\xe9' and 'cafe\u0301'); taken as one" in capsys.readouterr().err
+
+
+def test_a_repetition_below_the_splits_is_refused(tmp_path):
+    make(tmp_path / "train", ["2019", "2020"])
+    with pytest.raises(
+        errors.UserError, match="train: 2019 and 2020 both hold cat, dog; .* --layout splits says so"
+    ):
+        folders.list_sources(str(tmp_path), "auto", False)
+    assert folders.list_sources(str(tmp_path), "splits", False)[0] == ["2019", "2020"]
+
+
+def test_links_in_a_circle_change_nothing(tmp_path):
+    make(tmp_path, ["2019", "2020"])
+    for place in (tmp_path, tmp_path / "2019"):
+        os.symlink("loop", str(place / "loop"))
+    with pytest.raises(errors.UserError, match="2019 and 2020 both hold cat, dog"):
+        folders.list_sources(str(tmp_path), "auto", False)
+    assert folders.list_sources(str(tmp_path), "classes", False)[0] == ["2019", "2020"]
+
+
+def test_words_that_differ_are_classes(tmp_path):
+    """Also one that a careless list of systems' folders would swallow."""
+    make(tmp_path, ["Masse", "Ma\u00dfe", "Recycled"], ["x"])
+    assert sorted(folders.list_sources(str(tmp_path), "auto", False)[0]) == ["Masse", "Ma\u00dfe", "Recycled"]

@@ -169,3 +169,17 @@ def test_the_phases_see_the_pictures_in_other_orders(workspace, train_small):
     assert re.findall(r"order (\d+)", said) == ["7"] and modelfolder.latest_step(output) == 4
     moved = differing(os.path.join(output, "model.ckpt-0"), os.path.join(output, "model.ckpt-4"))
     assert {name for name in moved if not name.startswith("beta")} == {"logits/kernel", "logits/bias"}
+
+
+def test_a_gradient_that_is_never_finite_ends_the_training():
+    """Where the loss is: the scale is halved until it cannot be, and no step would ever come."""
+    from suite.training.hooks import MOST_PASSED_OVER, ProgressHook
+
+    bar = types.SimpleNamespace(disable=True)
+    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, None, [])
+    hook.step, hook.warm, hook.passed_over, hook.began = 3, False, 0, 0
+    hook.busy = hook.timed = 0
+    values = types.SimpleNamespace(results={"step": 3, "loss": 1.0, "learning_rate": 0.1, "accuracy": 0.5})
+    with pytest.raises(errors.UserError, match="not finite in 200 batches in turn"):
+        for _ in range(MOST_PASSED_OVER):
+            hook.after_run(None, values)

@@ -16,7 +16,9 @@ from helpers import LABELS, ROOT, config_for, differing, draw_dataset, read_log,
 from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
+from suite.process.errors import UserError
 from suite.training import checkpoints, memory, monitor, validation
+from suite.training.config import check_existing
 from suite.training.options import parse_options
 
 # --- the log, the end ----------------------------------------
@@ -194,6 +196,21 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
     assert modelfolder.load_model(model).checkpoint == os.path.join(model, "model.ckpt-2")
     evaluate = ["--data", records, "--model", model, "--split", "val"]
     refuses("evaluate.py", *evaluate, says="records: no pictures in the val split", status=1)
+
+
+def test_a_model_of_other_classes_is_not_resumed(workspace):
+    config, _ = config_for(workspace)
+    for classes, says in (
+        (LABELS[::-1], "on the same classes in another order; choose another --output, and --model"),
+        ([*LABELS, "more"], "other classes"),
+        ([*LABELS[:2], "kiwi ", "kiwi"], "other classes"),
+    ):
+        with pytest.raises(UserError, match=says):
+            check_existing(dict(config, classes=classes), config)
+    named = dict(config, classes=["caf\u00e9", "tri"])
+    check_existing(dict(config, classes=["cafe\u0301", "tri"]), named)
+    with pytest.raises(UserError, match="other classes"):
+        check_existing(dict(config, classes=["cafe\u0301", "caf\u00e9", "tri"]), named)
 
 
 def test_the_best_without_a_checkpoint_is_not_trained_over(workspace, copy):
