@@ -174,6 +174,7 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
     assert sandbox.encode(good, 32, FORMATS) == imagefile.encode(good, 32)
 
 
+@pytest.mark.slow
 def test_records_made_in_the_sandbox(tmp_path):
     draw_dataset(tmp_path / "dataset", 6, ["apple", "kiwi"])
     (tmp_path / "dataset" / "apple" / "bad.png").write_bytes(b"bad")

@@ -63,6 +63,7 @@ def test_a_format_gives_the_checkpoints_probabilities(
     np.testing.assert_allclose(load(path, pictures[1]), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_path):
     folder = str(tmp_path / "served" / "1")
     run("export.py", "--model", workspace.model, "--output", folder)

@@ -261,6 +261,7 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
         assert mirrored == [[False]] * 3 + [[False, True], [False, True, False, True]]
 
 
+@pytest.mark.slow
 def test_keep_size_and_formats(tmp_path):
     for label in ("a", "b"):
         (tmp_path / "dataset" / label).mkdir(parents=True)
@@ -366,6 +367,7 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_writes(monkeypatch):
     parent, send = os.getpid(), connection.Connection._send
 
@@ -380,6 +382,7 @@ def test_a_worker_killed_while_it_writes(monkeypatch):
         list(map_in_processes(bytes, [10**5] * 100, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "parent"])
 def test_no_process_is_left_waiting(tmp_path, victim):
     """A killed worker ends the conversion with a message; killing the conversion ends its workers."""

@@ -278,6 +278,7 @@ def test_dry_run_counts(workspace, tmp_path):
     assert "banana: " in out and "records: 3 files" in out
 
 
+@pytest.mark.slow
 def test_memory_with_and_without_branches(workspace):
     """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
     found = []
