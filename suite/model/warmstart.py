@@ -15,7 +15,7 @@ from suite.model import modelfolder
 from suite.model.network import AVERAGED, STATISTICS
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
-from suite.process.terminal import say
+from suite.process.terminal import say, some
 from suite.process.tf_versions import tf
 
 SLIM = re.compile(r"resnet_v2_(50|101|152)/")
@@ -30,7 +30,6 @@ SLIM_NAMES = (
     (r"weights$", "kernel"),
     (r"biases$", "bias"),
 )
-LISTED = 6  # names shown of what was left out
 
 
 class Weights(NamedTuple):
@@ -170,8 +169,3 @@ def say_what_was_taken(weights, classes, names, fresh, kept):
 def is_weight(name: str) -> bool:
     """Whether it is a weight of a network, and not an optimizer's slot, a statistic or the step."""
     return name.endswith(("kernel", "weight", "weights", "bias", "biases", "gamma", "beta"))
-
-
-def some(names: list[str]) -> str:
-    """The first LISTED, for a message, and how many more there are."""
-    return ", ".join(names[:LISTED]) + (" and %d more" % (len(names) - LISTED) if len(names) > LISTED else "")

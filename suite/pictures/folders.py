@@ -11,7 +11,7 @@ from suite.files import classnames
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
 from suite.process.errors import UserError
-from suite.process.terminal import counted, say
+from suite.process.terminal import counted, say, some
 
 LAYOUTS = ("auto", "classes", "splits")  # what the folders at the top are
 # What people call the splits, in any case.
@@ -20,7 +20,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-LISTED = 5  # names in a message
 
 
 class SourceFile(NamedTuple):
@@ -80,11 +79,12 @@ def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
     if layout == "auto" and named and others:
         raise UserError(
             "%s: %s could be splits, but %s could not; --layout splits takes the former and passes over the "
-            "latter, --layout classes takes all as classes" % (dataset, quoted(named), quoted(others))
+            "latter, --layout classes takes all as classes" % (dataset, some(named), some(others))
         )
-    if layout == "classes" or layout == "auto" and not named:
-        if layout == "auto":
-            refuse_repetition(dataset, "classes")
+    if layout == "auto" and not named:
+        refuse_repetition(dataset, "classes")
+        layout = "classes"
+    if layout == "classes":
         return [(None, "")]
     given: list[tuple[str | None, str]]
     given = [(split, name) for split in SPLITS for name in named if SPLIT_NAMES[name.casefold()] == split]
@@ -98,7 +98,7 @@ def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
     if others:
         say(
             "passed over: %s, which %s"
-            % (quoted(others), "is no split" if len(others) == 1 else "are no splits")
+            % (some(others), "is no split" if len(others) == 1 else "are no splits")
         )
     if layout == "auto":
         for _, name in given:
@@ -122,7 +122,7 @@ def refuse_repetition(folder: str, layout: str) -> None:
     raise UserError(
         "%s: %s and %s both hold %s; if those are the classes or splits, %s; if %s and %s are the classes, "
         "with all that lies below them, --layout %s says so"
-        % (folder, one, other, quoted(inside), cure, one, other, layout)
+        % (folder, one, other, some(inside), cure, one, other, layout)
     )
 
 
@@ -172,11 +172,6 @@ def find_classes(
         if len(spellings) > 1:
             say("%s: class %s is written in two ways (%s); taken as one" % (dataset, name, spelt(spellings)))
     return {name: found[name] for name in classes}
-
-
-def quoted(names: list[str]) -> str:
-    """The first names of a list, for a message."""
-    return ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
 
 
 def spelt(names: Iterable[str]) -> str:

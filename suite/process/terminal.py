@@ -5,6 +5,8 @@ import re
 import sys
 import unicodedata
 
+LISTED = 6  # names in a message
+
 
 def printable(text):
     """Text from outside for a terminal, its control characters, which could do anything there, spelt out."""
@@ -14,6 +16,11 @@ def printable(text):
 def counted(number, noun, plural=None):
     """1 picture, 2 pictures; `plural` where it takes more than an s."""
     return "%d %s" % (number, noun if number == 1 else plural or noun + "s")
+
+
+def some(names):
+    """The first LISTED of a list of names, for a message, and how many more there are."""
+    return ", ".join(names[:LISTED]) + (" and %d more" % (len(names) - LISTED) if len(names) > LISTED else "")
 
 
 def columns(text):

@@ -8,7 +8,7 @@ from suite.process import device
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_training
-from suite.training.checkpoints import BEST, is_better, keep_best, read_best
+from suite.training.checkpoints import is_better, keep_best, read_best
 
 
 def recalibrate(config, records, step, validator):
@@ -22,7 +22,7 @@ def recalibrate(config, records, step, validator):
     best = read_best(output)
     step = best["step"] if best else step
     old = modelfolder.load_model(output).checkpoint
-    new = os.path.join(output, BEST, "recalibrated.ckpt-%d" % step)
+    new = os.path.join(output, modelfolder.BEST, "recalibrated.ckpt-%d" % step)
     if not batches or best and best["recalibrated"]:
         return
     over = counted(batches, "batch", "batches")

@@ -80,9 +80,9 @@ def read_existing(output):
     names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
         raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
-    best = modelfolder.latest_checkpoint(os.path.join(output, modelfolder.BEST))
     if modelfolder.latest_checkpoint(output):
         return jsonfile.read(path)
+    best = modelfolder.latest_checkpoint(os.path.join(output, modelfolder.BEST))
     if best:
         raise UserError(
             "%s: holds the best of a training and no checkpoint to go on from; choose another --output, and "

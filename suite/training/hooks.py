@@ -42,7 +42,7 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
     def before_run(self, context):
         self.began = time.perf_counter()
         # The same at each step: for every other set of fetches TensorFlow prepares the graph anew,
-        # which takes seconds. Three numbers cost nothing.
+        # which takes seconds. Four numbers cost nothing.
         return tf.train.SessionRunArgs(SHOWN)
 
     def after_run(self, context, values):

@@ -42,7 +42,8 @@ def explain(error, config, progress, first_step):
 
     Args:
         progress: the hooks.ProgressHook that saw the last step.
-        first_step: the step; None on all machines but the first, which leave the model folder alone.
+        first_step: that the run began at; None on all machines but the first, which leave the model folder
+            alone.
     """
     options = config["options"]
     if isinstance(error, tf.train.NanLossDuringTrainingError):

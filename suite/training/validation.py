@@ -15,7 +15,7 @@ from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_evaluation
-from suite.training.checkpoints import BEST, best_path, is_better, is_over, keep_best, read_best
+from suite.training.checkpoints import best_path, is_better, is_over, keep_best, read_best
 
 
 def open_validator(config, records, log, stop_signals):
@@ -23,7 +23,7 @@ def open_validator(config, records, log, stop_signals):
     if records.count("val"):
         return Validator(config, records, log, stop_signals)
     say("no validation pictures: the latest checkpoint counts as the best")
-    shutil.rmtree(os.path.join(config["options"]["output"], BEST), ignore_errors=True)
+    shutil.rmtree(os.path.join(config["options"]["output"], modelfolder.BEST), ignore_errors=True)
     return None
 
 
