@@ -3,7 +3,7 @@
     python FlowIO.py [--dataset data/dataset] [--output data/tfrecords] [--image_size 224]
 
 In: DATASET/<class name>/**/<picture>, or DATASET/train|val|test/<class name>/**/<picture> where you
-have split already. Out: train-, val- and test- TFRecords, dataset.json, skipped.csv and
+have split already. Out: train-, val- and test- TFRecords, dataset.json, skipped.csv, remarks.csv and
 near_duplicates.csv. `from FlowIO import load_records, read` reads them.
 """
 
@@ -29,7 +29,7 @@ from suite.records.splits import assign_splits, drop_copies, find_near_duplicate
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
 OWN_FILES = re.compile(
-    r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|skipped\.csv|near_duplicates\.csv"
+    r"(train|val|test)-\d{5}-of-\d{5}\.tfrecord|dataset\.json|(skipped|remarks|near_duplicates)\.csv"
 )
 
 
@@ -50,13 +50,14 @@ def main():
         for split in SPLITS:
             writing.write_shards(folder, split, splits[split], classes, spool)
         writing.write_skipped(folder, skipped)
+        remarked = writing.write_remarks(folder, pictures)
         writing.write_near_duplicates(folder, alike)
         counts = writing.count_pictures(splits, classes)
         writing.write_dataset_json(folder, classes, counts, skipped, copies, alike, options)
         jpeg = functools.partial(writing.spooled, spool=spool)
         samples = preview.take_samples(splits, jpeg) if options.preview else None
     print_counts(classes, counts, options.output)
-    warn(classes, counts, skipped, copies, alike, options.output)
+    warn(classes, counts, skipped, remarked, copies, alike, options.output)
     if options.preview:
         preview.draw(options.preview, classes, samples, options.image_size)
     return 1 if skipped else 0
@@ -132,8 +133,13 @@ def print_counts(classes, counts, output):
     print("records of %d classes in %s" % (len(classes), output))
 
 
-def warn(classes, counts, skipped, copies, alike, output):
+def warn(classes, counts, skipped, remarked, copies, alike, output):
     """Say what the user may want to mend: small and large classes, copies, skipped files."""
+    for remark in imagefile.REMARKS:
+        noted = [picture.source.filename for picture in remarked if picture.remark == remark]
+        if noted:
+            pictures = "%s, the first: %s" % (counted(len(noted), "picture"), noted[0])
+            say("warning: %s: %s; all in %s" % (pictures, remark, os.path.join(output, "remarks.csv")))
     for split in SPLITS[1:]:
         if not any(counts[split].values()):
             use = (

@@ -45,6 +45,7 @@ class Pending(NamedTuple):
     data: bytes | np.ndarray | None  # of the file made small; later float32 [size, size, 3]
     view: bytes | None  # JPEG to draw on, with --save
     error: str | None  # why there is no answer
+    remark: str = ""  # one of imagefile.REMARKS
 
 
 def main():
@@ -74,6 +75,8 @@ def main():
                     failed = True
                     show(picture.path, None, None, picture.error)
                     continue
+                if picture.remark:
+                    say("warning: %s: %s" % (picture.path, picture.remark))
                 label, predictions = best(
                     next(answers), model.classes, options.top, options.threshold, unknown
                 )
@@ -169,10 +172,10 @@ def encode_file(path, model, options):
     formats = (*imagefile.FORMATS, *options.formats)
     try:
         data = imagefile.read_file(path)
-        small = sandbox.encode if options.sandbox else imagefile.encode
-        view = small(data, SAVED_SIDE, formats) if options.save else None
-        jpeg = small(data, None if model.keep_size else model.image_size, formats)
-        return Pending(path, jpeg, view, None)
+        small = sandbox.encode_and_hash if options.sandbox else imagefile.load_and_encode
+        *_, view, _ = small(data, SAVED_SIDE, formats) if options.save else (None, None)
+        *_, jpeg, remark = small(data, None if model.keep_size else model.image_size, formats)
+        return Pending(path, jpeg, view, None, remark)
     except imagefile.BadPicture as error:
         return Pending(path, None, None, str(error))
 

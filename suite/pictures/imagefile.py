@@ -7,28 +7,22 @@ into the network's input.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import re
 import stat
 import warnings
+import zlib
 from typing import Iterable, Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, MpoImagePlugin  # noqa: F401  (the latter: see warm_up)
+from PIL import Image, ImageCms, ImageOps, MpoImagePlugin, PngImagePlugin  # noqa: F401  (MPO: see warm_up)
+
+from suite.pictures import recognition
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
-REFUSED = {  # formats that are told by how the file begins, and why they are not opened
-    "WEBP": (
-        rb"RIFF....WEBP",
-        "WebP, which is off because the libwebp in the last Pillow for Python 3.7 has a hole that lets a "
-        "picture run code (CVE-2023-4863); --formats WEBP opens pictures that you trust",
-    ),
-    "TIFF": (rb"II\*\0|MM\0\*", "TIFF, which is off; --formats TIFF opens it"),
-    "HEIC": (rb"....ftyp(hei|hev|mif|msf)", "HEIC, which Pillow cannot read; convert it to JPEG"),
-    "AVIF": (rb"....ftypavi", "AVIF, which is not opened; convert it to JPEG"),
-}
 # Files and folders that systems leave behind, in lower case: like hidden ones, passed over.
 LITTER = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "lost+found"),
@@ -42,13 +36,25 @@ MAX_SCANNED = 10 * MAX_PIXELS  # a progressive JPEG goes over its pixels several
 START_OF_SCAN = b"\xff\xda"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
 END_OF_IMAGE = b"\xd9"
+PNG = b"\x89PNG\r\n\x1a\n"
+PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
 
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
+PLAIN = 2.0  # levels of 255; a picture whose colours all deviate by less shows hardly anything
+
+# What there is to remark about a picture that was taken.
+HARDLY_ANY_CONTRAST = "hardly any contrast is left in it"
+BLANK_FRAME = "its first frame is blank, and no other is looked at"
+SEVERAL_PAGES = "only the first of its pages is looked at"
+REMARKS = ("", HARDLY_ANY_CONTRAST, BLANK_FRAME, SEVERAL_PAGES)
 SRGB = ImageCms.createProfile("sRGB")
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
+PngImagePlugin.MAX_TEXT_CHUNK = (
+    16 << 20
+)  # bytes of a colour profile; printers' are larger than Pillow's limit
 warnings.filterwarnings("ignore", module="PIL")  # such as of damaged EXIF, and does not name the file
 
 
@@ -116,9 +122,18 @@ def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
 
 def load_and_encode(
     data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
-) -> tuple[Image.Image, bytes]:
-    """As `encode`; returns the RGB PIL image too."""
-    image = open_picture(data, formats)
+) -> tuple[Image.Image, bytes, str]:
+    """As `encode`; returns the RGB PIL image, the JPEG bytes and one of REMARKS."""
+    original = open_picture(data, formats)
+    image, jpeg = reduce(original, data, image_size)
+    if original.format == "TIFF" and recognition.count_pages(data) > 1:
+        return image, jpeg, SEVERAL_PAGES
+    return image, jpeg, remark(image, original)
+
+
+def reduce(image: Image.Image, data: bytes, image_size: int | None) -> tuple[Image.Image, bytes]:
+    """The RGB PIL image and the JPEG bytes of a picture that was opened from `data`; see `encode`."""
+    white = largest_value(image)
     shorter = round(image_size * MARGIN) if image_size else max(image.size)
     try:
         turned, profile = has_orientation(image), colour_profile(image)
@@ -128,14 +143,17 @@ def load_and_encode(
             # A JPEG decoder halves for free; False for other formats.
             image.draft(None, [max(1, int(side * scale)) for side in image.size])
         image.load()
+        check_depth(image, white)
         small = fits and not turned and not profile
         if image.format == "JPEG" and image.mode == "RGB" and small and is_orderly(data):
             return image, data
-        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile)
+        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile, white)
         if min(image.size) > shorter:
             scale = shorter / min(image.size)
             size = [max(shorter, round(side * scale)) for side in image.size]
             image = image.resize(size, Image.HAMMING, reducing_gap=2)
+    except BadPicture:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
@@ -153,6 +171,24 @@ def is_orderly(jpeg: bytes) -> bool:
             return True
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
     return False
+
+
+def without_clutter(data: bytes) -> bytes:
+    """A PNG without its texts and without chunks that it can do without and whose checksums are wrong.
+
+    So browsers read it, and Pillow refuses it. Other formats stay as they are.
+    """
+    if not data.startswith(PNG):
+        return data
+    kept, at = [PNG], len(PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind, said = data[at + 4 : at + 8], data[end - 4 : end]
+        needed = kind[:1].isupper()
+        if needed or kind not in PNG_TEXTS and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == said:
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def to_jpeg(image: Image.Image) -> bytes:
@@ -183,10 +219,14 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
     """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
     if not data:
         raise BadPicture("empty file")
+    if recognition.is_tiff(data) and recognition.is_camera_raw(data):
+        raise BadPicture(
+            "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
+        )
     try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-    except Exception as error:  # see load_and_encode
-        raise BadPicture(why_refused(data, formats)) from error
+        image = Image.open(io.BytesIO(without_clutter(data)), formats=formats)
+    except Exception as error:  # see `reduce`
+        raise BadPicture(recognition.why_refused(data, formats)) from error
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*image.size, MAX_PIXELS))
@@ -198,19 +238,11 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
     return image
 
 
-def why_refused(data: bytes, formats: Sequence[str]) -> str:
-    """What to say of bytes that are in none of the formats."""
-    for name, (beginning, reason) in REFUSED.items():
-        if name not in formats and re.match(beginning, data, re.DOTALL):
-            return reason
-    return "not a picture in %s or %s format" % (", ".join(formats[:-1]), formats[-1])
-
-
 def has_orientation(image: Image.Image) -> bool:
     """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
     try:
         return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see load_and_encode
+    except Exception:  # see `reduce`
         return False
 
 
@@ -223,11 +255,62 @@ def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
-def to_rgb(image: Image.Image, profile: ImageCms.ImageCmsProfile | None = None) -> Image.Image:
-    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 16 bits scaled to 8."""
+def largest_value(image: Image.Image) -> int:
+    """The value of white in a file that was opened and not loaded yet: 255, 4095 or 65535.
+
+    Raises:
+        BadPicture: the format does not say it.
+    """
+    depth = str(image.tile)  # Pillow's names of what it reads, such as RGB;16B
+    if image.mode == "F" or image.mode == "I" and image.format != "PNG":
+        kind = "fractions" if image.mode == "F" else "integers of 32 bits or with a sign"
+        raise BadPicture(
+            "its pixels are %s, and nothing says how bright white is; convert it to 8 bits" % kind
+        )
+    if image.mode == "LAB":
+        raise BadPicture("its colours are Lab, which are not converted here; convert it to RGB")
+    return 4095 if "I;12" in depth else 65535 if ";16" in depth else 255
+
+
+def check_depth(image: Image.Image, white: int) -> None:
+    """Raises BadPicture where a loaded picture of 16 bits uses the lowest 12 alone: it would become black."""
+    if white < 65535:
+        return
+    pixels = np.asarray(image)
+    brightest = pixels[..., :-1].max() if image.mode.endswith("A") else pixels.max()
+    black = 4096 if image.mode.startswith("I") else 16  # of colours Pillow keeps the upper 8 bits
+    if 0 < brightest < black:
+        raise BadPicture(
+            "16 bits of which only the lowest 12 or fewer are used, so nothing says how bright white is; "
+            "convert it to 8 bits"
+        )
+
+
+def remark(image: Image.Image, original: Image.Image) -> str:
+    """One of REMARKS: whether anything is to be seen on an RGB image; `original`: what it was made from."""
+    sample = image.resize((32, 32), Image.NEAREST)  # is enough for nearly all
+    if contrast(sample) >= PLAIN or contrast(image) >= PLAIN:
+        return ""
+    with contextlib.suppress(Exception):  # a damaged frame after the first: see `reduce`
+        if getattr(original, "n_frames", 1) > 1:
+            return BLANK_FRAME
+    return HARDLY_ANY_CONTRAST
+
+
+def contrast(image: Image.Image) -> float:
+    """The standard deviation, in levels of 255, of the colour of an RGB image that varies most."""
+    counts, levels = np.reshape(image.histogram(), [3, 256]), np.arange(256)
+    counts = counts / counts[0].sum()
+    return np.sqrt((counts @ levels**2 - (counts @ levels) ** 2).max().clip(0))
+
+
+def to_rgb(
+    image: Image.Image, profile: ImageCms.ImageCmsProfile | None = None, white: int = 65535
+) -> Image.Image:
+    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 12 and 16 bits scaled to 8."""
     if image.mode.startswith("I"):
-        pixels = np.asarray(image)
-        image = Image.fromarray(EIGHT_BITS[pixels if pixels.dtype == np.uint16 else pixels.clip(0, 65535)])
+        scale = 65535 // white
+        image = Image.fromarray(EIGHT_BITS[np.asarray(image) * scale])
     elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -18,7 +18,7 @@ import sys
 import threading
 
 from suite.pictures import imagefile
-from suite.pictures.imagefile import BadPicture
+from suite.pictures.imagefile import REMARKS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -30,8 +30,9 @@ MEMORY = 2 << 30  # bytes of address space
 
 # Bytes of the file that follow; the network's pixels, 0 to keep the picture's size.
 REQUEST = struct.Struct("<II")
-# Whether it can be used; width, height; bytes that follow, of the perceptual hash and of the JPEG or why not.
-ANSWER = struct.Struct("<?IIBI")
+# Whether it can be used; width, height; which of REMARKS; bytes that follow, of the perceptual hash and of
+# the JPEG or why not.
+ANSWER = struct.Struct("<?IIBBI")
 
 # What is left of the system, for each machine: its name in the kernel, and the numbers of read, write, close,
 # fstat, lseek, mmap, mprotect, munmap, brk, rt_sigaction, rt_sigprocmask, rt_sigreturn, sched_yield, mremap,
@@ -57,7 +58,7 @@ def encode_and_hash(data, image_size, formats):
     """As imagefile.load_and_encode, and always encoded anew, so that no byte of the file itself comes back.
 
     Returns:
-        The perceptual hash or None, (width, height) and JPEG bytes.
+        The perceptual hash or None, (width, height), JPEG bytes and one of REMARKS.
     Raises:
         BadPicture: also where the picture ended the process, or had to be stopped.
     """
@@ -68,7 +69,7 @@ def encode_and_hash(data, image_size, formats):
     try:
         process.stdin.write(REQUEST.pack(len(data), image_size or 0) + data)
         process.stdin.flush()
-        usable, *size, hashed, length = ANSWER.unpack(receive(process, ANSWER.size))
+        usable, *size, remark, hashed, length = ANSWER.unpack(receive(process, ANSWER.size))
         hashed, content = receive(process, hashed), receive(process, length)
     except OSError as error:
         process.kill()
@@ -81,7 +82,7 @@ def encode_and_hash(data, image_size, formats):
     _here.process = process
     if not usable:
         raise BadPicture(content.decode("utf-8", "backslashreplace"))
-    return hashed or None, tuple(size), content
+    return hashed or None, tuple(size), content, REMARKS[remark % len(REMARKS)]
 
 
 def start_decoder(formats):
@@ -146,15 +147,15 @@ def main(formats):
 def answer(data, image_size, formats):
     """The bytes that `encode_and_hash` reads."""
     try:
-        image, jpeg = imagefile.load_and_encode(data, image_size, formats)
+        image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats)
         hashed = perceptual_hash(image) or b""
         if jpeg is data:
             # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.
             jpeg = imagefile.to_jpeg(image.copy())
-        return ANSWER.pack(True, *image.size, len(hashed), len(jpeg)) + hashed + jpeg
+        return ANSWER.pack(True, *image.size, REMARKS.index(remark), len(hashed), len(jpeg)) + hashed + jpeg
     except (BadPicture, MemoryError) as error:
         reason = (str(error) or "needs too much memory").encode("utf-8", "backslashreplace")
-        return ANSWER.pack(False, 0, 0, 0, len(reason)) + reason
+        return ANSWER.pack(False, 0, 0, 0, 0, len(reason)) + reason
 
 
 def limit():

@@ -27,6 +27,7 @@ class EncodedPicture(NamedTuple):
     length: int
     height: int  # pixels
     width: int
+    remark: str  # one of imagefile.REMARKS
 
 
 # --- by content ----------------------------------------

@@ -38,10 +38,10 @@ def encode_all(sources, spool, options):
                 if reason:
                     skipped.append((source, reason))
                     continue
-                digest, hashed, (width, height), jpeg = result
+                digest, hashed, (width, height), jpeg, remark = result
                 place = position(digest, options.seed)
                 picture = EncodedPicture(
-                    source, digest, hashed, place, spool.tell(), len(jpeg), height, width
+                    source, digest, hashed, place, spool.tell(), len(jpeg), height, width, remark
                 )
                 converted.append(picture)
                 spool.write(jpeg)
@@ -59,7 +59,7 @@ def encode_source(source, options):
     """Read and encode one SourceFile; runs in a worker process.
 
     Returns:
-        ((digest, perceptual hash, (width, height), JPEG bytes), None); or (None, why it
+        ((digest, perceptual hash, (width, height), JPEG bytes, remark), None); or (None, why it
         cannot be used).
     """
     path = os.path.join(options.dataset, source.filename)
@@ -70,14 +70,14 @@ def encode_source(source, options):
         image_size = None if options.keep_size else options.image_size
         formats = (*FORMATS, *options.formats)
         if options.sandbox:
-            hashed, size, jpeg = sandbox.encode_and_hash(data, image_size, formats)
+            hashed, size, jpeg, remark = sandbox.encode_and_hash(data, image_size, formats)
         else:
-            image, jpeg = imagefile.load_and_encode(data, image_size, formats)
+            image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats)
             hashed, size = perceptual_hash(image), image.size
     except BadPicture as error:
         return None, str(error)
     digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
-    return (digest, hashed, size, jpeg), None
+    return (digest, hashed, size, jpeg, remark), None
 
 
 def check_classes(classes, pictures, skipped, dataset):
@@ -132,6 +132,14 @@ def write_skipped(folder, skipped):
     """skipped.csv, from (SourceFile, reason) for each file."""
     rows = [(source.filename, reason) for source, reason in skipped]
     csvfile.write(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
+
+
+def write_remarks(folder, pictures):
+    """remarks.csv, a row for each EncodedPicture of which there is something to remark; returns these."""
+    remarked = sorted(picture for picture in pictures if picture.remark)
+    rows = [(picture.source.filename, picture.remark) for picture in remarked]
+    csvfile.write(os.path.join(folder, "remarks.csv"), ["filename", "remark"], rows)
+    return remarked
 
 
 def write_near_duplicates(folder, alike):

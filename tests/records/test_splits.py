@@ -16,7 +16,7 @@ from suite.records import splits
 def make_picture(label, content, name, given=None, seed=0):
     digest = b"content %d" % content
     source = folders.SourceFile(given, label, name)
-    return splits.EncodedPicture(source, digest, None, splits.position(digest, seed), 0, 0, 0, 0)
+    return splits.EncodedPicture(source, digest, None, splits.position(digest, seed), 0, 0, 0, 0, "")
 
 
 def make_pictures(labels, given=None, start=0):

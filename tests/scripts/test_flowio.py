@@ -223,11 +223,25 @@ def test_unequal_classes_are_warned_of(capsys):
         "val": {"cat": 100, "dog": 10},
         "test": {"cat": 100, "dog": 20},
     }
-    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    FlowIO.warn(["cat", "dog"], counts, [], [], 0, [], "records")
     assert "cat has 11 times as many pictures as dog" in capsys.readouterr().err
     counts["test"]["dog"] = 30  # a tenth
-    FlowIO.warn(["cat", "dog"], counts, [], 0, [], "records")
+    FlowIO.warn(["cat", "dog"], counts, [], [], 0, [], "records")
     assert capsys.readouterr().err == ""
+
+
+def test_pictures_that_show_hardly_anything_are_counted_and_listed(tmp_path):
+    draw_dataset(tmp_path / "dataset", 3)
+    for number in range(2):
+        icon = Image.new("RGBA", (48, 48), (255, 255, 255, 100 + number))
+        icon.save(str(tmp_path / "dataset" / "kiwi" / ("white %d.png" % number)))
+    output = tmp_path / "records"
+    _, err = run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", output, "--image_size", 32)
+    remark = imagefile.HARDLY_ANY_CONTRAST
+    assert "warning: 2 pictures, the first: kiwi/white 0.png: %s; all in %s" % (remark, output) in err
+    with open(str(output / "remarks.csv"), encoding="utf-8", newline="") as file:
+        rows = [(row["filename"], row["remark"]) for row in csv.DictReader(file)]
+    assert rows == [("kiwi/white %d.png" % number, remark) for number in range(2)]
 
 
 def test_the_preview_shows_each_class(tmp_path):
