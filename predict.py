@@ -11,15 +11,16 @@ from __future__ import annotations
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
-import collections
+import codecs
 import csv
 import io
 import itertools
 import json
 import os
+import re
 import sys
 from multiprocessing.pool import ThreadPool
-from typing import NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -27,9 +28,10 @@ from PIL import Image
 from suite.files import classnames, csvfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import add_mirror_option
-from suite.pictures import drawing, imagefile, sandbox
+from suite.pictures import drawing, imagefile, recognition, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.errors import UserError
+from suite.process.pipeline import Ahead
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records import preprocessing
@@ -63,12 +65,12 @@ def main():
     with ThreadPool() as pool:
         # Both go on while TensorFlow is imported, and import nothing themselves.
         cached = pool.apply_async(inference_graph.read_cache, [model])
-        encoded = ahead(pool, lambda path: encode_file(path, model, options), paths, options.batch_size)
+        encoded = Ahead(pool, lambda path: encode_file(path, model, options), paths, options.batch_size)
         device.start(options)
         decode, classify = build(model, cached.get(), options.mirror)
-        decoded = ahead(pool, decode, encoded, options.batch_size)
+        decoded = Ahead(pool, decode, encoded, options.batch_size)
         show = printer(options)
-        for batch in batches(decoded, options.batch_size):
+        for batch in decoded.batches(options.batch_size):
             answers = iter(classify([picture.data for picture in batch if not picture.error]))
             for picture in batch:
                 if picture.error:
@@ -113,54 +115,60 @@ def parse_options(arguments=None):
     return options
 
 
-def list_images(images: list[str]) -> list[str]:
+def list_images(images: list[str]) -> Iterator[str]:
     """The paths that the command line names, folders and standard input opened up.
 
     Raises:
-        UserError: a folder or standard input has no files. Whether the others exist is seen on reading them.
+        UserError: a folder has no files. Whether the others exist is seen on reading them.
     """
-    paths = []
+    paths: list[Iterable[str]] = []
     for image in images:
         if image == "-":
-            names = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-            if not names:
-                raise UserError("-: no file names on standard input")
-            paths += names
+            paths.append(names_on_stdin())
         elif os.path.isdir(image):
             inside = imagefile.list_files(image)
             if not inside:
                 raise UserError("%s: no files in this folder" % image)
-            paths += inside
+            paths.append(inside)
         else:
-            paths.append(image)
-    return paths
+            paths.append([image])
+    return itertools.chain.from_iterable(paths)
+
+
+def names_on_stdin() -> Iterator[str]:
+    """The file names on standard input, as they come."""
+    # Not from sys.stdin: a thread that waits for that holds a lock, which Python wants when it ends.
+    return split_names(iter(lambda: os.read(0, 1 << 16), b""))
+
+
+def split_names(blocks: Iterator[bytes]) -> Iterator[str]:
+    """File names from blocks of bytes: they end at NULs where the first block has any, else with the lines.
+
+    Raises:
+        UserError: there are none, or it is something else.
+    """
+    first = next(blocks, b"")
+    if recognition.is_picture(first):
+        raise UserError("-: takes file names, one a line, and these are the bytes of a picture")
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError("-: the file names are in UTF-16; write them in UTF-8")
+    if first.startswith(codecs.BOM_UTF8):
+        first = first[len(codecs.BOM_UTF8) :]
+    end = b"\0" if b"\0" in first else b"\n"
+    rest, found = b"", False
+    for block in itertools.chain([first], blocks, [end]):
+        *names, rest = (rest + block).split(end)
+        for name in names:
+            if end == b"\n" and name.endswith(b"\r"):
+                name = name[:-1]
+            if name:
+                found = True
+                yield os.fsdecode(name)
+    if not found:
+        raise UserError("-: no file names on standard input")
 
 
 # --- from files to answers ----------------------------------------
-
-
-def ahead(pool, function, items, count):
-    """Like map(function, items); the pool works on up to `count` items before they are asked for."""
-    items = iter(items)
-    jobs = collections.deque()
-
-    def start(number):
-        jobs.extend(pool.apply_async(function, [item]) for item in itertools.islice(items, number))
-
-    def results():
-        while jobs:
-            result = jobs.popleft().get()
-            start(1)
-            yield result
-
-    start(count)
-    return results()
-
-
-def batches(items, size):
-    """Lists of up to `size` items."""
-    items = iter(items)
-    return iter(lambda: list(itertools.islice(items, size)), [])
 
 
 def encode_file(path, model, options):
@@ -258,12 +266,14 @@ def percent(prediction: dict) -> str:
 def printer(options):
     """A function (path, label, predictions, error) that prints one result as the options ask for."""
     table = csv.writer(sys.stdout, lineterminator="\n")
+    # Elsewhere what an encoding lacks is spelt by Python's escapes, which are not JSON's.
+    ascii_only = not re.fullmatch("utf-?8", sys.stdout.encoding or "", re.IGNORECASE)
 
     def print_json(path, label, predictions, error):
         answer = {"error": error} if error else {"predictions": predictions}
         if options.threshold and not error:
             answer["label"] = label
-        print(json.dumps(dict(image=path, **answer), ensure_ascii=False), flush=True)
+        print(json.dumps(dict(image=path, **answer), ensure_ascii=ascii_only), flush=True)
 
     def print_row(path, label, predictions, error):
         probability = "" if error else "%.6f" % predictions[0]["probability"]

@@ -101,6 +101,8 @@ def read_file(path: str) -> bytes:
             return file.read()
     except OSError as error:
         raise BadPicture("cannot be read: %s" % error.strerror) from error
+    except ValueError as error:
+        raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
 
 
 def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS) -> bytes:

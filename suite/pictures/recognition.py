@@ -56,6 +56,11 @@ SENSOR = (32803, 34892)  # values of single sensor cells
 MOST_IFDS = 16  # of one file are looked at
 
 
+def is_picture(beginning: bytes) -> bool:
+    """Whether bytes begin as a picture does that can be opened, or as HEIC."""
+    return any(re.match(pattern, beginning, re.DOTALL) for pattern in (*SIGNATURES.values(), rb".{4}ftyp"))
+
+
 def why_refused(data: bytes, formats: Sequence[str]) -> str:
     """What to say of bytes that Pillow did not open as any of the formats."""
     beginning = data[:4096]

@@ -1,11 +1,20 @@
-"""Ctrl-C while a script still imports what it needs: one line, no traceback. Imported before all else.
+"""What has to be before a script imports what it needs: Ctrl-C is one line, and so is Windows.
 
 `lifetime.run` takes over. Before this file is reached, Python itself starts, and answers in its own way.
 """
 
 import _signal  # `signal` makes enumerations at first, and until that is done Ctrl-C gives a traceback
+import builtins
 import os
 import sys
+
+if sys.platform == "win32":
+    sys.exit("%s: error: Windows is supported by WSL only: wsl --install, and run it there" % sys.argv[0])
+
+
+def in_notebook():
+    """Whether this runs within IPython, as by %run: others' work is in the process, which must not end."""
+    return "__IPYTHON__" in vars(builtins)
 
 
 def stop(signal_number, frame):
@@ -14,5 +23,6 @@ def stop(signal_number, frame):
     os._exit(128 + signal_number)
 
 
-for number in (_signal.SIGINT, _signal.SIGTERM):
-    _signal.signal(number, stop)
+if not in_notebook():
+    for number in (_signal.SIGINT, _signal.SIGTERM):
+        _signal.signal(number, stop)

@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 
-from suite.process import tf_versions
+from suite.process import interrupt, tf_versions
 from suite.process.errors import Stopped, UserError
 from suite.process.terminal import is_terminal, say
 
@@ -81,10 +81,14 @@ def program():
 
 def run(main):
     """End the process with the exit status of `main()`, or of the exception that it ended with."""
-    stop_at_once()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    notebook = interrupt.in_notebook()
+    if not notebook:
+        stop_at_once()
     # A file name need not be text.
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        if stream:  # a service may start us with either closed
+        # A service may start us with either closed, and a notebook's are its own.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
     try:
         status = main() or 0
@@ -112,6 +116,6 @@ def run(main):
         else:
             say("%s: error: %s: %s" % (program(), type(error).__name__, tf_versions.reason(error)))
         status = 1
-    for signal_number in STOP_SIGNALS:
-        signal.signal(signal_number, signal.SIG_IGN)  # all is done; the exit status should say so
+    for signal_number in STOP_SIGNALS:  # all is done; the exit status should say so
+        signal.signal(signal_number, before[signal_number] if notebook else signal.SIG_IGN)
     sys.exit(status)

@@ -1,6 +1,7 @@
 """predict.py as a user runs it: answers to any file."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -18,8 +19,70 @@ import predict
 from suite.model import inference_graph, modelfolder
 from suite.model.network import restore_session
 from suite.pictures import drawing, imagefile
+from suite.process.errors import UserError
+
+# --- names on standard input ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "blocks, names",
+    [
+        ([b"a.jpg\nb c.jpg"], ["a.jpg", "b c.jpg"]),
+        ([b"a.jpg\r\n\r\nb .jpg \r\n"], ["a.jpg", "b .jpg "]),
+        ([b"\xef\xbb\xbfa.jpg\n"], ["a.jpg"]),
+        ([b"\xef\xbb\xbf", b"a.jpg\n"], ["a.jpg"]),
+        ([b"a\nb.jpg\0c.jpg\0"], ["a\nb.jpg", "c.jpg"]),
+        ([b"a.jpg\0b", b".jpg"], ["a.jpg", "b.jpg"]),
+        ([b"a.j", b"pg\n\xe7", b"\x8c\xab.jpg\n"], ["a.jpg", "\u732b.jpg"]),
+        ([b"\xff.jpg\n"], ["\udcff.jpg"]),
+        ([b"P1\nBMW.jpg\n"], ["P1", "BMW.jpg"]),
+    ],
+)
+def test_file_names_are_split_as_they_come(blocks, names):
+    assert list(predict.split_names(iter(blocks))) == names
+
+
+@pytest.mark.parametrize(
+    "block, says",
+    [
+        (b"", "no file names"),
+        (b"\r\n\n", "no file names"),
+        ("a.jpg\n".encode("utf-16"), "UTF-16"),
+        *((file_bytes(gradient(), format), "bytes of a picture") for format in ("JPEG", "PNG", "GIF", "BMP")),
+    ],
+)
+def test_what_is_no_list_of_names_is_one_line(block, says):
+    with pytest.raises(UserError, match=says):
+        list(predict.split_names(iter([block] if block else [])))
+
+
+def test_a_program_may_keep_it_running(workspace, tmp_path):
+    """Each name is answered before the next is written."""
+    draw_dataset(tmp_path, 2)
+    command = [sys.executable, os.path.join(ROOT, "predict.py"), "-", "--model", workspace.model, "--json"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes) as process:
+        for name in (tmp_path / "kiwi" / "0.png", tmp_path / "no\0ne.png", tmp_path / "kiwi" / "1.png"):
+            process.stdin.write(os.fsencode(name) + b"\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert answer["image"] == str(name)
+            assert ("error" in answer) == ("\0" in str(name))
+        process.stdin.close()
+        assert process.wait() == 1
+
 
 # --- answers ----------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk", "utf-8"])
+@pytest.mark.parametrize("name", ["\u00e9\U0001f600.jpg", "\u732b.jpg", os.fsdecode(b"\xff.jpg")])
+def test_json_is_valid_on_any_output(monkeypatch, encoding, name):
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, encoding, errors="backslashreplace"))
+    show = predict.printer(predict.parse_options([name, "--json"]))
+    show(name, "cat", [{"label": "cat", "probability": 1}], None)
+    assert json.loads(file.getvalue().decode(encoding))["image"] == name
 
 
 def test_prediction_of_new_pictures(workspace, tmp_path):

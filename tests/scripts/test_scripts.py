@@ -198,3 +198,38 @@ def test_help_does_not_wait_for_tensorflow(script, tmp_path):
     module = "suite.training.options" if script == "train.py" else script[:-3]
     code = code.format(module, ["a.jpg"] if script == "predict.py" else [])
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
+def test_windows_is_answered_in_one_line(script):
+    code = (
+        "import runpy, sys; sys.platform, sys.argv = 'win32', [%r]; runpy.run_path(%r, run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code % (script, os.path.join(ROOT, script))]
+    done = subprocess.run(command, stderr=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "WSL" in done.stderr
+
+
+def test_a_script_runs_within_a_notebook(workspace, tmp_path):
+    """As %run has it: streams of its own, and a process that others go on with, where Ctrl-C works."""
+    code = """
+import builtins, io, runpy, signal, sys
+builtins.__IPYTHON__ = True
+class Stream(io.StringIO):
+    reconfigure = property(lambda self: getattr(self, "no such attribute"))
+out, sys.stdout = sys.stdout, Stream()
+sys.argv = ["predict.py", %r, "--model", %r, "--json"]
+for _ in range(2):
+    try:
+        runpy.run_path(%r, run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+out.write(sys.stdout.getvalue())
+"""
+    draw_dataset(tmp_path, 1, labels=["kiwi"])
+    code = code % (str(tmp_path / "kiwi" / "0.png"), workspace.model, os.path.join(ROOT, "predict.py"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 0
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first == second and first["predictions"][0]["label"] == "kiwi"
