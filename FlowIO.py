@@ -52,10 +52,10 @@ def main():
         writing.write_skipped(folder, skipped)
         remarked = writing.write_remarks(folder, pictures)
         writing.write_near_duplicates(folder, alike)
-        counts = writing.count_pictures(splits, classes)
-        writing.write_dataset_json(folder, classes, counts, skipped, copies, alike, options)
+        writing.write_dataset_json(folder, classes, splits, skipped, copies, alike, options)
         jpeg = functools.partial(writing.spooled, spool=spool)
         samples = preview.take_samples(splits, jpeg) if options.preview else None
+    counts = writing.count_pictures(splits, classes)
     print_counts(classes, counts, options.output)
     warn(classes, counts, skipped, remarked, copies, alike, options.output)
     if options.preview:

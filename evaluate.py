@@ -23,7 +23,7 @@ from suite.model.network import add_mirror_option
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.records import reading
+from suite.records import fingerprints, reading
 
 AVERAGES = {"macro": "mean", "weighted": "weighted mean"}  # what a reader calls them
 OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
@@ -43,9 +43,15 @@ def main():
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
 
     output = options.output or os.path.join(model.folder, "evaluation")
+    seen = count_seen(model, records, options.split)
     with atomic.replacing(output, OWN_FILES) as folder:
         predictions = predict_split(model, records, options.split, options.batch_size, options.mirror)
-        results = {"checkpoint": model.checkpoint, "split": options.split, "mirror": options.mirror}
+        results = {
+            "checkpoint": model.checkpoint,
+            "split": options.split,
+            "mirror": options.mirror,
+            "seen": seen,
+        }
         results.update(metrics.measure(predictions.labels, predictions.probabilities, model.classes))
         whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
         results["latency"] = latency(predictions.seconds[:whole], options.batch_size)
@@ -70,6 +76,30 @@ def parse_options(arguments=None):
         "--batch_size", type=commandline.number(int, 1), default=32, help="pictures computed at a time"
     )
     return parser.parse_args(arguments)
+
+
+def count_seen(model, records, split):
+    """Say whether the model has seen the pictures of a split, on which its figure would be no test's.
+
+    Returns:
+        {"trained_on", "validated_on"}: how many of them; None where that is not known.
+    """
+    pictures = fingerprints.from_json(records.fingerprints.get(split))
+    known = {name: fingerprints.from_json(model.fingerprints.get(name)) for name in ("train", "val")}
+    if pictures is None or None in known.values():
+        older = records.folder if pictures is None else model.folder
+        say("%s is of an older version; whether these pictures were trained on is not known" % older)
+        return None
+    shared = {name: fingerprints.count_shared(pictures, known[name]) for name in known}
+    for name, use in (
+        ("train", "trained on"),
+        ("val", "validated on, and the best checkpoint chosen by them"),
+    ):
+        count, exact = shared[name]
+        if count:
+            figures = "" if exact else "about ", count, records.count(split), use
+            say("warning: %s%d of %d pictures were %s; this is not the figure of a test" % figures)
+    return {"trained_on": shared["train"][0], "validated_on": shared["val"][0]}
 
 
 def compare(predictions, other, records, options):

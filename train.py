@@ -39,7 +39,10 @@ def main():
     existing = read_existing(options.output)
     weights = warmstart.open_weights(options.model) if options.model and not existing else None
     complete_options(options, records, existing, weights)
-    config = make_config(options, records)
+    seen = (
+        existing.get("dataset", {}).get("fingerprints", {}) if existing else weights and weights.fingerprints
+    )
+    config = make_config(options, records, seen)
     if existing:
         check_existing(existing, config)
     strategy = distribution.choose_strategy(machines, options)
@@ -98,14 +101,15 @@ def train(config, records, machines, strategy):
     options, is_first = config["options"], machines.index == 0
     output, first_step = options["output"], modelfolder.latest_step(options["output"])
     epoch_steps = records.count("train") / options["batch_size"]
-    is_validated = checkpoints.is_validated(first_step, checkpoints.read_best(output))
+    best = checkpoints.read_best(output)
+    is_validated = checkpoints.is_validated(first_step, best) and best["pictures"] == records.identity("val")
     replicas = strategy.num_replicas_in_sync if strategy else 1
 
     stop_signals = lifetime.catch_stop_signals()
     log = monitor.Log(output if is_first else None, first_step, epoch_steps, is_validated)
     validator = validation.open_validator(config, records, log, stop_signals) if is_first else None
-    if validator and first_step and not is_validated:  # it was killed after it had saved that checkpoint
-        validator.validate(modelfolder.latest_checkpoint(output))
+    if validator and first_step and not is_validated:  # killed after it had saved that, or other pictures
+        validator.catch_up(modelfolder.latest_checkpoint(output))
 
     batches = functools.partial(
         read_for_training,

@@ -25,6 +25,18 @@ COUNTS = {  # pictures, by split and class
     "additionalProperties": False,
 }
 
+FINGERPRINT = {  # see suite/records/fingerprints.py
+    "type": "object",
+    "properties": {
+        "version": {"enum": [1]},
+        "limit": {"type": "integer", "minimum": 1, "maximum": 2**48},
+        "pictures": {"type": "string", "pattern": "^([0-9a-f]{12})*$"},
+    },
+    "required": ["version", "limit", "pictures"],
+    "additionalProperties": False,
+}
+FINGERPRINTS = {"type": "object", "additionalProperties": FINGERPRINT}  # by split
+
 # {file: (its format version, the script that writes it, what must be there, what may be)}
 FILES: dict[str, tuple[int, str, dict, dict]] = {
     "dataset.json": (
@@ -43,6 +55,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "near_duplicates": NUMBER,
             "shards": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}},
             "digest": SHA256,
+            "fingerprints": FINGERPRINTS,
         },
     ),
     "model.json": (
@@ -71,7 +84,11 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "keep_size": {"type": "boolean"},
             "dataset": {
                 "type": "object",
-                "properties": {"digest": {"anyOf": [SHA256, {"type": "null"}]}, "counts": COUNTS},
+                "properties": {
+                    "digest": {"anyOf": [SHA256, {"type": "null"}]},
+                    "counts": COUNTS,
+                    "fingerprints": FINGERPRINTS,
+                },
             },
             "versions": {"type": "object"},
         },
@@ -85,6 +102,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "loss": {"type": ["number", "null"]},
             "since": {"type": "array", "items": NUMBER},
             "recalibrated": {"type": "boolean"},
+            "pictures": {"anyOf": [SHA256, {"type": "null"}]},
         },
     ),
 }

@@ -30,6 +30,8 @@ class Model(NamedTuple):
     image_size: int  # pixels
     normalize: str  # see preprocessing.normalize
     keep_size: bool  # whether it was trained on pictures that FlowIO.py had not reduced
+    # Of the pictures that it was trained and validated on, by split, as fingerprints.from_json reads them.
+    fingerprints: dict = {}
 
 
 def load_model(path: str) -> Model:
@@ -62,6 +64,7 @@ def load_model(path: str) -> Model:
         config["image_size"],
         config["normalize"],
         config.get("keep_size", False),
+        config.get("dataset", {}).get("fingerprints", {}),
     )
 
 

@@ -40,6 +40,7 @@ class Weights(NamedTuple):
     network: dict  # see network.build_logits
     normalize: str  # see preprocessing.normalize
     classes: list[str] | None  # in index order, where it is known
+    fingerprints: dict | None = None  # see modelfolder.Model; None for TF-Slim's
 
 
 def open_weights(path: str) -> Weights:
@@ -56,7 +57,9 @@ def open_weights(path: str) -> Weights:
     names = read_names(model.checkpoint if model else path)
     if model:
         weights = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
-        return Weights(model.checkpoint, weights, model.network, model.normalize, model.classes)
+        return Weights(
+            model.checkpoint, weights, model.network, model.normalize, model.classes, model.fingerprints
+        )
     layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not layers:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)

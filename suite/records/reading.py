@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from typing import Iterator
 
@@ -28,10 +29,18 @@ class Records:
     counts: dict[str, dict[str, int]]  # pictures, by split and class
     shards: dict[str, int]  # bytes of each file
     digest: str | None  # of all pictures and their labels; None where an older version wrote them
+    fingerprints: dict = dataclasses.field(
+        default_factory=dict
+    )  # by split, as fingerprints.from_json reads them
 
     def count(self, split: str) -> int:
         """The number of pictures in a split."""
         return sum(self.counts[split].values())
+
+    def identity(self, split: str) -> str | None:
+        """A name for the pictures of a split, the same for the same pictures; None where it is not known."""
+        known = self.fingerprints.get(split)
+        return hashlib.sha256(known["pictures"].encode("ascii")).hexdigest() if known else self.digest
 
     def shard_names(self, split: str) -> list[str]:
         """The names of a split's files, in order."""
@@ -68,6 +77,7 @@ def load_records(folder: str) -> Records:
         content["counts"],
         content.get("shards", {}),
         content.get("digest"),
+        content.get("fingerprints", {}),
     )
     for split in SPLITS:
         for name, path in zip(records.shard_names(split), records.shard_paths(split)):

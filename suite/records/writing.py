@@ -15,6 +15,7 @@ from suite.process import terminal, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted
 from suite.process.tf_versions import tf
+from suite.records import fingerprints
 from suite.records.reading import shard_names
 from suite.records.splits import EncodedPicture, position
 
@@ -158,11 +159,16 @@ def count_pictures(splits, classes):
     return counts
 
 
-def write_dataset_json(folder, classes, counts, skipped, copies, alike, options):
+def fingerprint(pictures):
+    """Which EncodedPictures these are, as fingerprints.from_json reads it."""
+    return fingerprints.to_json(fingerprints.of(picture.digest for picture in pictures))
+
+
+def write_dataset_json(folder, classes, splits, skipped, copies, alike, options):
     """dataset.json, from what went into the records; the digest is the SHA-256 of the files in their order.
 
     Args:
-        counts: {split: {class: n}}.
+        splits: {split: [EncodedPicture]}.
         skipped, alike: lists, of which only the lengths are written; copies: a number.
     """
     shards = sorted(name for name in os.listdir(folder) if name.endswith(".tfrecord"))
@@ -174,12 +180,13 @@ def write_dataset_json(folder, classes, counts, skipped, copies, alike, options)
     content = {
         "classes": classes,
         "image_size": options.image_size,
-        "counts": counts,
+        "counts": count_pictures(splits, classes),
         "skipped": len(skipped),
         "copies": copies,
         "near_duplicates": len(alike),
         "shards": {name: os.path.getsize(os.path.join(folder, name)) for name in shards},
         "digest": digest.hexdigest(),
+        "fingerprints": {split: fingerprint(splits[split]) for split in SPLITS},
         "seed": options.seed,
         "options": {
             "train_ratio": options.train_ratio,

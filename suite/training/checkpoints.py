@@ -83,11 +83,11 @@ def is_finite(checkpoint):
 
 
 def read_best(output):
-    """{"step", "accuracy", "loss", "since", "recalibrated"} of the checkpoint in best/, or None.
+    """{"step", "accuracy", "loss", "since", "recalibrated", "pictures"} of the checkpoint in best/, or None.
 
     The accuracy (0 to 1) and the loss are the validation's, None where there was none. "since" lists the
     steps that validated no better after it, which --patience counts; "recalibrated" says whether
-    batch_norm.recalibrate has been there.
+    batch_norm.recalibrate has been there; "pictures" names the validation's, as Records.identity does.
 
     Raises:
         UserError: see jsonfile.read.
@@ -95,7 +95,7 @@ def read_best(output):
     path = best_path(output)
     if not os.path.exists(path):
         return None
-    return dict({"since": [], "recalibrated": False}, **jsonfile.read(path))
+    return dict({"since": [], "recalibrated": False, "pictures": None}, **jsonfile.read(path))
 
 
 def best_path(output):

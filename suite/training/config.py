@@ -12,6 +12,7 @@ from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import fingerprints
 from suite.training import recipes
 
 # What describes the network. A model folder that is resumed answers it, or --model does, else these.
@@ -50,8 +51,12 @@ def complete_options(options, records, existing, weights):
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
 
 
-def make_config(options, records):
-    """The content of model.json: everything that evaluate.py, predict.py and a resume need."""
+def make_config(options, records, known=None):
+    """The content of model.json: everything that evaluate.py, predict.py and a resume need.
+
+    Args:
+        known: the fingerprints of what the weights were trained on before, by split; None: on nothing.
+    """
     return {
         "network": {name: getattr(options, name) for name in NETWORK},
         "classes": records.classes,
@@ -59,7 +64,11 @@ def make_config(options, records):
         "keep_size": records.keep_size,
         "normalize": options.normalize,
         "options": vars(options),
-        "dataset": {"digest": records.digest, "counts": records.counts},
+        "dataset": {
+            "digest": records.digest,
+            "counts": records.counts,
+            "fingerprints": add_fingerprints(records, known),
+        },
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
@@ -67,6 +76,18 @@ def make_config(options, records):
             "pillow": PIL.__version__,
         },
     }
+
+
+def add_fingerprints(records, known):
+    """The fingerprints of what is trained and validated on, together with `known`; see make_config."""
+    added = {}
+    for split in ("train", "val"):
+        pictures = fingerprints.from_json(records.fingerprints.get(split))
+        if known is not None:
+            pictures = fingerprints.union(pictures, fingerprints.from_json(known.get(split)))
+        if pictures:
+            added[split] = fingerprints.to_json(pictures)
+    return added
 
 
 def read_existing(output):
@@ -149,6 +170,34 @@ def announce(config, records, existing):
         other = options["model"] not in (None, existing["options"].get("model"))
         ignored = "; --model is for new trainings and changes nothing" if other else ""
         say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
+        announce_change(existing.get("dataset", {}), records)
+
+
+def announce_change(before, records):
+    """Say how the pictures differ from those that a resumed training has seen.
+
+    Args:
+        before: model.json's "dataset".
+    """
+    if before.get("digest") == records.digest:
+        return
+    seen = [fingerprints.from_json(before.get("fingerprints", {}).get(split)) for split in ("train", "val")]
+    now = [fingerprints.from_json(records.fingerprints.get(split)) for split in ("train", "val")]
+    if None in seen + now:
+        say("the records are others than before; by how much is not known, as an older version wrote them")
+        return
+    trained, validated = (fingerprints.count_shared(*pair)[0] for pair in zip(seen, now))
+    leaked, _ = fingerprints.count_shared(seen[0], now[1])
+    say(
+        "the records are others than before: of %d pictures to train on %d were trained on so far, of %d to "
+        "validate on %d were validated on"
+        % (records.count("train"), trained, records.count("val"), validated)
+    )
+    if leaked:
+        say(
+            "warning: %d of the pictures to validate on were trained on; that flatters the validation"
+            % leaked
+        )
 
 
 def summary(value):

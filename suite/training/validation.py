@@ -15,7 +15,7 @@ from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_evaluation
-from suite.training.checkpoints import best_path, is_better, is_over, keep_best, read_best
+from suite.training.checkpoints import best_path, is_better, is_over, is_validated, keep_best, read_best
 
 
 def open_validator(config, records, log, stop_signals):
@@ -41,6 +41,7 @@ class Validator:
         self.config, self.records = config, records
         self.options, self.classes = config["options"], config["classes"]
         self.output = self.options["output"]
+        self.pictures = records.identity("val")
         self.log, self.stop_signals = log, stop_signals
         self.session = None
 
@@ -74,7 +75,7 @@ class Validator:
         if is_better(best, accuracy, loss):
             how = " by its loss" if best and best["accuracy"] == accuracy else ""
             say("step %d: validation accuracy %.4f, the best%s" % (step, accuracy, how))
-            best = {"step": step, "accuracy": accuracy, "loss": loss, "since": []}
+            best = {"step": step, "accuracy": accuracy, "loss": loss, "since": [], "pictures": self.pictures}
             keep_best(self.output, checkpoint, best)
             return False
         say("step %d: validation accuracy %.4f" % (step, accuracy))
@@ -83,6 +84,24 @@ class Validator:
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
         jsonfile.write(best_path(self.output), best)
         return is_over(best, self.options["patience"])
+
+    def catch_up(self, latest):
+        """Validate the latest checkpoint before training goes on, and the best anew if that was on others.
+
+        Raises:
+            UserError: see network.load_weights.
+        """
+        best = read_best(self.output)
+        if best and best["accuracy"] is not None and best["pictures"] != self.pictures:
+            before = best["accuracy"]
+            checkpoint = modelfolder.latest_checkpoint(os.path.join(self.output, modelfolder.BEST))
+            best["accuracy"], best["loss"] = self.measure(checkpoint, best["step"])
+            best.update(since=[], pictures=self.pictures)
+            jsonfile.write(best_path(self.output), best)
+            change = best["step"], before, best["accuracy"]
+            say("the best so far, step %d: validation accuracy %.4f, on the pictures of now %.4f" % change)
+        if not is_validated(modelfolder.checkpoint_step(latest), best):
+            self.validate(latest)
 
     def measure(self, checkpoint, step):
         """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""

@@ -1,0 +1,120 @@
+"""fingerprints.py, and what is said where a model has seen the pictures before."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from helpers import run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.records import fingerprints
+
+
+def of(numbers):
+    return fingerprints.of(hashlib.sha256(b"a picture %d" % number).digest() for number in numbers)
+
+
+@given(st.sets(st.integers(0, 300)), st.sets(st.integers(0, 300)))
+def test_small_sets_are_counted(one, other):
+    assert fingerprints.count_shared(of(one), of(other)) == (len(one & other), True)
+    both = fingerprints.union(of(one), of(other))
+    assert np.array_equal(both.numbers, of(one | other).numbers)
+    again = fingerprints.from_json(json.loads(json.dumps(fingerprints.to_json(both))))
+    assert np.array_equal(again.numbers, both.numbers) and again.limit == both.limit
+
+
+def test_large_sets_are_estimated(monkeypatch):
+    monkeypatch.setattr(fingerprints, "LARGEST", 1000)
+    one, other = range(20000), range(15000, 25000)
+    for small in (of(other), fingerprints.union(of(range(15000, 21000)), of(range(20000, 25000)))):
+        assert len(small.numbers) == 1000
+        count, exact = fingerprints.count_shared(of(one), small)
+        assert not exact and 4000 < count < 6000  # of 5000: some 250 in the sample, deviation 15
+    assert fingerprints.count_shared(of(one), of(range(20000, 30000)))[0] == 0
+
+
+def test_what_an_older_version_wrote_is_not_known():
+    assert fingerprints.from_json(None) is None
+    assert fingerprints.union(None, of([1])) is None
+
+
+# --- with the scripts ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def another_split(workspace, tmp_path_factory):
+    """The workspace's pictures, and some more, split by another seed."""
+    folder = tmp_path_factory.mktemp("another split")
+    shutil.copytree(workspace.dataset, str(folder / "dataset"))
+    for number in range(5):
+        source = folder / "dataset" / "kiwi" / ("%d.png" % number)
+        (folder / "dataset" / "kiwi" / ("new %d.png" % number)).write_bytes(source.read_bytes() + b"\n")
+    records = str(folder / "records")
+    run("FlowIO.py", "--dataset", folder / "dataset", "--output", records, "--image_size", 32, "--seed", 1)
+    return records
+
+
+def names(records, split):
+    from FlowIO import load_records
+    from suite.process.tf_versions import tf
+
+    found = set()
+    for path in load_records(records).shard_paths(split):
+        for record in tf.python_io.tf_record_iterator(path):
+            features = tf.train.Example.FromString(record).features.feature
+            found.add(os.fsdecode(features["image/filename"].bytes_list.value[0]))
+    return found
+
+
+def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path):
+    """The truth by file names: a split by another seed holds pictures that were trained on."""
+    arguments = ["--model", workspace.model, "--output", tmp_path / "out", "--data"]
+    _, err = run("evaluate.py", *arguments, another_split)
+    shared = [
+        len(names(workspace.records, split) & names(another_split, "test")) for split in ("train", "val")
+    ]
+    total = len(names(another_split, "test"))
+    assert shared[0] > 5
+    assert "warning: %d of %d pictures were trained on" % (shared[0], total) in err
+    results, _ = workspace.results(str(tmp_path / "out"))
+    assert [results["seen"][name] for name in ("trained_on", "validated_on")] == shared
+
+    _, err = run("evaluate.py", *arguments, workspace.records)
+    assert "trained on" not in err
+    _, err = run("evaluate.py", *arguments, workspace.records, "--split", "train")
+    total = len(names(workspace.records, "train"))
+    assert "warning: %d of %d pictures were trained on" % (total, total) in err
+
+
+@pytest.mark.slow
+def test_a_resume_on_other_pictures_measures_the_best_anew(workspace, another_split, copy):
+    """A best that was measured on pictures which are trained on now would never be beaten."""
+    model = copy
+    with open(os.path.join(model, "best", "best.json"), encoding="utf-8") as file:
+        before = json.load(file)
+    arguments = ["--output", model, "--data", another_split, "--step", 102, "--save_num", 2]
+    _, err = run("train.py", *arguments)
+    trained, validated = (
+        len(names(workspace.records, split) & names(another_split, split)) for split in ("train", "val")
+    )
+    leaked = len(names(workspace.records, "train") & names(another_split, "val"))
+    assert "%d were trained on so far" % trained in err and "%d were validated on" % validated in err
+    assert "warning: %d of the pictures to validate on were trained on" % leaked in err
+    assert (
+        "the best so far, step %d: validation accuracy %.4f, on" % (before["step"], before["accuracy"]) in err
+    )
+    with open(os.path.join(model, "best", "best.json"), encoding="utf-8") as file:
+        assert json.load(file)["pictures"] != before["pictures"]
+
+    _, err = run("train.py", *arguments[:-3], 104, "--save_num", 2)  # on the same ones again
+    assert "the best so far" not in err and "others than before" not in err
+    _, err = run(
+        "evaluate.py", "--model", model, "--data", workspace.records
+    )  # what it saw at first, it has seen
+    total = len(names(workspace.records, "test"))
+    now_trained = len(names(another_split, "train") & names(workspace.records, "test"))
+    assert "warning: %d of %d pictures were trained on" % (now_trained, total) in err
