@@ -68,12 +68,6 @@ def parse_options(arguments=None):
     parser = commandline.ArgumentParser(__doc__)
     number = commandline.number
     parser.add_argument("--dataset", default="data/dataset", help="folder with one folder per class")
-    parser.add_argument(
-        "--layout",
-        choices=folders.LAYOUTS,
-        default="auto",
-        help="what the folders at the top are; auto: splits if all are named so, classes if none is",
-    )
     parser.add_argument("--output", default="data/tfrecords", help="folder to write to")
     parser.add_argument(
         "--preview", metavar="FILE.png", help="also draw a sheet of pictures as the network will see them"
@@ -92,9 +86,7 @@ def parse_options(arguments=None):
         help="do not reduce large pictures to a little more than --image_size: larger records, slower "
         "training",
     )
-    imagefile.add_formats_option(group)
-    sandbox.add_option(group)
-    group.add_argument("--follow_links", action="store_true", help="also take what links lead to")
+    writing.add_source_options(group)
 
     group = parser.add_argument_group("splits")
     group.add_argument("--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on")
@@ -105,12 +97,6 @@ def parse_options(arguments=None):
         help="share to validate on while training; the rest is for the final test",
     )
     group.add_argument("--seed", type=int, default=0, help="another seed, another split")
-    parser.add_argument(
-        "--workers",
-        type=number(int, 1, 256),
-        default=os.cpu_count(),
-        help="pictures to decode at a time",
-    )
     options = parser.parse_args(arguments)
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")

@@ -1,9 +1,11 @@
 """Measure a trained model on pictures that it was not trained on.
 
-    python evaluate.py [--model models/resnet] [--data data/tfrecords] [--split test] [--compare OTHER]
+    python evaluate.py [--model models/resnet] [--data data/tfrecords | --pictures FOLDER] [--split test]
+                       [--compare OTHER]
 
 Prints accuracy and a table of the classes; writes evaluation.json, predictions.csv and report.html, by
-default to the model folder's evaluation/. Every picture of the split is counted once.
+default to the model folder's evaluation/. Every picture of the split, or of FOLDER/<class name>/, is counted
+once.
 """
 
 from __future__ import annotations
@@ -11,46 +13,47 @@ from __future__ import annotations
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import contextlib
 import os
 import re
 
-from suite.evaluation import metrics, report
+from suite.evaluation import metrics, pictures, report
 from suite.evaluation.predictions import latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
 from suite.model.network import add_mirror_option
+from suite.pictures import sandbox
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.records import fingerprints, reading
+from suite.records import fingerprints, reading, writing
 
 AVERAGES = {"macro": "mean", "weighted": "weighted mean"}  # what a reader calls them
-OWN_FILES = re.compile(r"evaluation\.json|predictions\.csv|report\.html")
+OWN_FILES = re.compile(r"evaluation\.json|(predictions|skipped)\.csv|report\.html")
 
 
 def main():
-    """Evaluate, and print what came out."""
+    """Evaluate, and print what came out. Returns the exit status: 1 if a picture could not be used."""
     options = parse_options()
-    atomic.lock(options.data)
-    records = reading.load_records(options.data)
-    device.start(options)
     model = modelfolder.load_model(options.model)
     other = modelfolder.load_model(options.compare) if options.compare else None
-    if other:
-        match_classes(other, records)  # refused now rather than after an evaluation
-    if not records.count(options.split):
-        raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
-
     output = options.output or os.path.join(model.folder, "evaluation")
-    seen = count_seen(model, records, options.split)
-    with atomic.replacing(output, OWN_FILES) as folder:
+    with atomic.replacing(output, OWN_FILES) as folder, source(options, model, folder) as found:
+        records, unknown, skipped = found
+        device.start(options)
+        if other:
+            match_classes(other, records)  # refused now rather than after an evaluation
+        seen = count_seen(model, records, options.split)
         predictions = predict_split(model, records, options.split, options.batch_size, options.mirror)
         results = {
             "checkpoint": model.checkpoint,
             "split": options.split,
             "mirror": options.mirror,
             "seen": seen,
+            "data": None if options.pictures else options.data,
+            "pictures": options.pictures,
+            "unknown_classes": unknown,
         }
         results.update(metrics.measure(predictions.labels, predictions.probabilities, model.classes))
         whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
@@ -60,14 +63,19 @@ def main():
         write_predictions(folder, predictions, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
         report.write_html(folder, results, predictions, model, records)
+        if options.pictures:
+            pictures.report_skipped(folder, skipped, output)
     print_results(results, output)
+    return 1 if skipped else 0
 
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = commandline.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
-    parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
+    group.add_argument("--pictures", metavar="FOLDER", help="pictures in class folders, in place of --data")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which pictures")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
@@ -75,7 +83,28 @@ def parse_options(arguments=None):
     parser.add_argument(
         "--batch_size", type=commandline.number(int, 1), default=32, help="pictures computed at a time"
     )
-    return parser.parse_args(arguments)
+    writing.add_source_options(parser.add_argument_group("with --pictures"))
+    options = parser.parse_args(arguments)
+    sandbox.check_option(options, parser)
+    return options
+
+
+@contextlib.contextmanager
+def source(options, model, folder):
+    """What `pictures.converted` yields, or the same of records.
+
+    Raises:
+        UserError: there is no picture to evaluate.
+    """
+    if options.pictures:
+        with pictures.converted(options, model, folder) as found:
+            yield found
+        return
+    atomic.lock(options.data)
+    records = reading.load_records(options.data)
+    if not records.count(options.split):
+        raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
+    yield records, {}, []
 
 
 def count_seen(model, records, split):
@@ -84,13 +113,13 @@ def count_seen(model, records, split):
     Returns:
         {"trained_on", "validated_on"}: how many of them; None where that is not known.
     """
-    pictures = fingerprints.from_json(records.fingerprints.get(split))
+    these = fingerprints.from_json(records.fingerprints.get(split))
     known = {name: fingerprints.from_json(model.fingerprints.get(name)) for name in ("train", "val")}
-    if pictures is None or None in known.values():
-        older = records.folder if pictures is None else model.folder
+    if these is None or None in known.values():
+        older = records.folder if these is None else model.folder
         say("%s is of an older version; whether these pictures were trained on is not known" % older)
         return None
-    shared = {name: fingerprints.count_shared(pictures, known[name]) for name in known}
+    shared = {name: fingerprints.count_shared(these, known[name]) for name in known}
     for name, use in (
         ("train", "trained on"),
         ("val", "validated on, and the best checkpoint chosen by them"),
@@ -131,6 +160,13 @@ def write_predictions(folder, predictions, classes):
     csvfile.write(path, ["filename", "label", "predicted", "probability"], rows)
 
 
+def name_pictures(results):
+    """What was measured on: 24 test pictures, or 24 pictures of a folder."""
+    if results["pictures"]:
+        return "%s of %s" % (terminal.counted(results["n"], "picture"), results["pictures"])
+    return terminal.counted(results["n"], results["split"] + " picture")
+
+
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
     averages = (dict(results[name], label=label, n="") for name, label in AVERAGES.items())
@@ -141,7 +177,7 @@ def print_results(results, folder):
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
-        % (results["accuracy"], terminal.counted(results["n"], results["split"] + " picture"), low, high)
+        % (results["accuracy"], name_pictures(results), low, high)
     )
     top_k = results["top_k"]
     if top_k["k"] < len(results["per_class"]):

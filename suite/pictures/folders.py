@@ -30,18 +30,21 @@ class SourceFile(NamedTuple):
     filename: str  # relative to the data set's folder
 
 
-def list_sources(dataset: str, layout: str, follow_links: bool) -> tuple[list[str], list[SourceFile]]:
+def list_sources(
+    dataset: str, layout: str, follow_links: bool, to_train: bool = True
+) -> tuple[list[str], list[SourceFile]]:
     """The class names, in index order, and a SourceFile for each file of each class.
 
     Args:
         layout: one of LAYOUTS: what the folders at the top are.
+        to_train: else there may be one class alone, empty ones, and no split to train on.
     Raises:
         UserError: see `find_splits` and `find_classes`; a class is empty, or a link without --follow_links.
     """
     if not os.path.isdir(dataset):
-        raise UserError("%s: no such folder; --dataset names one that holds a folder per class" % dataset)
-    parents = find_splits(dataset, layout)
-    folders = find_classes(dataset, parents)
+        raise UserError("%s: no such folder; there should be one, with a folder per class in it" % dataset)
+    parents = find_splits(dataset, layout, to_train)
+    folders = find_classes(dataset, parents, to_train)
     sources = []
     for split, parent in parents:
         parent = os.path.join(dataset, parent)
@@ -62,12 +65,12 @@ def list_sources(dataset: str, layout: str, follow_links: bool) -> tuple[list[st
                     sources.append(SourceFile(split, label, os.path.relpath(path, dataset)))
     filled = {source.label for source in sources}
     empty = [name for label, name in enumerate(folders) if label not in filled]
-    if empty:
+    if empty and to_train:
         raise UserError("%s: class %s has no usable picture (it is empty)" % (dataset, empty[0]))
     return list(folders), sources
 
 
-def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
+def find_splits(dataset: str, layout: str, to_train: bool = True) -> list[tuple[str | None, str]]:
     """(split, the name of its folder) for each that the user has made, or (None, "") where there are none.
 
     Raises:
@@ -92,7 +95,7 @@ def find_splits(dataset: str, layout: str) -> list[tuple[str | None, str]]:
     for (split, name), (next_split, next_name) in zip(given, given[1:]):
         if split == next_split:
             raise UserError("%s: %s and %s are both %s; keep one of them" % (dataset, name, next_name, split))
-    if "train" not in found:
+    if "train" not in found and to_train:
         held = "has %s but" % " and ".join(name for _, name in given) if given else "has"
         raise UserError("%s: %s no train folder" % (dataset, held))
     if others:
@@ -141,7 +144,7 @@ def find_repetition(dataset: str, tops: list[str]) -> tuple[str, str, list[str]]
 
 
 def find_classes(
-    dataset: str, parents: list[tuple[str | None, str]]
+    dataset: str, parents: list[tuple[str | None, str]], to_train: bool = True
 ) -> dict[str, dict[str | None, list[str]]]:
     """{class name: {split: [names of its folders]}}, in index order.
 
@@ -155,7 +158,7 @@ def find_classes(
                 raise UserError("%s: the name of class folder %a is not UTF-8; rename it" % (dataset, name))
             found.setdefault(classnames.canonical(name), {}).setdefault(split, []).append(name)
     classes = sorted(found, key=imagefile.natural)
-    if len(classes) < 2:
+    if len(classes) < (2 if to_train else 1):
         held = "only one class, %s" % classes[0] if classes else "no class folders in it"
         examples = os.path.join(dataset, "cat"), os.path.join(dataset, "dog")
         raise UserError(

@@ -29,9 +29,8 @@ class Records:
     counts: dict[str, dict[str, int]]  # pictures, by split and class
     shards: dict[str, int]  # bytes of each file
     digest: str | None  # of all pictures and their labels; None where an older version wrote them
-    fingerprints: dict = dataclasses.field(
-        default_factory=dict
-    )  # by split, as fingerprints.from_json reads them
+    fingerprints: dict = dataclasses.field(default_factory=dict)  # by split; see fingerprints.from_json
+    name: str = ""  # for messages, where the folder's own says nothing
 
     def count(self, split: str) -> int:
         """The number of pictures in a split."""

@@ -11,13 +11,32 @@ from suite.files.schemas import SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.pictures.imagefile import FORMATS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
-from suite.process import terminal, workers
+from suite.process import commandline, terminal, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted
 from suite.process.tf_versions import tf
 from suite.records import fingerprints
 from suite.records.reading import shard_names
 from suite.records.splits import EncodedPicture, position
+
+
+def add_source_options(group):
+    """What `folders.list_sources` and `encode_all` ask for."""
+    group.add_argument(
+        "--layout",
+        choices=folders.LAYOUTS,
+        default="auto",
+        help="what the folders at the top are; auto: splits if all are named so, classes if none is",
+    )
+    imagefile.add_formats_option(group)
+    sandbox.add_option(group)
+    group.add_argument("--follow_links", action="store_true", help="also take what links lead to")
+    group.add_argument(
+        "--workers",
+        type=commandline.number(int, 1, 256),
+        default=os.cpu_count(),
+        help="pictures to decode at a time",
+    )
 
 
 def encode_all(sources, spool, options):

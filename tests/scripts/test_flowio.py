@@ -105,7 +105,7 @@ def test_same_pictures_same_bytes_whatever_the_workers(tmp_path):
         arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / str(workers)]
         run("FlowIO.py", *arguments, "--image_size", 32, "--workers", workers)
     assert contents(str(tmp_path / "1")) == contents(str(tmp_path / "4"))
-    assert len(contents(str(tmp_path / "1"))) == 6
+    assert len(contents(str(tmp_path / "1"))) == 7
 
 
 def test_the_users_split_folders(tmp_path):
