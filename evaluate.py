@@ -17,7 +17,7 @@ import contextlib
 import os
 import re
 
-from suite.evaluation import metrics, pictures, report
+from suite.evaluation import catalogue, metrics, pictures, report
 from suite.evaluation.predictions import latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
@@ -62,7 +62,7 @@ def main():
             results["compare"] = compare(predictions, other, records, options)
         write_predictions(folder, predictions, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-        report.write_html(folder, results, predictions, model, records)
+        report.write_html(folder, results, predictions, model, records, options.language)
         if options.pictures:
             pictures.report_skipped(folder, skipped, output)
     print_results(results, output)
@@ -79,6 +79,12 @@ def parse_options(arguments=None):
     parser.add_argument("--split", choices=SPLITS, default="test", help="which pictures")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
+    parser.add_argument(
+        "--language",
+        choices=catalogue.LANGUAGES,
+        default=catalogue.default_language(),
+        help="of report.html; by default that of your locale",
+    )
     add_mirror_option(parser)
     parser.add_argument(
         "--batch_size", type=commandline.number(int, 1), default=32, help="pictures computed at a time"
@@ -153,16 +159,27 @@ def compare(predictions, other, records, options):
 
 
 def write_predictions(folder, predictions, classes):
-    """predictions.csv, a row for each picture: the true class, the predicted one and its probability."""
-    columns = predictions.filenames, predictions.labels, predictions.predicted, predictions.confidence
-    rows = [(name, classes[i], classes[j], "%.6f" % value) for name, i, j, value in zip(*columns)]
+    """predictions.csv, a row for each picture: the true class, the predicted one, the probability of each."""
+    columns = predictions.filenames, predictions.labels, predictions.predicted, predictions.probabilities
+    rows = (
+        (name, classes[i], classes[j], *("%.6f" % value for value in (each[j], *each)))
+        for name, i, j, each in zip(*columns)
+    )
     path = os.path.join(folder, "predictions.csv")
-    csvfile.write(path, ["filename", "label", "predicted", "probability"], rows)
+    csvfile.write(path, ["filename", "label", "predicted", "probability", *classes], rows)
+
+
+def compared(other):
+    """Which model is the better one, of what `compare` returned."""
+    if other["p_value"] > metrics.CHANCE:
+        return "no difference shown between the two models"
+    better = "this" if other["only_first_right"] > other["only_other_right"] else "the other"
+    return "%s model is the better one" % better
 
 
 def name_pictures(results):
     """What was measured on: 24 test pictures, or 24 pictures of a folder."""
-    if results["pictures"]:
+    if results.get("pictures"):
         return "%s of %s" % (terminal.counted(results["n"], "picture"), results["pictures"])
     return terminal.counted(results["n"], results["split"] + " picture")
 
@@ -179,6 +196,12 @@ def print_results(results, folder):
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
         % (results["accuracy"], name_pictures(results), low, high)
     )
+    if metrics.is_wide([low, high]):
+        print("that interval is so wide that the accuracy tells nothing; test on 100 pictures or more")
+    baseline = results["baseline"]
+    print(
+        "always answering %s would give %.4f" % (terminal.printable(baseline["label"]), baseline["accuracy"])
+    )
     top_k = results["top_k"]
     if top_k["k"] < len(results["per_class"]):
         low, high = top_k["accuracy_ci95"]
@@ -194,6 +217,7 @@ def print_results(results, folder):
         print(line % timed + ")")
     if "compare" in results:
         other = results["compare"]
+        print(compared(other))
         print("%s: accuracy %.4f" % (other["checkpoint"], other["accuracy"]))
         print(
             "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"

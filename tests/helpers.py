@@ -125,7 +125,7 @@ class Workspace:
         folder = folder or os.path.join(self.model, "evaluation")
         with open(os.path.join(folder, "evaluation.json"), encoding="utf-8") as file:
             results = json.load(file)
-        with open(os.path.join(folder, "predictions.csv"), encoding="utf-8", newline="") as file:
+        with open(os.path.join(folder, "predictions.csv"), encoding="utf-8-sig", newline="") as file:
             return results, list(csv.DictReader(file))
 
 

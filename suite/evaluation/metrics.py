@@ -6,6 +6,8 @@ import numpy as np
 
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
+WIDEST = 0.3  # of an interval that still tells something
+CHANCE = 0.05  # a p value above which two models show no difference
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
@@ -25,10 +27,15 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -
     k = min(TOP_K, len(classes))
     in_top_k = (np.argsort(-probabilities, 1, kind="stable")[:, :k] == labels[:, None]).any(1)
     per_class = measure_classes(matrix, classes)
+    most_frequent = max(per_class, key=lambda row: row["n"])
     return {
         "n": len(labels),
         "accuracy": correct / len(labels),
         "accuracy_ci95": wilson_interval(correct, len(labels)),
+        "baseline": {  # always the same answer
+            "label": most_frequent["label"],
+            "accuracy": most_frequent["n"] / len(labels),
+        },
         "top_k": {
             "k": k,
             "accuracy": float(in_top_k.mean()),
@@ -103,6 +110,11 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> list[float]:
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
     return [max(0.0, float(low)), min(1.0, float(high))]
+
+
+def is_wide(interval: list[float]) -> bool:
+    """Whether an interval of a proportion, [low, high], is so wide that the proportion tells nothing."""
+    return interval[1] - interval[0] > WIDEST
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -1,15 +1,19 @@
 """Tables that a spreadsheet may open."""
 
 import csv
+import itertools
 import re
 
 
 def write(path, columns, rows):
-    """A table in UTF-8, its cells harmless to spreadsheets, bytes that are no text spelt by their codes."""
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    """A table for people: its cells harmless to spreadsheets, bytes that are no text spelt by their codes.
+
+    In UTF-8 with a byte order mark, without which Excel takes it for another encoding; what reads it says
+    encoding="utf-8-sig".
+    """
+    with open(path, "w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([harmless(str(value)) for value in row] for row in rows)
+        writer.writerows([harmless(str(value)) for value in row] for row in itertools.chain([columns], rows))
 
 
 def harmless(text):

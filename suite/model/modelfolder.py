@@ -1,4 +1,4 @@
-"""The model folder: what it says of a model, and where its checkpoints lie.
+"""The model folder: what it says of a model, its log, and where its checkpoints lie.
 
 train.py writes it, the other scripts read it: checkpoints `model.ckpt-<step>.*`, the best of them in
 `best/`, and `model.json`, which says everything about the network and the classes, so that nobody has
@@ -8,6 +8,7 @@ to type it again.
 from __future__ import annotations
 
 import ast
+import csv
 import os
 import re
 from typing import NamedTuple
@@ -18,6 +19,17 @@ from suite.process.terminal import say_once
 
 BEST = "best"  # the folder of the best checkpoint, in the model folder
 VALIDATION = "eval"  # that of validation's curves for TensorBoard
+LOG = "log.csv"
+LOG_COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "accuracy",
+    "learning_rate",
+    "images_per_second",
+    "val_loss",
+    "val_accuracy",
+)
 
 
 class Model(NamedTuple):
@@ -30,6 +42,7 @@ class Model(NamedTuple):
     image_size: int  # pixels
     normalize: str  # see preprocessing.normalize
     keep_size: bool  # whether it was trained on pictures that FlowIO.py had not reduced
+    trained_on: dict[str, int] | None = None  # pictures of each class; None where an older version wrote it
     # Of the pictures that it was trained and validated on, by split, as fingerprints.from_json reads them.
     fingerprints: dict = {}
 
@@ -64,8 +77,25 @@ def load_model(path: str) -> Model:
         config["image_size"],
         config["normalize"],
         config.get("keep_size", False),
+        config.get("dataset", {}).get("counts", {}).get("train"),
         config.get("dataset", {}).get("fingerprints", {}),
     )
+
+
+def read_log(folder: str) -> list[dict[str, str]]:
+    """The whole rows of log.csv by LOG_COLUMNS; what else is in it, or if there is none, is passed over."""
+    path = os.path.join(folder, LOG)
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        lines = (line.replace("\0", "") for line in file)  # which csv refuses
+        return [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
+
+
+def is_whole(row: dict[str, str]) -> bool:
+    """Whether a row of log.csv was written to its end."""
+    whole = tuple(row) == LOG_COLUMNS and None not in row.values()
+    return whole and bool(re.fullmatch("[0-9]{1,9}", row["step"]))
 
 
 def latest_checkpoint(folder: str) -> str | None:

@@ -2,21 +2,10 @@
 
 import csv
 import os
-import re
 
 from suite.files import atomic
+from suite.model import modelfolder
 from suite.process.tf_versions import tf
-
-COLUMNS = (
-    "step",
-    "epoch",
-    "loss",
-    "accuracy",
-    "learning_rate",
-    "images_per_second",
-    "val_loss",
-    "val_accuracy",
-)
 
 
 class Log:
@@ -32,37 +21,29 @@ class Log:
     """
 
     def __init__(self, folder, first_step, epoch_steps, is_validated=False):
-        self.folder, self.epoch_steps, rows = folder, epoch_steps, []
+        self.folder, self.epoch_steps = folder, epoch_steps
         if not folder:
             return
-        self.path = path = os.path.join(folder, "log.csv")
-        if os.path.exists(path):
-            with open(path, encoding="utf-8", errors="replace", newline="") as file:
-                lines = (line.replace("\0", "") for line in file)  # which csv refuses
-                rows = [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
-            stay = first_step if is_validated else first_step - 1  # validations
-            rows = [row for row in rows if int(row["step"]) <= (stay if row["val_accuracy"] else first_step)]
+        self.path = path = os.path.join(folder, modelfolder.LOG)
+        stay = first_step if is_validated else first_step - 1  # validations
+        rows = modelfolder.read_log(folder)
+        rows = [row for row in rows if int(row["step"]) <= (stay if row["val_accuracy"] else first_step)]
         with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, modelfolder.LOG_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
 
     def add(self, step, **values):
-        """Write a row; `values`: numbers by the names of COLUMNS."""
+        """Write a row; `values`: numbers by the names of LOG_COLUMNS."""
         row = {name: "%.6g" % value for name, value in values.items()}
         row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
         if not self.folder:
             return
         with open(self.path, "a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+            csv.DictWriter(file, modelfolder.LOG_COLUMNS).writerow(row)
         if "val_accuracy" not in row:
             points = [tf.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
             tf.summary.FileWriterCache.get(self.folder).add_summary(tf.Summary(value=points), step)
-
-
-def is_whole(row):
-    """Whether a row of log.csv was written to its end."""
-    return tuple(row) == COLUMNS and None not in row.values() and re.fullmatch("[0-9]{1,9}", row["step"])
 
 
 def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_second=None, left=None):

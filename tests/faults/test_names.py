@@ -47,7 +47,7 @@ def odd(tmp_path_factory):
 
 
 def rows(path):
-    with open(str(path), encoding="utf-8", newline="") as file:
+    with open(str(path), encoding="utf-8-sig", newline="") as file:
         return list(csv.reader(file))
 
 
@@ -57,8 +57,10 @@ def test_json_and_tables_are_well_formed(odd):
     dataset = json.loads((folder / "records" / "dataset.json").read_text("utf-8"))
     assert sorted(dataset["classes"]) == sorted(CLASSES)
     table = rows(folder / "model" / "evaluation" / "predictions.csv")
-    assert {len(row) for row in table} == {4} and len(table) - 1 == sum(dataset["counts"]["test"].values())
-    for row in table[1:] + rows(folder / "records" / "skipped.csv")[1:]:
+    assert {len(row) for row in table} == {4 + len(CLASSES)} and len(table) - 1 == sum(
+        dataset["counts"]["test"].values()
+    )
+    for row in table + rows(folder / "records" / "skipped.csv")[1:]:
         assert not [cell for cell in row if cell[0] in "=+-@\t\r"]
     assert any(row[1] == "'=1+1" for row in table[1:]) and any(row[1] == "'-rf" for row in table[1:])
     assert "not UTF-8 \\udcff.png" in rows(folder / "records" / "skipped.csv")[1][0]

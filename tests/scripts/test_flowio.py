@@ -68,7 +68,7 @@ def test_a_folder_of_odd_things(tmp_path):
     assert "\n猫    %7d %7d %7d\n" % numbers in out  # the sign takes two columns
     assert description["skipped"] == 5 and description["copies"] == 1 and description["image_size"] == 48
     assert sum(sum(each.values()) for each in description["counts"].values()) == 12
-    with open(str(output / "skipped.csv"), encoding="utf-8", newline="") as file:
+    with open(str(output / "skipped.csv"), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     reasons = {row["filename"]: row["reason"] for row in rows}
     conflict = "the same picture is in classes 2 and 10"
@@ -209,7 +209,7 @@ def test_near_duplicates_are_listed(tmp_path):
         "warning: near-copies of pictures in an earlier split: 1, the first: test/kiwi/again.jpg like train"
         in err
     )
-    with open(str(tmp_path / "out" / "near_duplicates.csv"), newline="") as file:
+    with open(str(tmp_path / "out" / "near_duplicates.csv"), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["filename"], row["looks_like"]) for row in rows] == [
         ("test/kiwi/again.jpg", "train/kiwi/once.png")
@@ -306,7 +306,7 @@ def test_links_are_followed_only_when_asked(tmp_path):
     os.symlink(str(tmp_path / "elsewhere" / "kiwi"), str(dataset / "kiwi" / "folder"))
     os.symlink(str(tmp_path / "elsewhere" / "apple" / "0.png"), str(dataset / "apple" / "file.png"))
     run("FlowIO.py", *arguments, "--output", tmp_path / "out", status=1)
-    with open(str(tmp_path / "out" / "skipped.csv"), newline="") as file:
+    with open(str(tmp_path / "out" / "skipped.csv"), encoding="utf-8-sig", newline="") as file:
         assert {row["filename"]: row["reason"] for row in csv.DictReader(file)} == {
             "apple/file.png": "a link out of the data set; --follow_links takes it",
             "kiwi/folder": "a link out of the data set; --follow_links takes it",
