@@ -21,7 +21,7 @@ from suite.files import atomic
 from suite.files.schemas import LARGEST_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.process import commandline, lifetime, terminal, tf_versions
-from suite.process.terminal import counted, say
+from suite.process.terminal import counted, say, some
 from suite.records import preview, writing
 from suite.records.reading import Records, load_records, read  # noqa: F401  (for whoever imports FlowIO)
 from suite.records.splits import assign_splits, drop_copies, find_near_duplicates
@@ -137,6 +137,13 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
     untrained = [name for name in classes if not counts["train"][name]]
     if untrained:
         say("warning: the train split has no picture of %s" % ", ".join(untrained))
+    for split in SPLITS[1:]:
+        scarce = [name for name in classes if counts[split][name] < 2]
+        if scarce and any(counts[split].values()):
+            say(
+                "warning: one picture or none to %s, so that its figures say nothing, in %d of %d classes: %s"
+                % ({"val": "validate on", "test": "test on"}[split], len(scarce), len(classes), some(scarce))
+            )
     sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}
     smallest, largest = min(classes, key=sizes.get), max(classes, key=sizes.get)
     if sizes[smallest] < FEW:

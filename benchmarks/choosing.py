@@ -25,7 +25,7 @@ from suite.records import reading
 
 CLASSES = ("T-shirt", "Dress", "Coat", "Sandal", "Bag")
 TRAINED = 40  # pictures of each
-SIZES = (10, 20, 50, 200)  # of validation splits
+SIZES = (10, 20, 50, 200, 1000)  # of validation splits
 DRAWS = 1000
 
 
@@ -90,12 +90,20 @@ def smooth(values):
     return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
 
 
+def last_within(right, size, errors):
+    """The last checkpoint that is at most so many standard errors worse than the most accurate before it."""
+    highest = np.maximum.accumulate(right)
+    return np.flatnonzero(right >= highest - errors * np.sqrt(highest * (1 - highest) / size))[-1]
+
+
 RULES = {
-    "most accurate, then least loss": lambda right, loss: np.lexsort([loss, -right])[0],
-    "least loss": lambda right, loss: loss.argmin(),
-    "most accurate, smoothed": lambda right, loss: np.lexsort([smooth(loss), -smooth(right)])[0],
-    "least loss, smoothed": lambda right, loss: smooth(loss).argmin(),
-    "the last": lambda right, loss: len(loss) - 1,
+    "most accurate, then least loss": lambda right, loss, size: np.lexsort([loss, -right])[0],
+    "least loss": lambda right, loss, size: loss.argmin(),
+    "most accurate, smoothed": lambda right, loss, size: np.lexsort([smooth(loss), -smooth(right)])[0],
+    "least loss, smoothed": lambda right, loss, size: smooth(loss).argmin(),
+    "the last": lambda right, loss, size: len(loss) - 1,
+    "the last within a standard error": lambda right, loss, size: last_within(right, size, 1),
+    "within two": lambda right, loss, size: last_within(right, size, 2),
 }
 
 
@@ -111,7 +119,7 @@ def choose(probabilities, labels, size):
     for _ in range(DRAWS):
         drawn = rng.choice(pool, size, replace=False)
         measured = right[:, drawn].mean(1), losses[:, drawn].mean(1)
-        found.append([test_accuracy[rule(*measured)] for rule in RULES.values()])
+        found.append([test_accuracy[rule(*measured, size)] for rule in RULES.values()])
     return np.mean(found, axis=0)
 
 

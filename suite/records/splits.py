@@ -5,9 +5,11 @@ Pure functions over what is known of each picture; writing.py reads the files an
 
 from __future__ import annotations
 
+import bisect
 import collections
 import hashlib
 import itertools
+import math
 import operator
 from typing import NamedTuple
 
@@ -69,8 +71,8 @@ def assign_splits(
 ) -> dict[str, list[EncodedPicture]]:
     """{split: [EncodedPicture]} in the order of their positions, which is random.
 
-    Each class is split by the ratios. Where it has two pictures or more, one is in train and one in
-    test, unless no test split was asked for.
+    A picture's position decides its split. Only where a class would be over an eighth off the ratios, in test
+    or in val and test together, those nearest to the boundary go over; see `boundaries`.
     """
     splits: dict[str, list[EncodedPicture]] = {split: [] for split in SPLITS}
     by_label = collections.defaultdict(list)
@@ -80,22 +82,39 @@ def assign_splits(
         else:
             by_label[picture.source.label].append(picture)
     position_of = operator.attrgetter("position")
-    test_wanted = train_ratio + val_ratio < 1
     for members in by_label.values():
         members.sort(key=position_of)
-        for i, picture in enumerate(members):
-            if test_wanted and i > 0 and i == len(members) - 1:
-                split = "test"
-            elif i == 0 or picture.position < train_ratio:
-                split = "train"
-            elif picture.position < train_ratio + val_ratio or not test_wanted:
-                split = "val"
-            else:
-                split = "test"
-            splits[split].append(picture)
+        val, test = boundaries([picture.position for picture in members], train_ratio, val_ratio)
+        splits["train"] += members[:val]
+        splits["val"] += members[val:test]
+        splits["test"] += members[test:]
     for split in SPLITS:
         splits[split].sort(key=position_of)
     return splits
+
+
+def boundaries(positions: list[float], train_ratio: float, val_ratio: float) -> tuple[int, int]:
+    """Where val and test begin among a class's pictures, whose positions are given in order.
+
+    Of two pictures one is in train and one in test, of three or more one at least is in val, too, as far as
+    these splits are asked for.
+    """
+    count, test_ratio = len(positions), max(0, 1 - train_ratio - val_ratio)
+    test_ratio = test_ratio if test_ratio > 1e-9 else 0  # the ratios are no exact numbers
+    fewest_to_test = int(test_ratio > 0 and count > 1)
+    fewest_to_val = int(val_ratio > 0 and count > 1 + fewest_to_test)
+    to_test = count - bisect.bisect_left(positions, train_ratio + val_ratio)
+    to_test = near(to_test, count * test_ratio, fewest_to_test, count - 1 - fewest_to_val)
+    held_out = count - bisect.bisect_left(positions, train_ratio)
+    held_out = near(held_out, count * (val_ratio + test_ratio), to_test + fewest_to_val, count - 1)
+    return count - held_out, count - to_test
+
+
+def near(natural: int, expected: float, fewest: int, most: int) -> int:
+    """The natural number of pictures, or the nearest one to it that is at most an eighth off the expected."""
+    room = max(0.5, expected / 8)
+    close = min(max(natural, math.ceil(expected - room)), math.floor(expected + room))
+    return max(fewest, min(close, most))
 
 
 # --- by looks ----------------------------------------
