@@ -16,11 +16,18 @@ import os
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
 from suite.process import device, lifetime, terminal
-from suite.process.errors import Stopped, UserError
+from suite.process.errors import Stopped, UsageError, UserError
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
-from suite.training.config import announce, check_existing, complete_options, make_config, read_existing
+from suite.training.config import (
+    announce,
+    check_existing,
+    complete_options,
+    make_config,
+    read_existing,
+    set_aside,
+)
 from suite.training.options import parse_options
 from suite.training.step import training_step
 
@@ -35,8 +42,11 @@ def main():
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
     if records.count("train") < len(machines.addresses):
         raise UserError("%s: fewer training pictures than machines" % options.data)
+    if options.fresh and len(machines.addresses) > 1:
+        raise UsageError("--fresh: works on one machine; move %s away by yourself" % options.output)
     device.start(options)
-    existing = read_existing(options.output)
+    replaced = options.fresh and os.path.exists(os.path.join(options.output, "model.json"))
+    existing = None if replaced else read_existing(options.output)
     weights = warmstart.open_weights(options.model) if options.model and not existing else None
     complete_options(options, records, existing, weights)
     seen = (
@@ -54,7 +64,7 @@ def main():
         return
 
     if machines.index == 0:
-        start_model_folder(config, weights)
+        start_model_folder(config, weights, replaced)
     elif weights:
         distribution.wait_for_start(options.output)
     if options.step:
@@ -66,14 +76,19 @@ def main():
         distribution.leave()
 
 
-def start_model_folder(config, weights):
+def start_model_folder(config, weights, replaced=False):
     """Lock, tidy and describe the model folder, and write the weights that the training starts from, if any.
+
+    Args:
+        replaced: whether a model that is there is set aside first.
 
     Raises:
         UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
     """
     options, size = config["options"], config["image_size"]
     output = options["output"]
+    if replaced:
+        set_aside(output)
     os.makedirs(output, exist_ok=True)
     atomic.lock(output, alone=True)
     checkpoints.tidy(output)
@@ -146,7 +161,9 @@ def train(config, records, machines, strategy):
             raise
         raise UserError(message) from error
     if stop_signals:
-        raise Stopped(stop_signals[0])
+        step = modelfolder.latest_step(output)
+        command = "the same command%s goes on from there" % (" without --fresh" if options["fresh"] else "")
+        raise Stopped(stop_signals[0], "saved at step %d; %s" % (step, command))
     lifetime.stop_at_once()
     if is_first:
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)

@@ -14,6 +14,7 @@ import re
 from typing import NamedTuple
 
 from suite.files import jsonfile
+from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.terminal import say_once
 
@@ -57,7 +58,7 @@ def load_model(path: str) -> Model:
     if os.path.exists(path + ".index"):
         folder, checkpoint = os.path.dirname(path) or ".", path
     elif not os.path.isdir(path):
-        raise UserError("%s: no such model folder or checkpoint; train.py makes one" % path)
+        raise UserError(commandline.missing(path, "no such model folder or checkpoint; train.py makes one"))
     for candidate in (folder, os.path.dirname(os.path.abspath(folder))):
         if os.path.exists(os.path.join(candidate, "model.json")):
             folder, start_at = candidate, folder

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from suite.files import classnames
 from suite.model import modelfolder
 from suite.model.network import AVERAGED, STATISTICS
-from suite.process import device, tf_versions
+from suite.process import commandline, device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say, some
 from suite.process.tf_versions import tf
@@ -81,7 +81,7 @@ def read_names(path: str) -> list[str]:
         UserError: there is none, or it cannot be read.
     """
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
-        raise UserError("%s: no such model folder or checkpoint" % path)
+        raise UserError(commandline.missing(path, "no such model folder or checkpoint"))
     try:
         return [name for name, _ in tf.train.list_variables(path)]
     except tf_versions.checkpoint_errors() as error:

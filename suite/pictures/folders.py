@@ -10,6 +10,7 @@ from typing import Iterable, NamedTuple
 from suite.files import classnames
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
+from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.terminal import counted, say, some
 
@@ -42,7 +43,8 @@ def list_sources(
         UserError: see `find_splits` and `find_classes`; a class is empty, or a link without --follow_links.
     """
     if not os.path.isdir(dataset):
-        raise UserError("%s: no such folder; there should be one, with a folder per class in it" % dataset)
+        problem = "no such folder; there should be one, with a folder per class in it"
+        raise UserError(commandline.missing(dataset, problem))
     parents = find_splits(dataset, layout, to_train)
     folders = find_classes(dataset, parents, to_train)
     sources = []

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, MpoImagePlugin, PngImagePlugin  # noqa: F401  (MPO: see warm_up)
 
 from suite.pictures import recognition
+from suite.process import commandline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
@@ -100,7 +101,8 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise BadPicture("cannot be read: %s" % error.strerror) from error
+        hint = commandline.meant(path) if isinstance(error, FileNotFoundError) else ""
+        raise BadPicture("cannot be read: %s%s" % (error.strerror, hint)) from error
     except ValueError as error:
         raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
 

@@ -1,6 +1,8 @@
 """What the command lines of all scripts share: --device, --verbose, and mistakes answered in one line."""
 
 import argparse
+import contextlib
+import difflib
 import os
 import re
 
@@ -41,7 +43,32 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message):
         """End with exit status 2 and one line, without argparse's lines of usage."""
+        unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
+        if unknown:
+            message += did_you_mean(unknown.group(1), self._option_string_actions)
         self.exit(2, "%s: error: %s\n" % (self.prog, message))
+
+
+def did_you_mean(word, words, shown=str):
+    """For the end of a message: which of the words a mistyped one is near to, as `shown`, or nothing."""
+    near = difflib.get_close_matches(word, [each for each in words if each != word], 1)
+    return "; did you mean %s?" % shown(near[0]) if near else ""
+
+
+def meant(path):
+    """`did_you_mean`, for a path that is not there."""
+    parent, name = os.path.split(os.path.normpath(path))
+    while not os.path.isdir(parent or "."):
+        parent, name = os.path.split(parent)
+    with contextlib.suppress(OSError):
+        return did_you_mean(name, os.listdir(parent or "."), lambda near: os.path.join(parent, near))
+    return ""
+
+
+def missing(path, problem):
+    """A message about a path that is not there: it says what a relative one is relative to."""
+    place = path if os.path.isabs(path) else "%s (in %s)" % (path, os.getcwd())
+    return "%s: %s%s" % (place, problem, meant(path))
 
 
 def device_name(text):

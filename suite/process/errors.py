@@ -14,8 +14,8 @@ class UsageError(UserError):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM asked train.py to end. Exit status 128 + the signal's number."""
+    """SIGINT or SIGTERM asked train.py to end; says what is saved. Exit status 128 + the signal's number."""
 
-    def __init__(self, signal_number):
-        super().__init__(signal_number)
+    def __init__(self, signal_number, message):
+        super().__init__(message)
         self.exit_status = 128 + signal_number

@@ -98,7 +98,7 @@ def run(main):
         say("%s: error: %s" % (program(), error))
         status = error.exit_status
     except Stopped as stopped:
-        say("%s: stopped" % program())
+        say("%s: stopped; %s" % (program(), stopped))
         status = stopped.exit_status
     except SystemExit as end:  # argparse's, after --help or a mistake
         status = end.code

@@ -10,6 +10,7 @@ from typing import Iterator
 
 from suite.files import atomic, jsonfile
 from suite.files.schemas import SPLITS
+from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
 from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
@@ -66,7 +67,10 @@ def load_records(folder: str) -> Records:
     atomic.settle(folder)
     path = os.path.join(folder, "dataset.json")
     if not tf.gfile.Exists(path):
-        raise UserError("%s: no records there (no dataset.json); make them with FlowIO.py" % folder)
+        problem = "no records there (no dataset.json); make them with FlowIO.py"
+        raise UserError(
+            "%s: %s" % (folder, problem) if "://" in folder else commandline.missing(folder, problem)
+        )
     content = jsonfile.read(path)
     records = Records(
         folder,

@@ -1,5 +1,6 @@
 """What model.json holds of a training: its config, from options, records and what was there before."""
 
+import itertools
 import math
 import os
 import platform
@@ -100,16 +101,48 @@ def read_existing(output):
     names = sorted(os.listdir(output)) if os.path.isdir(output) else []
     names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
-        raise UserError("%s: holds %s and no model.json; choose another --output" % (output, names[0]))
+        raise UserError(
+            "%s: holds %s and no model.json; choose another --output, such as %s"
+            % (output, names[0], unused(output))
+        )
     if modelfolder.latest_checkpoint(output):
         return jsonfile.read(path)
     best = modelfolder.latest_checkpoint(os.path.join(output, modelfolder.BEST))
     if best:
         raise UserError(
-            "%s: holds the best of a training and no checkpoint to go on from; choose another --output, and "
-            "--model %s to start from it" % (output, best)
+            "%s: holds the best of a training and no checkpoint to go on from; %s; --model %s starts from it"
+            % (output, other_output(output), best)
         )
     return None
+
+
+def unused(output):
+    """A name like that of a model folder, of nothing that is there: models/resnet-2."""
+    output = output.rstrip(os.sep)
+    names = ("%s-%d" % (output, number) for number in itertools.count(2))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def other_output(output):
+    """For a message: how to train another model than the one that is there."""
+    return "--output %s, or --fresh, which sets the old model aside" % unused(output)
+
+
+def set_aside(output):
+    """Move a model folder, whole, to a name of its own, which is said.
+
+    Raises:
+        UserError: it cannot be moved, or another process uses it.
+    """
+    aside = unused(output)
+    atomic.lock(output, alone=True)
+    try:
+        os.rename(output, aside)
+    except OSError as error:
+        raise UserError(
+            "--fresh: %s cannot be moved: %s; choose another --output" % (output, error.strerror)
+        ) from error
+    say("the old model is in %s now" % aside)
 
 
 def check_existing(existing, config):
@@ -132,8 +165,8 @@ def check_existing(existing, config):
     for name in asked:
         if there.get(name, False) != asked[name]:  # False: a model.json of before there was this option
             raise UsageError(
-                "--%s %s: %s was trained with %s; use that or another --output"
-                % (name, asked[name], output, there.get(name, False))
+                "--%s %s: %s was trained with %s; use that, or %s"
+                % (name, asked[name], output, there.get(name, False), other_output(output))
             )
     for name in ("classes", "image_size"):
         here, there = existing[name], config[name]
@@ -141,13 +174,13 @@ def check_existing(existing, config):
             here, there = ([classnames.canonical(each) for each in names] for names in (here, there))
             if here != there and sorted(here) == sorted(there):
                 raise UserError(
-                    "%s was trained on the same classes in another order; choose another --output, and "
-                    "--model %s takes its weights by name" % (output, output)
+                    "%s was trained on the same classes in another order; --output %s --model %s takes its "
+                    "weights by name" % (output, unused(output), output)
                 )
         if here != there:
             raise UserError(
-                "%s was trained on records of other %s (%s, now %s); choose another --output"
-                % (output, name, summary(existing[name]), summary(config[name]))
+                "%s was trained on records of other %s (%s, now %s); %s"
+                % (output, name, summary(existing[name]), summary(config[name]), other_output(output))
             )
 
 

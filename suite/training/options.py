@@ -17,6 +17,9 @@ def parse_options(arguments=None):
     parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
     parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--fresh", action="store_true", help="begin anew: a model in --output is set aside, whole, beside it"
+    )
     parser.add_argument("--dry_run", action="store_true", help="say what would be trained, and stop")
     add_network(parser.add_argument_group("network"))
     add_training(parser.add_argument_group("training"))

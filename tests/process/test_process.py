@@ -6,7 +6,7 @@ import sys
 import pytest
 from helpers import ROOT
 
-from suite.process import device
+from suite.process import commandline, device
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,38 @@ def test_a_signal_stops_at_once_and_tidies_once(moment):
     code += ["  " + line for line in body] + ["lifetime.run(main)"]
     done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, b"tidied", b"-c: stopped\n")
+
+
+# --- mistakes that are near to something ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path, meant",
+    [
+        ("data/datset", "data/dataset"),
+        ("dta/dataset", "data"),
+        ("data/dataset/cats/1.jgp", "data/dataset/cats/1.jpg"),
+        ("data/dataset/cats/1.jpg", None),
+        ("nothing like it", None),
+    ],
+)
+def test_a_mistyped_path_is_answered_with_the_one_that_is_there(tmp_path, monkeypatch, path, meant):
+    (tmp_path / "data" / "dataset" / "cats").mkdir(parents=True)
+    (tmp_path / "data" / "dataset" / "cats" / "1.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert commandline.meant(path) == ("; did you mean %s?" % meant if meant else "")
+    assert commandline.meant(str(tmp_path / path)) == (
+        "; did you mean %s?" % (tmp_path / meant) if meant else ""
+    )
+    assert commandline.missing(path, "no such folder").startswith(
+        "%s (in %s): no such folder" % (path, tmp_path)
+    )
+
+
+def test_a_mistyped_option_is_answered_with_the_right_one(capsys):
+    for given, hint in (("--bathc_size", "; did you mean --batch_size?"), ("--zzz", "")):
+        parser = commandline.ArgumentParser("Words.")
+        parser.add_argument("--batch_size")
+        with pytest.raises(SystemExit):
+            parser.parse_args([given, "3"])
+        assert capsys.readouterr().err.endswith("unrecognized arguments: %s 3%s\n" % (given, hint))

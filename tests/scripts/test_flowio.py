@@ -239,7 +239,7 @@ def test_pictures_that_show_hardly_anything_are_counted_and_listed(tmp_path):
     _, err = run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", output, "--image_size", 32)
     remark = imagefile.HARDLY_ANY_CONTRAST
     assert "warning: 2 pictures, the first: kiwi/white 0.png: %s; all in %s" % (remark, output) in err
-    with open(str(output / "remarks.csv"), encoding="utf-8", newline="") as file:
+    with open(str(output / "remarks.csv"), encoding="utf-8-sig", newline="") as file:
         rows = [(row["filename"], row["remark"]) for row in csv.DictReader(file)]
     assert rows == [("kiwi/white %d.png" % number, remark) for number in range(2)]
 

@@ -154,6 +154,7 @@ def test_a_signal_saves_and_stops(workspace, copy, number, status):
     assert not any("Traceback" in line for line in lines), lines
     last = max(int(line.split()[1].split("/")[0]) for line in lines if line.startswith("step "))
     assert modelfolder.latest_checkpoint(copy).endswith("model.ckpt-%d" % last)
+    assert lines[-1] == "train.py: stopped; saved at step %d; the same command goes on from there\n" % last
 
 
 @pytest.mark.slow

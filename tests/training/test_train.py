@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pathlib
 import pty
 import re
 import struct
@@ -17,7 +18,7 @@ from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
 from suite.process.errors import UserError
-from suite.training import checkpoints, memory, monitor, validation
+from suite.training import checkpoints, config, memory, monitor, validation
 from suite.training.config import check_existing
 from suite.training.options import parse_options
 
@@ -201,7 +202,7 @@ def test_without_validation_the_latest_is_the_best(tmp_path):
 def test_a_model_of_other_classes_is_not_resumed(workspace):
     config, _ = config_for(workspace)
     for classes, says in (
-        (LABELS[::-1], "on the same classes in another order; choose another --output, and --model"),
+        (LABELS[::-1], "on the same classes in another order; --output \\S+-2 --model"),
         ([*LABELS, "more"], "other classes"),
         ([*LABELS[:2], "kiwi ", "kiwi"], "other classes"),
     ):
@@ -294,3 +295,43 @@ def test_peak_memory_by_hand(graph):
     b = tf.matmul(a, tf.ones([100, 100]))
     fetch = tf.reduce_sum(b + a).op
     assert memory.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000
+
+
+# --- starting over ----------------------------------------
+
+
+def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path):
+    output = str(tmp_path / "resnet")
+    assert config.unused(output + os.sep) == output + "-2"
+    (tmp_path / "resnet-2").mkdir()
+    os.symlink("nowhere", output + "-3")
+    assert config.unused(output) == output + "-4"
+
+
+def folder_bytes(folder):
+    """{path: bytes} of all files below it."""
+    files = (path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_fresh_sets_the_old_model_aside_whole(workspace, copy, tmp_path):
+    before = folder_bytes(copy)
+    arguments = ["--data", workspace.records, "--output", copy]
+    other = [*arguments, "--step", 200, "--shortcut", "projection"]
+    refuses("train.py", *other, says="%s-2, or --fresh" % copy, status=2)
+    more = ["--mini", "--shortcut", "projection", "--fresh", "--step", 2, "--save_num", 2]
+    _, err = run("train.py", *arguments, *more, "--dry_run")
+    assert folder_bytes(copy) == before and not os.path.exists(copy + "-2")
+    _, err = run("train.py", *arguments, *more)
+    assert "the old model is in %s-2 now" % copy in err and "resuming" not in err
+    assert folder_bytes(copy + "-2") == before
+    assert modelfolder.load_model(copy).network["shortcut"] == "projection"
+    assert modelfolder.latest_step(copy) == 2
+
+
+def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):
+    (tmp_path / "letters.txt").write_text("dear")
+    arguments = ["--data", workspace.records, "--output", tmp_path, "--fresh"]
+    refuses("train.py", *arguments, says="holds letters.txt", status=1)
+    assert (tmp_path / "letters.txt").exists()
