@@ -11,9 +11,7 @@ from suite.pictures.imagefile import JPEG_QUALITY, MARGIN
 from suite.process.tf_versions import tf
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-REDUCING_GAP = (
-    2  # averages make a picture no smaller than this many times what it shall be, a filter does the rest
-)
+REDUCING_GAP = 2  # averages leave at least this many times the pixels that there shall be, a filter ends it
 WEIGHT_BITS = 22  # of Pillow's weights, which are integers
 MEAN, SWING = (float(np.float32(each)) for each in (0.54, 0.46))  # of Hamming's window; `f` numbers in C
 
@@ -57,8 +55,8 @@ def decode_jpeg(data, shape, shorter):
 
 def decode_png(data):
     """uint8 [height, width, 3], transparency laid on white, 16 bits scaled to 8, as by imagefile.to_rgb."""
-    depth, colour_type = tf.unstack(tf.io.decode_raw(tf.strings.substr(data, 24, 2), tf.uint8), 2)
-    is_grey = tf.equal(colour_type, 0)
+    header = tf.io.decode_raw(tf.strings.substr(data, 0, 26), tf.uint8)
+    depth, is_grey = header[24], tf.equal(header[25], 0)
 
     def grey_of_16_bits():
         values = tf.cast(tf.image.decode_png(data, 1, tf.uint16), tf.int32)
@@ -84,7 +82,7 @@ def to_jpeg(pixels, shorter):
     return tf.image.encode_jpeg(pixels, "rgb", quality=JPEG_QUALITY, chroma_downsampling=False)
 
 
-# --- Pillow's resize ----------------------------------------
+# --- imagefile.reduce ----------------------------------------
 
 
 def scale(shape, shorter):
@@ -99,7 +97,7 @@ def reduce(pixels, shorter):
     size = tf.maximum(size, shorter)
     factors = tf.maximum(shape // size // REDUCING_GAP, 1)
     pixels = tf.cast(averages(pixels, factors), tf.float64)
-    extent = tf.cast(tf.cast(shape / factors, tf.float32), tf.float64)  # a last average is of fewer pixels
+    extent = tf.cast(tf.cast(shape / factors, tf.float32), tf.float64)  # Pillow hands it on as float32
     for axis in (1, 0):  # each time the second axis becomes the first
         weights = hamming(tf.shape(pixels)[1], extent[axis], size[axis])
         pixels = tf.tensordot(weights, pixels, [[1], [1]])
