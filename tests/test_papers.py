@@ -291,6 +291,8 @@ def answers(user_folder, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
     run_block(block_with("--format onnx"), user_folder, pip=":")
+    turned = Image.Exif()
+    turned[0x0112] = 6
     files = user_folder / "files"
     files.mkdir()
     for side in (20, 32, 35, 48, 150):
@@ -298,6 +300,7 @@ def answers(user_folder, monkeypatch):
         picture.save(str(files / ("%d.png" % side)))
         picture.save(str(files / ("%d.jpg" % side)))
         picture.convert("L").save(str(files / ("grey%d.jpg" % side)))
+        picture.save(str(files / ("turned%d.jpg" % side)), exif=turned)
         picture.resize((side, 4 * side)).save(str(files / ("tall%d.png" % side)))
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
         picture.save(str(files / ("transparent%d.png" % side)))
@@ -323,7 +326,7 @@ def check_probabilities(found, answer):
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", READMES)
 def test_onnx_in_python(answers, paper):
-    assert len(answers) == 25
+    assert len(answers) == 30
     for answer in answers:
         check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
 
