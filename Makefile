@@ -77,12 +77,12 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv .venv-intel .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* data/demo models/demo
+	rm -rf .venv .venv-intel .venv-node .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* data/demo models/demo
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/made .venv-intel/made: version := $(PYTHON_1.15)
+.venv/made .venv-intel/made .venv-node/made: version := $(PYTHON_1.15)
 .venv-tf2/made: version := $(PYTHON_2.15)
-.venv/made .venv-intel/made .venv-tf2/made:
+.venv/made .venv-intel/made .venv-node/made .venv-tf2/made:
 	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" requirements/python.sh $(version)) && "$$python" -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
@@ -109,6 +109,12 @@ clean:
 
 .venv-tf2/dev: .venv-tf2/run requirements/tf2-dev.txt requirements/tf2-export.txt
 	$(@D)/bin/python $(PIP) -r requirements/tf2-dev.txt
+	touch $@
+
+# Node.js, for the test of README's JavaScript.
+.venv-node/run: .venv-node/made requirements/node.txt
+	$(@D)/bin/python $(PIP) -r requirements/node.txt
+	$(@D)/bin/npm install --silent --no-audit --no-fund --prefix $(@D) onnxruntime-node@1.16.3
 	touch $@
 
 .venv-peers/run: requirements/peers.txt

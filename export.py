@@ -5,20 +5,23 @@
 saved_model is what TensorFlow Serving loads: the signature serving_default takes the bytes of JPEG and
 PNG files. The others take `images`, float32 [n, size, size, 3], RGB of 0 to 255, and give
 `probabilities`, float32 [n, classes]; labels.txt lies beside them. What was written is run and
-compared with the checkpoint before it takes its place.
+compared with the checkpoint before it takes its place, saved_model on whole files too.
 """
 
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import io
 import os
 import re
 
 import numpy as np
+from PIL import Image
 
 from suite.files import atomic
 from suite.model import formats, inference_graph, modelfolder
 from suite.model.network import restore_session
+from suite.pictures import imagefile
 from suite.process import commandline, device, lifetime, tf_versions
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -27,7 +30,8 @@ from suite.records import preprocessing
 
 SAVED_MODEL_FILES = re.compile(r"saved_model\.pb|variables")
 TOLERANCE = 1e-4  # largest difference of a probability from the checkpoint's
-SAMPLES = 16  # pictures that are compared
+FILE_TOLERANCE = 0.02  # and from predict.py's, where another library decodes the same files
+SAMPLE_SIDES = (0.5, 1, 1.1, 2, 6)  # of the files that are compared, in what the network sees
 
 
 def main():
@@ -45,11 +49,15 @@ def main():
         target = atomic.replacing_file(output)
     with target as path:
         graph_def = inference_graph.frozen_graph(model, "NHWC")
-        pixels, expected = sample(model)
+        files = sample_files(model.image_size)
+        pixels, expected = predict(files, model)
         found = formats.write_and_run(
             options.format, graph_def, model, pixels, path, options.quantize, options.verbose
         )
-        compare(found, expected, options.quantize)
+        compare(found, expected, np.inf if options.quantize else TOLERANCE)
+        if options.format == "saved_model":
+            found = formats.run_saved_model(path, files, "serving_default")
+            compare(found, expected, FILE_TOLERANCE, "predict.py's probabilities of whole files")
     if options.format != "saved_model":
         write_labels(os.path.dirname(output), model.classes)
     print(output)
@@ -107,37 +115,52 @@ def write_labels(folder, classes):
 # --- what must come out ----------------------------------------
 
 
-def sample(model):
-    """Pictures, float32 [SAMPLES, size, size, 3] of 0..255, and the checkpoint's probabilities for them.
+def sample_files(image_size):
+    """The bytes of picture files smaller and larger than the network sees: JPEG, PNG, and transparent PNG."""
+    rng = np.random.RandomState(0)
+    files = []
+    for share in SAMPLE_SIDES:
+        width = round(share * image_size)
+        coarse = Image.fromarray(rng.randint(0, 256, [8, 8, 4]).astype(np.uint8))
+        fine = coarse.resize((width, width * 5 // 4), Image.NEAREST)
+        for mode, format in (("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")):
+            file = io.BytesIO()
+            fine.convert(mode).save(file, format)
+            files.append(file.getvalue())
+    return files
+
+
+def predict(files, model):
+    """What predict.py sees of files, float32 [n, size, size, 3] of 0..255, and the checkpoint's answers.
 
     Raises:
         UserError: see network.restore_session.
     """
-    rng = np.random.RandomState(0)
-    coarse = rng.uniform(0, 255, [SAMPLES, 8, 8, 3])
-    repeat = -(-model.image_size // 8)
-    pixels = coarse.repeat(repeat, 1).repeat(repeat, 2)[:, : model.image_size, : model.image_size]
-    pixels = np.clip(pixels + rng.normal(0, 20, pixels.shape), 0, 255).round().astype(np.float32)
+    stored_size = None if model.keep_size else model.image_size
     with tf.Graph().as_default():
+        jpeg = tf.placeholder(tf.string, [])
+        centre = preprocessing.centre(jpeg, model.image_size)
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3])
         session, probabilities = restore_session(model, preprocessing.normalize(images, model.normalize))
         with session:
+            small = [imagefile.encode(data, stored_size) for data in files]
+            pixels = np.array([session.run(centre, {jpeg: data}) for data in small])
             return pixels, session.run(probabilities, {images: pixels})
 
 
-def compare(found, expected, quantized=False):
-    """Say how far the exported model's probabilities are from the checkpoint's; float32 [n, classes] each.
+def compare(found, expected, tolerance=TOLERANCE, reference="the checkpoint's probabilities"):
+    """Say how far the exported model's probabilities are from what they should be; float32 [n, classes] each.
 
     Raises:
-        UserError: further than TOLERANCE, and not because it was quantised.
+        UserError: further than `tolerance`.
     """
     difference = float(np.abs(found - expected).max())
     same = int((found.argmax(1) == expected.argmax(1)).sum())
-    say("largest difference from the checkpoint's probabilities: %.1e" % difference)
+    say("largest difference from %s: %.1e" % (reference, difference))
     say("the same answer on %d of %d pictures" % (same, len(expected)))
-    if not difference <= TOLERANCE and not quantized:
+    if not difference <= tolerance:
         raise UserError(
-            "the exported model differs from the checkpoint by more than %g; nothing was written" % TOLERANCE
+            "the exported model differs from %s by more than %g; nothing was written" % (reference, tolerance)
         )
 
 

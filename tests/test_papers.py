@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import ROOT, draw_demo, run
+from helpers import LABELS, ROOT, draw_demo, run
+from PIL import Image
 
 import evaluate
 import export
@@ -283,18 +285,90 @@ def predicted(folder):
     return json.loads(out)["predictions"][0]["label"]
 
 
-@pytest.mark.slow
-def test_onnx(user_folder):
+@pytest.fixture
+def answers(user_folder, monkeypatch):
+    """What predict.py --json says of files of many kinds; README's block for ONNX has been run there."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
     run_block(block_with("--format onnx"), user_folder, pip=":")
-    for paper in READMES:
-        (code,) = [body for kind, body in blocks(paper) if kind == "python" and "onnxruntime" in body]
-        command = [sys.executable, "-c", code]
-        out = subprocess.run(command, cwd=str(user_folder), stdout=subprocess.PIPE, check=True).stdout
-        assert out.decode().split()[0] == predicted(user_folder)
-    for kind in ("js", "java"):  # not run; the names at least are the model's
-        assert {"images", "probabilities"} <= set(re.findall(r"\w+", block_with("images", kind)))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = user_folder / "files"
+    files.mkdir()
+    for side in (20, 32, 35, 48, 150):
+        picture = draw_demo.picture("kiwi", side, random.Random(side))
+        picture.save(str(files / ("%d.png" % side)))
+        picture.save(str(files / ("%d.jpg" % side)))
+        picture.convert("L").save(str(files / ("grey%d.jpg" % side)))
+        picture.save(str(files / ("turned%d.jpg" % side)), exif=turned)
+        picture.resize((side, 4 * side)).save(str(files / ("tall%d.png" % side)))
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(str(files / ("transparent%d.png" % side)))
+    out, _ = run("predict.py", "files", "--json", cwd=str(user_folder))
+    monkeypatch.chdir(user_folder)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def run_python(paper, path):
+    """The variables of a README's Python lines for ONNX, run on the file `path`."""
+    (code,) = [body for kind, body in blocks(paper) if kind == "python" and "onnxruntime" in body]
+    assert code.count("photo.jpg") == 1
+    variables = {}
+    exec(code.replace("photo.jpg", path), variables)
+    return variables
+
+
+def check_probabilities(found, answer):
+    expected = {each["label"]: each["probability"] for each in answer["predictions"]}
+    assert dict(zip(LABELS, found)) == pytest.approx(expected, abs=0.02), answer["image"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", READMES)
+def test_onnx_in_python(answers, paper):
+    assert len(answers) == 30
+    for answer in answers:
+        check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
+
+
+@pytest.fixture
+def node():
+    folder = os.path.join(ROOT, ".venv-node")
+    if not os.path.exists(os.path.join(folder, "run")):
+        if os.environ.get("CI"):
+            pytest.fail("CI makes .venv-node/run")
+        pytest.skip("needs Node.js: make .venv-node/run")
+    return folder
+
+
+@pytest.mark.slow
+def test_onnx_in_javascript(node, answers):
+    pixels = np.array([np.stack(run_python("README.md", each["image"])["bands"], 2) for each in answers])
+    pixels.tofile("pixels")
+    program = """(async () => {
+        const size = %d, length = size * size * 3;
+        const all = new Float32Array(new Uint8Array(require("fs").readFileSync("pixels")).buffer);
+        for (let at = 0; at < all.length; at += length) {
+            const pixels = all.slice(at, at + length);
+            %s
+            console.log(JSON.stringify(Array.from(probabilities.data)));
+        }
+    })();"""
+    command = [
+        os.path.join(node, "bin", "node"),
+        "-e",
+        program % (pixels.shape[1], block_with("images", "js")),
+    ]
+    environment = dict(os.environ, NODE_PATH=os.path.join(node, "node_modules"))
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(found) == len(answers), done.stderr
+    for probabilities, answer in zip(found, answers):
+        check_probabilities(probabilities, answer)
+
+
+def test_java_names_what_the_model_has():
+    assert {"images", "probabilities"} <= set(re.findall(r"\w+", block_with("images", "java")))  # not run
 
 
 def test_resnet_in_a_program_of_ones_own(tmp_path):

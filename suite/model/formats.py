@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from suite.model import encoding
 from suite.process import device, tf_versions
 from suite.process.tf_versions import tf
 from suite.records import preprocessing
@@ -74,20 +75,25 @@ def run_frozen_graph(path, pixels):
 def write_saved_model(folder, graph_def, model):
     """SavedModel with the signatures serving_default (files) and pixels.
 
-    Both give `probabilities`, float32 [n, classes], `label`, string [n], and `classes`, string
-    [n, classes].
+    Both give `probabilities`, float32 [n, classes], `label`, string [n], and `classes`, string [n, classes].
+    To a file that is no JPEG or PNG or damaged, the answer is probabilities of 0 and an empty label: JSON has
+    no NaN, and the other files of the batch are answered. Of n = 0 files or pictures the answer is as long.
     """
     with tf.Graph().as_default(), tf.Session() as session:
         files = tf.placeholder(tf.string, [None], "image_bytes")
-        decoded = tf.map_fn(lambda data: decode_file(data, model.image_size), files, tf.float32)
+        decoded = tf.map_fn(lambda data: decode_file(data, model), files, tf.float32)
         # Who feeds pixels passes over the decoding.
         images = tf.placeholder_with_default(decoded, [None, model.image_size, model.image_size, 3], "images")
-        probabilities = import_network(graph_def, model, images)
+        count = tf.shape(images)[0]
+        at_least_one = tf.pad(images, [[0, tf.cast(tf.equal(count, 0), tf.int32)], [0, 0], [0, 0], [0, 0]])
+        probabilities = import_network(graph_def, model, at_least_one)[:count]
+        is_picture = tf.reduce_all(tf.is_finite(images), [1, 2, 3])
+        probabilities = tf.where_v2(is_picture[:, tf.newaxis], probabilities, 0.0)
         names = tf.constant(model.classes)
         outputs = {
             "probabilities": probabilities,
-            "label": tf.gather(names, tf.argmax(probabilities, 1)),
-            "classes": tf.tile(names[tf.newaxis], [tf.shape(probabilities)[0], 1]),
+            "label": tf.where_v2(is_picture, tf.gather(names, tf.argmax(probabilities, 1)), ""),
+            "classes": tf.tile(names[tf.newaxis], [count, 1]),
         }
         signature = tf.saved_model.predict_signature_def
         signatures = {
@@ -103,34 +109,33 @@ def write_saved_model(folder, graph_def, model):
     os.rmdir(os.path.join(folder, "new"))
 
 
-def decode_file(data, image_size):
-    """float32 [size, size, 3] of 0..255, from the bytes of a JPEG or PNG file of any size.
+def decode_file(data, model):
+    """float32 [size, size, 3] of 0..255 as predict.py sees a JPEG or PNG file, or of NaN where it sees none.
 
-    As preprocess_for_evaluation, but reduced in one step. A graph cannot see EXIF orientation or colour
-    profiles.
+    Args:
+        data: the bytes, a scalar string tensor.
+        model: see modelfolder.Model.
     """
 
-    def jpeg():
-        return tf.cast(tf.image.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32)
+    def decode(data):
+        jpeg = encoding.encode(data, None if model.keep_size else model.image_size)
+        return preprocessing.centre(jpeg, model.image_size)
 
-    def png():
-        colours, opacity = tf.split(tf.cast(tf.image.decode_png(data, channels=4), tf.float32), [3, 1], 2)
-        return 255 + (colours - 255) * (opacity / 255)  # laid on white, as imagefile.to_rgb does
-
-    pixels = tf.cond(tf.image.is_jpeg(data), jpeg, png)
-    shape = tf.shape(pixels)[:2]
-    side = preprocessing.crop_side(shape, image_size)
-    top, left = tf.unstack((shape - side) // 2)
-    return preprocessing.resize(pixels[top : top + side, left : left + side], image_size)
+    # A graph knows no exceptions, but a Dataset can leave out what raises one.
+    pictures = tf.data.Dataset.from_tensors(data).map(decode).apply(tf.data.experimental.ignore_errors())
+    nothing = tf.data.Dataset.from_tensors(
+        tf.fill([model.image_size, model.image_size, 3], np.float32("nan"))
+    )
+    return tf.data.experimental.get_single_element(pictures.concatenate(nothing).take(1))
 
 
-def run_saved_model(folder, pixels):
-    """The probabilities of `pixels`, by the signature for them."""
+def run_saved_model(folder, values, name="pixels"):
+    """The probabilities of `values`, by the signature for pixels or, "serving_default", for files."""
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         loaded = tf.saved_model.load(session, [tf.saved_model.tag_constants.SERVING], folder)
-        signature = loaded.signature_def["pixels"]
-        fetch = signature.outputs["probabilities"].name
-        return session.run(fetch, {signature.inputs["images"].name: pixels})
+        signature = loaded.signature_def[name]
+        (tensor,) = signature.inputs.values()
+        return session.run(signature.outputs["probabilities"].name, {tensor.name: values})
 
 
 def write_tflite(path, graph_def, quantize):

@@ -129,13 +129,13 @@ def load_and_encode(
 ) -> tuple[Image.Image, bytes, str]:
     """As `encode`; returns the RGB PIL image, the JPEG bytes and one of REMARKS."""
     original = open_picture(data, formats)
-    image, jpeg = reduce(original, data, image_size)
+    image, jpeg = make_small(original, data, image_size)
     if original.format == "TIFF" and recognition.count_pages(data) > 1:
         return image, jpeg, SEVERAL_PAGES
     return image, jpeg, remark(image, original)
 
 
-def reduce(image: Image.Image, data: bytes, image_size: int | None) -> tuple[Image.Image, bytes]:
+def make_small(image: Image.Image, data: bytes, image_size: int | None) -> tuple[Image.Image, bytes]:
     """The RGB PIL image and the JPEG bytes of a picture that was opened from `data`; see `encode`."""
     white = largest_value(image)
     shorter = round(image_size * MARGIN) if image_size else max(image.size)
@@ -155,13 +155,26 @@ def reduce(image: Image.Image, data: bytes, image_size: int | None) -> tuple[Ima
         if min(image.size) > shorter:
             scale = shorter / min(image.size)
             size = [max(shorter, round(side * scale)) for side in image.size]
-            image = image.resize(size, Image.HAMMING, reducing_gap=2)
+            image = reduce(image, size)
     except BadPicture:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
     return image, to_jpeg(image)
+
+
+def reduce(image: Image.Image, size: Sequence[int]) -> Image.Image:
+    """As `image.resize(size, Image.HAMMING, reducing_gap=2)` of Pillow 9.5, to the bit.
+
+    Pillow 13 takes the two sides of some tall pictures in the other order, which gives other last bits.
+    """
+    width, height = size
+    factors = max(1, image.width // width // 2), max(1, image.height // height // 2)
+    right, bottom = image.width / factors[0], image.height / factors[1]
+    image = image.reduce(factors)
+    image = image.resize((width, image.height), Image.HAMMING, (0, 0, right, image.height))
+    return image.resize((width, height), Image.HAMMING, (0, 0, width, bottom))
 
 
 def is_orderly(jpeg: bytes) -> bool:
@@ -229,7 +242,7 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
         )
     try:
         image = Image.open(io.BytesIO(without_clutter(data)), formats=formats)
-    except Exception as error:  # see `reduce`
+    except Exception as error:  # see `make_small`
         raise BadPicture(recognition.why_refused(data, formats)) from error
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -246,7 +259,7 @@ def has_orientation(image: Image.Image) -> bool:
     """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
     try:
         return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see `reduce`
+    except Exception:  # see `make_small`
         return False
 
 
@@ -295,7 +308,7 @@ def remark(image: Image.Image, original: Image.Image) -> str:
     sample = image.resize((32, 32), Image.NEAREST)  # is enough for nearly all
     if contrast(sample) >= PLAIN or contrast(image) >= PLAIN:
         return ""
-    with contextlib.suppress(Exception):  # a damaged frame after the first: see `reduce`
+    with contextlib.suppress(Exception):  # a damaged frame after the first: see `make_small`
         if getattr(original, "n_frames", 1) > 1:
             return BLANK_FRAME
     return HARDLY_ANY_CONTRAST

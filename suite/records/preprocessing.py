@@ -22,10 +22,7 @@ def preprocess_for_evaluation(jpeg, image_size, normalize_as):
     Raises:
         tf.errors.InvalidArgumentError: when it runs, where the bytes are no JPEG.
     """
-    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
-    side = crop_side(shape, image_size)
-    pixels = decode_window(jpeg, (shape - side) // 2, tf.stack([side, side]))
-    return normalize(resize(pixels, image_size), normalize_as)
+    return normalize(centre(jpeg, image_size), normalize_as)
 
 
 def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
@@ -61,6 +58,14 @@ def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirro
 
 
 # --- the steps ----------------------------------------
+
+
+def centre(jpeg, image_size):
+    """The square that `preprocess_for_evaluation` takes, float32 [image_size, image_size, 3] of 0..255."""
+    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
+    side = crop_side(shape, image_size)
+    pixels = decode_window(jpeg, (shape - side) // 2, tf.stack([side, side]))
+    return resize(pixels, image_size)
 
 
 def crop_side(shape, image_size):

@@ -148,10 +148,11 @@ def test_the_other_one_runs_the_export(made, tmp_path, format, suffix):
     np.testing.assert_allclose(*found, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("size", [(600, 400), (150, 400)])
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
-def test_a_photo_is_reduced_to_the_same_bytes(tmp_path, format):
+def test_a_photo_is_reduced_to_the_same_bytes(tmp_path, format, size):
     """By two versions of Pillow, which promise nothing of the kind."""
-    x, y = np.meshgrid(np.arange(600), np.arange(400))
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     photo = np.stack([x * 0.4, y * 0.6, (x * y) % 256], 2).astype(np.uint8)
     path = str(tmp_path / "photo")
     Image.fromarray(photo).save(path, format)

@@ -1,0 +1,92 @@
+"""suite/model/encoding.py: what Pillow makes of a file, made by TensorFlow."""
+
+import io
+
+import numpy as np
+import pytest
+from helpers import file_bytes, gradient, pixels
+from PIL import Image
+
+from suite.model import encoding
+from suite.pictures import imagefile
+from suite.process.tf_versions import tf
+
+# Smaller than 64 pixels and their margin, as large, and larger by so much that each way to reduce is taken.
+SIZES = [(50, 40), (64, 64), (73, 90), (74, 80), (200, 151), (297, 300), (301, 640), (105, 400), (900, 601)]
+
+
+def picture(size):
+    """Colours that change slowly, and noise."""
+    noise = np.random.RandomState(0).randint(-40, 40, (size[1], size[0], 3))
+    return Image.fromarray((np.asarray(gradient(size)).astype(int) + noise).clip(0, 255).astype(np.uint8))
+
+
+def transparent(image):
+    image = image.convert("RGBA")
+    image.putalpha(Image.radial_gradient("L").resize(image.size))
+    return image
+
+
+def grey_of_16_bits(image):
+    values = np.asarray(image.convert("L")).astype(np.uint16) * 251
+    return Image.fromarray(values)
+
+
+def few_colours(bits, **options):
+    return lambda image: file_bytes(image.quantize(2**bits), "PNG", bits=bits, **options)
+
+
+KINDS = {
+    "JPEG": lambda image: file_bytes(image, "JPEG", quality=90),
+    "JPEG of full colours": lambda image: file_bytes(image, "JPEG", quality=90, subsampling=0),
+    "progressive JPEG": lambda image: file_bytes(image, "JPEG", progressive=True),
+    "grey JPEG": lambda image: file_bytes(image.convert("L"), "JPEG"),
+    "CMYK JPEG": lambda image: file_bytes(image.convert("CMYK"), "JPEG"),
+    "PNG": lambda image: file_bytes(image, "PNG"),
+    "transparent PNG": lambda image: file_bytes(transparent(image), "PNG"),
+    "grey PNG": lambda image: file_bytes(image.convert("L"), "PNG"),
+    "transparent grey PNG": lambda image: file_bytes(transparent(image).convert("LA"), "PNG"),
+    "PNG of black and white": lambda image: file_bytes(image.convert("1"), "PNG"),
+    "grey PNG of 16 bits": lambda image: file_bytes(grey_of_16_bits(image), "PNG"),
+    "PNG of 2 colours": few_colours(1),
+    "PNG of 16 colours": few_colours(4),
+    "PNG of 256 colours": few_colours(8),
+    "PNG of 16 colours, one transparent": few_colours(4, transparency=3),
+}
+
+
+@pytest.fixture(scope="module")
+def encode():
+    """{image size: a function from the bytes of a file to those of a JPEG, by TensorFlow}."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        data = tf.placeholder(tf.string, [])
+        yield {size: session.make_callable(encoding.encode(data, size), [data]) for size in (64, None)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pixels_are_pillows(encode, kind):
+    for size, image_size in [(SIZES[0], None), *((size, 64) for size in SIZES)]:
+        data = KINDS[kind](picture(size))
+        found, expected = encode[image_size](data), imagefile.encode(data, image_size)
+        np.testing.assert_array_equal(pixels(found), pixels(expected), "%s, %s" % (size, image_size))
+
+
+def test_a_small_jpeg_is_passed_on_as_it_is(encode):
+    data = KINDS["JPEG"](picture((60, 50)))
+    assert encode[64](data) == encode[None](data) == data == imagefile.encode(data, 64)
+
+
+@pytest.mark.parametrize("format", ["GIF", "BMP", "WEBP", "TIFF"])
+def test_other_formats_are_refused(encode, format):
+    data = io.BytesIO()
+    picture((80, 80)).save(data, format)
+    with pytest.raises(tf.errors.OpError):
+        encode[64](data.getvalue())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", encoding.PNG, b"\xff\xd8\xff", KINDS["PNG"](picture((80, 80)))[:-900]]
+)
+def test_what_is_no_picture_is_refused(encode, data):
+    with pytest.raises(tf.errors.OpError):
+        encode[64](data)
