@@ -101,6 +101,15 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "accuracy": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "loss": {"type": ["number", "null"]},
             "since": {"type": "array", "items": NUMBER},
+            "highest": {
+                "type": "object",
+                "properties": {
+                    "accuracy": {"type": ["number", "null"]},
+                    "loss": {"type": ["number", "null"]},
+                },
+                "required": ["accuracy", "loss"],
+                "additionalProperties": False,
+            },
             "recalibrated": {"type": "boolean"},
             "pictures": {"anyOf": [SHA256, {"type": "null"}]},
         },

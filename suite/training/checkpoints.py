@@ -81,13 +81,16 @@ def is_finite(checkpoint):
 
 # --- the best ----------------------------------------
 
+FEW = 200  # validation pictures; see `is_no_worse`
+
 
 def read_best(output):
-    """{"step", "accuracy", "loss", "since", "recalibrated", "pictures"} of the checkpoint in best/, or None.
+    """{"step", "accuracy", "loss", "since", "highest", "recalibrated", "pictures"} of best/, or None.
 
-    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "since" lists the
-    steps that validated no better after it, which --patience counts; "recalibrated" says whether
-    batch_norm.recalibrate has been there; "pictures" names the validation's, as Records.identity does.
+    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "highest" has those of the
+    checkpoint that validated best, and "since" the steps that did no better, which --patience counts.
+    "recalibrated" says whether batch_norm.recalibrate has been there; "pictures" names the validation's, as
+    Records.identity does.
 
     Raises:
         UserError: see jsonfile.read.
@@ -95,7 +98,9 @@ def read_best(output):
     path = best_path(output)
     if not os.path.exists(path):
         return None
-    return dict({"since": [], "recalibrated": False, "pictures": None}, **jsonfile.read(path))
+    best = jsonfile.read(path)
+    highest = {name: best.get(name) for name in ("accuracy", "loss")}
+    return {"since": [], "highest": highest, "recalibrated": False, "pictures": None, **best}
 
 
 def best_path(output):
@@ -114,10 +119,28 @@ def is_over(best, patience):
 
 
 def is_better(best, accuracy, loss):
-    """Whether a checkpoint is better than the one that `read_best` told of; the loss decides ties."""
+    """Whether a checkpoint is better than all that `read_best` tells of; the loss decides ties."""
     if not math.isfinite(loss):
         return False
-    return not best or best["accuracy"] is None or (accuracy, -loss) > (best["accuracy"], -best["loss"])
+    highest = best and best["highest"]
+    if not best or highest["accuracy"] is None:
+        return True
+    return (accuracy, -loss) > (highest["accuracy"], -highest["loss"])
+
+
+def is_no_worse(best, accuracy, loss, pictures):
+    """Whether a later checkpoint takes the place of one that validated better, as that may be chance.
+
+    Of few pictures the most accurate of many checkpoints is mostly the luckiest, and later ones are better on
+    others (benchmarks/accuracy.md). So there the last counts that is at most two standard errors worse.
+
+    Args:
+        best: see `read_best`.
+        pictures: how many validate.
+    """
+    highest = best["highest"]["accuracy"]
+    error = math.sqrt(highest * (1 - highest) / pictures)
+    return pictures < FEW and math.isfinite(loss) and accuracy >= highest - 2 * error
 
 
 def keep_best(output, checkpoint, best):

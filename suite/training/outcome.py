@@ -28,7 +28,7 @@ def conclude(options):
     best = checkpoints.read_best(options.output)
     if checkpoints.is_over(best, options.patience):
         turns = counted(options.patience, "checkpoint")
-        say("stopped early: %s in turn validated no better than step %d" % (turns, best["step"]))
+        say("stopped early: %s in turn validated no better than those before" % turns)
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
     say(

@@ -15,7 +15,15 @@ from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_evaluation
-from suite.training.checkpoints import best_path, is_better, is_over, is_validated, keep_best, read_best
+from suite.training.checkpoints import (
+    best_path,
+    is_better,
+    is_no_worse,
+    is_over,
+    is_validated,
+    keep_best,
+    read_best,
+)
 
 
 def open_validator(config, records, log, stop_signals):
@@ -73,16 +81,23 @@ class Validator:
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
         if is_better(best, accuracy, loss):
-            how = " by its loss" if best and best["accuracy"] == accuracy else ""
+            how = " by its loss" if best and best["highest"]["accuracy"] == accuracy else ""
             say("step %d: validation accuracy %.4f, the best%s" % (step, accuracy, how))
             best = {"step": step, "accuracy": accuracy, "loss": loss, "since": [], "pictures": self.pictures}
-            keep_best(self.output, checkpoint, best)
+            keep_best(self.output, checkpoint, dict(best, highest={"accuracy": accuracy, "loss": loss}))
             return False
-        say("step %d: validation accuracy %.4f" % (step, accuracy))
         if not best:  # no loss was finite yet
+            say("step %d: validation accuracy %.4f" % (step, accuracy))
             return False
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
-        jsonfile.write(best_path(self.output), best)
+        count = self.records.count("val")
+        if is_no_worse(best, accuracy, loss, count):
+            shown = step, accuracy, best["highest"]["accuracy"], count
+            say("step %d: validation accuracy %.4f, kept: as good as %.4f among %d" % shown)
+            keep_best(self.output, checkpoint, dict(best, step=step, accuracy=accuracy, loss=loss))
+        else:
+            say("step %d: validation accuracy %.4f" % (step, accuracy))
+            jsonfile.write(best_path(self.output), best)
         return is_over(best, self.options["patience"])
 
     def catch_up(self, latest):
@@ -96,7 +111,8 @@ class Validator:
             before = best["accuracy"]
             checkpoint = modelfolder.latest_checkpoint(os.path.join(self.output, modelfolder.BEST))
             best["accuracy"], best["loss"] = self.measure(checkpoint, best["step"])
-            best.update(since=[], pictures=self.pictures)
+            highest = {name: best[name] for name in ("accuracy", "loss")}
+            best.update(since=[], highest=highest, pictures=self.pictures)
             jsonfile.write(best_path(self.output), best)
             change = best["step"], before, best["accuracy"]
             say("the best so far, step %d: validation accuracy %.4f, on the pictures of now %.4f" % change)

@@ -66,7 +66,8 @@ def test_the_model_folder_is_complete(workspace):
         assert config["dataset"]["digest"] == json.load(file)["digest"]
 
 
-def test_best_is_the_best_by_validation(workspace):
+def test_best_is_the_last_that_validated_no_worse(workspace):
+    """Of few pictures; see checkpoints.is_no_worse."""
     _, err = workspace.training
     said = {}
     for line in err.splitlines():
@@ -77,7 +78,10 @@ def test_best_is_the_best_by_validation(workspace):
     for line in err.splitlines():
         if line.startswith("batch norm: made anew") and "validation accuracy" in line:
             said[best["step"]] = float(re.search(r"-> ([\d.]+)", line).group(1))  # the loss may follow
-    assert said[best["step"]] == max(said.values()) == pytest.approx(best["accuracy"], abs=1e-4)
+    assert said[best["step"]] == pytest.approx(best["accuracy"], abs=1e-4)
+    highest = best["highest"]["accuracy"]
+    room = 2 * (highest * (1 - highest) / reading.load_records(workspace.records).count("val")) ** 0.5
+    assert best["step"] == max(step for step, accuracy in said.items() if accuracy >= highest - room)
     assert "best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]) in err
     assert modelfolder.load_model(workspace.model).checkpoint.endswith(".ckpt-%d" % best["step"])
 

@@ -18,6 +18,7 @@ from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
 from suite.process.errors import UserError
+from suite.records import reading
 from suite.training import checkpoints, config, memory, monitor, validation
 from suite.training.config import check_existing
 from suite.training.options import parse_options
@@ -74,13 +75,16 @@ def test_patience_ends_the_training(workspace, copy):
     """A rate of zero changes nothing, so no later checkpoint can be better than the best."""
     path = os.path.join(copy, "best", "best.json")
     best = jsonfile.read(path)
-    jsonfile.write(path, dict(best, accuracy=1.0, loss=0.0))
+    jsonfile.write(path, dict(best, accuracy=1.0, loss=0.0, highest={"accuracy": 1.0, "loss": 0.0}))
     same = ["--data", workspace.records, "--output", copy, "--lr", 1e-30, "--save_num", 2, "--log_num", 1]
     _, err = run("train.py", *same, "--step", 120, "--patience", 3, "--keep", 2, "--bn_batches", 0)
     waited = [
         int(row["step"]) for row in read_log(copy) if row["val_accuracy"] and int(row["step"]) > best["step"]
     ]
-    assert len(waited) == 3 and "stopped early: 3 checkpoints in turn validated no better than step" in err
+    assert (
+        len(waited) == 3
+        and "stopped early: 3 checkpoints in turn validated no better than those before" in err
+    )
     assert jsonfile.read(path)["since"] == waited
     _, err = run("train.py", *same, "--step", 120, "--patience", 3)
     assert "stopped early at step %d already; a larger --patience trains on" % waited[-1] in err
@@ -92,7 +96,9 @@ def test_patience_ends_the_training(workspace, copy):
 def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
     """The checkpoint is saved and its row in the log, but best/ has the one before, as it was trained."""
     path = os.path.join(copy, "best", "best.json")
-    jsonfile.write(path, dict(jsonfile.read(path), step=50, accuracy=0.01, since=[], recalibrated=False))
+    worse = {"accuracy": 0.01, "loss": 9.0}
+    before = dict(jsonfile.read(path), step=50, highest=worse, since=[], recalibrated=False, **worse)
+    jsonfile.write(path, before)
     same = ["--data", workspace.records, "--output", copy, "--step", 100]
     _, err = run("train.py", *same)
     assert "step 100: validation accuracy" in err and "batch norm: " in err and "step 10/" not in err
@@ -116,6 +122,33 @@ def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_pa
     assert ends == {1: False, 2: False, 3: False, 4: True}
 
 
+@pytest.mark.parametrize(
+    "pictures, accuracies, best, since",
+    [
+        (20, (0.80, 0.70, 0.65, 0.60), 3, [2, 3, 4]),  # two standard errors of 0.8: 0.179
+        (20, (0.80, 0.70, 0.75, 0.81), 4, []),
+        (20, (0.50, 0.70, 0.60, 0.65), 4, [3, 4]),  # 0.65 beats what is kept and not the highest
+        (150, (0.80, 0.75, 0.73, 0.74), 4, [2, 3, 4]),  # 0.065
+        (200, (0.80, 0.79, 0.75, 0.78), 1, [2, 3, 4]),  # many enough: the most accurate
+    ],
+)
+def test_of_few_pictures_the_last_that_is_no_worse_is_kept(
+    workspace, tmp_path, monkeypatch, pictures, accuracies, best, since
+):
+    config, records = config_for(workspace, "--output", tmp_path)
+    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
+    monkeypatch.setattr(reading.Records, "count", lambda self, split: pictures)
+    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (accuracies[step - 1], 1.0))
+    for step in range(1, 5):
+        for suffix in (".index", ".data-00000-of-00001"):
+            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
+        validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
+    found = checkpoints.read_best(str(tmp_path))
+    assert (found["step"], found["since"]) == (best, since)
+    assert found["accuracy"] == accuracies[best - 1] and found["highest"]["accuracy"] == max(accuracies)
+    assert modelfolder.latest_step(str(tmp_path / "best")) == best
+
+
 def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
     config, records = config_for(workspace, "--output", tmp_path)
     log = monitor.Log(None, 0, 10)
@@ -130,7 +163,7 @@ def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch,
     assert capsys.readouterr().err.splitlines() == [
         "step 1: validation accuracy 0.5000, the best",
         "step 2: validation accuracy 0.5000, the best by its loss",
-        "step 3: validation accuracy 0.5000",
+        "step 3: validation accuracy 0.5000, kept: as good as 0.5000 among %d" % records.count("val"),
     ]
 
 
@@ -219,7 +252,7 @@ def test_the_best_without_a_checkpoint_is_not_trained_over(workspace, copy):
         if name.startswith("model.ckpt") or name == "checkpoint":
             os.remove(os.path.join(copy, name))
     same = ["--mini", "--data", workspace.records, "--output", copy]
-    refuses("train.py", *same, says="and no checkpoint to go on from; choose another --output", status=1)
+    refuses("train.py", *same, says="and no checkpoint to go on from; --output %s-2" % copy, status=1)
     assert modelfolder.load_model(copy)
 
 
