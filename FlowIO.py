@@ -38,7 +38,9 @@ def main():
     options = parse_options()
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
     say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
+    folders.refuse_inside(options.output, options.dataset)
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
+    folders.refuse_inside(options.output, options.dataset, sources)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = writing.encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
