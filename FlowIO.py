@@ -120,8 +120,6 @@ def parse_options(arguments=None):
         parser.error("--preview %s: the name must end with .png" % options.preview)
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
         parser.error("--preview %s: no such folder" % options.preview)
-    if "://" in options.output:
-        parser.error("--output %s: must be a local folder; copy it there when it is done" % options.output)
     return options
 
 

@@ -50,6 +50,7 @@ def main():
     if existing and outcome.is_done(options, records.count("val")):
         return
 
+    atomic.make_folder(options.output)
     if machines.index == 0:
         start_model_folder(config, weights)
     elif weights:
@@ -71,7 +72,6 @@ def start_model_folder(config, weights):
     """
     options, size = config["options"], config["image_size"]
     output = options["output"]
-    os.makedirs(output, exist_ok=True)
     atomic.lock(output, alone=True)
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), config)
@@ -130,7 +130,7 @@ def train(config, records, machines, strategy):
                 if modelfolder.latest_step(output) < last_step and not stop_signals:
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
-                        model_fn, output, run_config(options, strategy), params
+                        model_fn, modelfolder.literal(output), run_config(options, strategy), params
                     )
                     # Each phase and each resumed run sees the pictures in another order.
                     reordered = functools.partial(batches, seed=options["seed"] + begin)
