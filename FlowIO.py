@@ -38,7 +38,9 @@ def main():
     options = parse_options()
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
     say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
+    folders.refuse_inside(options.output, options.dataset)
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
+    folders.refuse_inside(options.output, options.dataset, sources)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = writing.encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
@@ -105,8 +107,6 @@ def parse_options(arguments=None):
         parser.error("--preview %s: the name must end with .png" % options.preview)
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
         parser.error("--preview %s: no such folder" % options.preview)
-    if "://" in options.output:
-        parser.error("--output %s: must be a local folder; copy it there when it is done" % options.output)
     return options
 
 

@@ -25,7 +25,7 @@ from typing import Iterable, Iterator, NamedTuple
 import numpy as np
 from PIL import Image
 
-from suite.files import classnames, csvfile
+from suite.files import atomic, classnames, csvfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import add_mirror_option
 from suite.pictures import drawing, imagefile, recognition, sandbox
@@ -56,7 +56,7 @@ def main():
     paths = list_images(options.images)
     model = modelfolder.load_model(options.model)
     if options.save:
-        os.makedirs(options.save, exist_ok=True)
+        atomic.make_folder(options.save)
     unknown = answer_below_threshold(model.classes)
     if options.threshold and unknown != UNKNOWN:
         say("warning: there is a class %s; below --threshold the answer is %s" % (UNKNOWN, unknown))

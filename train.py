@@ -63,8 +63,11 @@ def main():
     if existing and outcome.is_done(options, records.count("val")):
         return
 
+    if replaced:
+        set_aside(options.output)
+    atomic.make_folder(options.output)
     if machines.index == 0:
-        start_model_folder(config, weights, replaced)
+        start_model_folder(config, weights)
     elif weights:
         distribution.wait_for_start(options.output)
     if options.step:
@@ -76,20 +79,15 @@ def main():
         distribution.leave()
 
 
-def start_model_folder(config, weights, replaced=False):
+def start_model_folder(config, weights):
     """Lock, tidy and describe the model folder, and write the weights that the training starts from, if any.
 
-    Args:
-        replaced: whether a model that is there is set aside first.
 
     Raises:
         UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
     """
     options, size = config["options"], config["image_size"]
     output = options["output"]
-    if replaced:
-        set_aside(output)
-    os.makedirs(output, exist_ok=True)
     atomic.lock(output, alone=True)
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), config)
@@ -149,7 +147,7 @@ def train(config, records, machines, strategy):
                 if modelfolder.latest_step(output) < last_step and not stop_signals:
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
-                        model_fn, output, run_config(options, strategy), params
+                        model_fn, modelfolder.literal(output), run_config(options, strategy), params
                     )
                     # Each phase and each resumed run sees the pictures in another order.
                     reordered = functools.partial(batches, seed=options["seed"] + begin)

@@ -14,8 +14,12 @@ from typing import Iterator
 from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
 
-PARTIAL = ".partial"  # suffix of what is not written to its end
-PREVIOUS = ".previous"  # suffix of the old folder while the new one takes its place
+# Suffixes beside the folder that is written: of what is not written to its end, and of the old folder while
+# the new one takes its place.
+PARTIAL, PREVIOUS = ".partial", ".previous"
+# The same for a folder that cannot be renamed: folders inside it, of what is not written to its end, of that
+# while the old files go, and of that while it moves up to their place.
+INSIDE = (".replacing.partial", ".replacing.complete", ".replacing.moving")
 LOCK_SECONDS = 3  # that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
 
 
@@ -27,13 +31,19 @@ def lock(folder: str, alone: bool = False) -> int:
 
     It is the kernel's lock on the folder itself, so it leaves no file behind, and none is stale: it ends with
     the process, however that ends. Remote folders, missing ones and those on file systems without locks
-    are not locked.
+    are not locked. See `settle` for what is done before.
 
     Returns:
         A file descriptor, whose closing gives the lock back.
     Raises:
         UserError: another process holds it.
     """
+    settle(folder)
+    return lock_as_it_is(folder, alone)
+
+
+def lock_as_it_is(folder: str, alone: bool) -> int:
+    """`lock` a folder without a look at what it holds."""
     deadline = time.monotonic() + LOCK_SECONDS
     while os.path.isdir(folder):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -75,15 +85,9 @@ def is_at(descriptor: int, folder: str) -> bool:
 # --- whole or not at all ----------------------------------------
 
 
-def settle(output: str) -> None:
-    """Bring back a folder that a process left aside, killed between the two renames of `replacing`."""
-    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
-        os.rename(output + PREVIOUS, output)
-
-
 @contextlib.contextmanager
 def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
-    """A new folder to write to, which takes the place of `output` when all went well.
+    """A new folder to write to, which takes the place of `output` when all went well; links stay.
 
     Args:
         own: of the names that `output` may hold: what is replaced.
@@ -92,14 +96,30 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         UserError: `output` is a file or holds something else, which would be lost; another process uses it;
             or the disk is full.
     """
-    given, output = output, os.path.abspath(output)
-    partial, previous = output + PARTIAL, output + PREVIOUS
+    given, output = output, os.path.realpath(output)
     settle(output)
-    if os.path.exists(output) and not os.path.isdir(output):
+    if os.path.lexists(output) and not os.path.isdir(output):
         raise UserError("%s: is a file; --output names a folder" % given)
-    foreign = [name for name in contents(output) if not own.fullmatch(name)]
+    foreign = [name for name in contents(output) if not own.fullmatch(name) and name not in INSIDE]
     if foreign:
         raise UserError("%s: holds %s, which is not ours; choose another --output" % (given, foreign[0]))
+    try:
+        with (exchanging if cannot_be_renamed(output) else renaming)(output) as partial:
+            yield partial
+            for parent, _, names in os.walk(partial):
+                for name in names:
+                    flush(os.path.join(parent, name))
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        message = "%s: no space left to write there; for a while it takes twice the size of what is written"
+        raise UserError(message % given) from error
+
+
+@contextlib.contextmanager
+def renaming(output: str) -> Iterator[str]:
+    """A new folder beside `output`, which takes its name at the end."""
+    partial, previous = output + PARTIAL, output + PREVIOUS
     locks = [lock_new(partial)]
 
     def tidy():
@@ -109,26 +129,86 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
             os.close(descriptor)
 
     with lifetime.tidying(tidy):
-        try:
-            locks.append(lock(output, alone=True))
-            for name in contents(partial):  # left by a killed process
-                remove(os.path.join(partial, name))
-            yield partial
-            for parent, _, names in os.walk(partial):
-                for name in names:
-                    flush(os.path.join(parent, name))
-            remove(previous)
-            if os.path.exists(output):
-                os.rename(output, previous)
-            os.rename(partial, output)
-            remove(previous)
-        except Exception as error:
-            if not is_full_disk(error):
-                raise
-            message = (
-                "%s: no space left to write there; for a while it takes twice the size of what is written"
-            )
-            raise UserError(message % given) from error
+        locks.append(lock(output, alone=True))
+        empty(partial)  # left by a killed process
+        yield partial
+        remove(previous)
+        if os.path.exists(output):
+            os.rename(output, previous)
+        os.rename(partial, output)
+        remove(previous)
+
+
+@contextlib.contextmanager
+def exchanging(output: str) -> Iterator[str]:
+    """A new folder inside `output`, which stays; its files take the place of the others at the end."""
+    partial, complete, _ = (os.path.join(output, name) for name in INSIDE)
+    descriptor = lock(output, alone=True)
+
+    def tidy():
+        move_up(output)
+        remove(partial)
+        os.close(descriptor)
+
+    with lifetime.tidying(tidy):
+        remove(partial)  # left by a killed process
+        os.mkdir(partial)
+        yield partial
+        os.rename(partial, complete)
+        move_up(output)
+
+
+def move_up(output: str) -> None:
+    """Let the complete files inside take the place of all others, or go on with that."""
+    _, complete, moving = (os.path.join(output, name) for name in INSIDE)
+    if os.path.isdir(complete):
+        for name in contents(output):
+            if name not in INSIDE:
+                remove(os.path.join(output, name))
+        os.rename(complete, moving)
+    for name in contents(moving):
+        os.rename(os.path.join(moving, name), os.path.join(output, name))
+    remove(moving)
+
+
+def settle(output: str) -> None:
+    """Bring to an end what a process began that was killed while its new files took the old ones' place.
+
+    Raises:
+        UserError: another process is at it.
+    """
+    output = os.path.realpath(output)
+    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
+        os.rename(output + PREVIOUS, output)
+    if any(os.path.isdir(os.path.join(output, name)) for name in INSIDE[1:]):
+        descriptor = lock_as_it_is(output, alone=True)
+        move_up(output)
+        os.close(descriptor)
+
+
+def cannot_be_renamed(folder: str) -> bool:
+    """Whether a folder is a mount point, or lies where we may not write, or we or the shell stand in it.
+
+    A shell would find itself in a folder that is gone.
+    """
+    if not os.path.isdir(folder):
+        return False
+    for place in (os.curdir, "/proc/%d/cwd" % os.getppid()):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(folder, place):
+                return True
+    return is_mount_point(folder) or not os.access(os.path.dirname(folder), os.W_OK)
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether a file or folder is one; os.path.ismount does not see those of the same disk."""
+    mounts: set[str] = set()
+    for each in (path, os.path.dirname(path)):
+        descriptor = os.open(each, os.O_PATH)
+        with contextlib.suppress(OSError), open("/proc/self/fdinfo/%d" % descriptor) as file:
+            mounts.update(line for line in file if line.startswith("mnt_id:"))
+        os.close(descriptor)
+    return len(mounts) > 1 or os.path.ismount(path)
 
 
 def contents(folder: str) -> list[str]:
@@ -137,17 +217,37 @@ def contents(folder: str) -> list[str]:
 
 
 def remove(path: str) -> None:
-    """Remove a file or a folder, if it is there."""
-    if os.path.isdir(path):
+    """Remove a file, a folder or a link, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
-    elif os.path.exists(path):
+    elif os.path.lexists(path):
         os.remove(path)
+
+
+def empty(folder: str) -> None:
+    """Remove all that is in a folder, if it is there."""
+    for name in contents(folder):
+        remove(os.path.join(folder, name))
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it, where there is none; also where a link says that it should be."""
+    os.makedirs(os.path.realpath(path), exist_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_file(path: str) -> Iterator[str]:
-    """The name of a file to write, which takes the place of `path` when all went well."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """The name of a file to write, which takes the place of `path` when all went well; links stay.
+
+    Raises:
+        UserError: there is a folder, or a file that cannot be replaced.
+    """
+    given, path = path, os.path.realpath(path)
+    if os.path.isdir(path):
+        raise UserError("%s: is a folder, where a file is to be written" % given)
+    if os.path.exists(path) and is_mount_point(path):
+        raise UserError("%s: is mounted by itself; name a file in a folder that is" % given)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = path + PARTIAL
     with lifetime.tidying(lambda: remove(partial)):
         yield partial

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import os
 import re
 from typing import NamedTuple
@@ -31,6 +32,7 @@ LOG_COLUMNS = (
     "val_loss",
     "val_accuracy",
 )
+PATTERN = re.compile(r"[*?\[\\]")
 
 
 class Model(NamedTuple):
@@ -97,6 +99,30 @@ def is_whole(row: dict[str, str]) -> bool:
     """Whether a row of log.csv was written to its end."""
     whole = tuple(row) == LOG_COLUMNS and None not in row.values()
     return whole and bool(re.fullmatch("[0-9]{1,9}", row["step"]))
+
+
+def literal(path: str) -> str:
+    """The path of a checkpoint, or of its folder, as TensorFlow has to be given it.
+
+    What reads checkpoints there takes [ * ? and \\ for a pattern, and --keep would delete what matches, too.
+    A folder of such a name goes by the number of a descriptor, which this process keeps open.
+
+    Raises:
+        UserError: the checkpoint itself has such a name.
+    """
+    folder, name = (path, "") if os.path.isdir(path) else os.path.split(path)
+    if PATTERN.search(name):
+        raise UserError("%s: TensorFlow takes [ * ? \\ for a pattern; give its files another name" % path)
+    if not PATTERN.search(folder):
+        return path
+    status = os.stat(folder)
+    return os.path.join("/proc/self/fd/%d" % descriptor(folder, status.st_dev, status.st_ino), name)
+
+
+@functools.lru_cache(None)
+def descriptor(folder: str, *identity: int) -> int:
+    """An open descriptor of a folder; `identity`: what another one of this name would not share."""
+    return os.open(folder, os.O_RDONLY)
 
 
 def latest_checkpoint(folder: str) -> str | None:

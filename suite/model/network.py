@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+from suite.model import modelfolder
 from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
@@ -81,7 +82,7 @@ def load_weights(session, checkpoint):
         UserError: the checkpoint is damaged or does not fit the graph.
     """
     try:
-        reader = tf.train.load_checkpoint(checkpoint)
+        reader = tf.train.load_checkpoint(modelfolder.literal(checkpoint))
         values = {}
         for variable in tf.global_variables():
             name = variable.op.name

@@ -83,7 +83,7 @@ def read_names(path: str) -> list[str]:
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
         raise UserError(commandline.missing(path, "no such model folder or checkpoint"))
     try:
-        return [name for name, _ in tf.train.list_variables(path)]
+        return [name for name, _ in tf.train.list_variables(modelfolder.literal(path))]
     except tf_versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
@@ -109,7 +109,7 @@ def write_checkpoint(weights, classes, target):
     names = {base_name(variable) for variable in tf.trainable_variables()}
     theirs = classnames.index_of(weights.classes or [])
     kept = [name for name in classes if classnames.find(theirs, name) is not None]
-    reader = tf.train.load_checkpoint(weights.checkpoint)
+    reader = tf.train.load_checkpoint(modelfolder.literal(weights.checkpoint))
     shapes = reader.get_variable_to_shape_map()
     values, columns, fresh = {}, {}, []
     for variable in variables:
@@ -140,7 +140,8 @@ def write_checkpoint(weights, classes, target):
             for name in kept:
                 mixed[..., classes.index(name)] = value[..., classnames.find(theirs, name)]
             session.run(variable.initializer, {variable.initializer.inputs[1]: mixed})
-        tf.train.Saver(variables).save(session, target, global_step=0, write_meta_graph=False)
+        saver = tf.train.Saver(variables, save_relative_paths=True)
+        saver.save(session, target, global_step=0, write_meta_graph=False)
     say_what_was_taken(weights, classes, names, fresh, kept if columns else [])
 
 

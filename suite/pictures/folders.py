@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from pathlib import PurePath
 from typing import Iterable, NamedTuple
 
 from suite.files import classnames
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
 from suite.process import commandline
-from suite.process.errors import UserError
+from suite.process.errors import UsageError, UserError
 from suite.process.terminal import counted, say, some
 
 LAYOUTS = ("auto", "classes", "splits")  # what the folders at the top are
@@ -70,6 +71,22 @@ def list_sources(
     if empty and to_train:
         raise UserError("%s: class %s has no usable picture (it is empty)" % (dataset, empty[0]))
     return list(folders), sources
+
+
+def refuse_inside(output: str, dataset: str, sources: Iterable[SourceFile] = ()) -> None:
+    """Raises UsageError where `output` lies in the data set, which would hold the records from then on.
+
+    Args:
+        sources: its files, in whose folders it may lie by a link of the data set's.
+    """
+    filled = {PurePath(os.path.dirname(source.filename)) for source in sources}
+    held = {dataset, *(os.path.join(dataset, each) for path in filled for each in (path, *path.parents))}
+    path = PurePath(os.path.realpath(output))
+    for folder in sorted(held):
+        if PurePath(os.path.realpath(folder)) in (path, *path.parents):
+            raise UsageError(
+                "--output %s: lies in %s of the data set; choose a folder outside" % (output, folder)
+            )
 
 
 def find_splits(dataset: str, layout: str, to_train: bool = True) -> list[tuple[str | None, str]]:

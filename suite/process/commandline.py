@@ -37,9 +37,21 @@ class ArgumentParser(argparse.ArgumentParser):
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
         options = super().parse_args(*arguments)
+        self.check_paths(options)
         if not options.verbose:
             os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
         return options
+
+    def check_paths(self, options):
+        """Refuse, of the paths that TensorFlow is given, those that it cannot take."""
+        for name in ("output", "data", "model", "compare"):
+            path = getattr(options, name, None) or ""
+            try:
+                os.path.realpath(path).encode("utf-8")
+            except UnicodeEncodeError:
+                self.error("--%s %a: must be UTF-8, which TensorFlow expects; rename it" % (name, path))
+            if name == "output" and "://" in path:
+                self.error("--output %s: must be a local path; copy it there when it is done" % path)
 
     def error(self, message):
         """End with exit status 2 and one line, without argparse's lines of usage."""

@@ -43,7 +43,7 @@ def tidy(folder):
             "%s: damaged (%s); move its files away, and the same command goes on from the one before it, if "
             "there is one" % (latest, tf_versions.reason(error))
         ) from error
-    if tf.train.latest_checkpoint(folder) != latest:
+    if tf.train.latest_checkpoint(modelfolder.literal(folder)) != modelfolder.literal(latest):
         point_to(folder, whole[: whole.index(latest) + 1])
 
 
@@ -59,13 +59,14 @@ def drop_spoilt(folder, step):
     if whole:
         point_to(folder, whole)
     else:
-        for name in ("checkpoint", BEST):
-            atomic.remove(os.path.join(folder, name))
+        atomic.remove(os.path.join(folder, "checkpoint"))
+        atomic.empty(os.path.join(folder, BEST))
 
 
 def point_to(folder, checkpoints):
-    """Let the folder's `checkpoint` file name these, the last one as the latest."""
-    tf.train.update_checkpoint_state(folder, checkpoints[-1], checkpoints)
+    """Let the folder's `checkpoint` file name these, the last one as the latest, wherever the folder lies."""
+    names = [os.path.basename(each) for each in checkpoints]
+    tf.train.update_checkpoint_state(os.path.abspath(folder), names[-1], names)
 
 
 def is_finite(checkpoint):
@@ -74,7 +75,7 @@ def is_finite(checkpoint):
     Raises:
         tf_versions.checkpoint_errors(): it is damaged.
     """
-    reader = tf.train.load_checkpoint(checkpoint)
+    reader = tf.train.load_checkpoint(modelfolder.literal(checkpoint))
     values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())
     return all(np.isfinite(value).all() for value in values)
 
@@ -87,8 +88,8 @@ FEW = 200  # validation pictures; see `is_no_worse`
 def read_best(output):
     """{"step", "accuracy", "loss", "since", "highest", "recalibrated", "pictures"} of best/, or None.
 
-    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "highest" has those of the
-    checkpoint that validated best, and "since" the steps that did no better, which --patience counts.
+    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "highest" has those of
+    the checkpoint that validated best, and "since" the steps that did no better, which --patience counts.
     "recalibrated" says whether batch_norm.recalibrate has been there; "pictures" names the validation's, as
     Records.identity does.
 
@@ -156,7 +157,7 @@ def keep_best(output, checkpoint, best):
         for name in os.listdir(parent):
             if name.startswith(prefix + "."):
                 shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
-    tf.train.update_checkpoint_state(folder, os.path.join(folder, prefix))
+    point_to(folder, [prefix])
     jsonfile.write(best_path(output), best)
     for name in os.listdir(folder):
         if ".ckpt-" in name and not name.startswith(prefix + "."):

@@ -134,6 +134,7 @@ def set_aside(output):
     Raises:
         UserError: it cannot be moved, or another process uses it.
     """
+    output = os.path.realpath(output)  # a link stays one
     aside = unused(output)
     atomic.lock(output, alone=True)
     try:

@@ -7,6 +7,7 @@ import math
 import os
 import time
 
+from suite.model import modelfolder
 from suite.process.errors import UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
@@ -119,7 +120,8 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
             curves.add_graph(session.graph)
             self.has_graph = True
         (saver,) = session.graph.get_collection(tf.GraphKeys.SAVERS)
-        path = os.path.join(self.folder, "model.ckpt")
-        checkpoint = saver.save(session, path, self.step, write_meta_graph=False)
+        path = os.path.join(modelfolder.literal(self.folder), "model.ckpt")
+        saved = saver.save(session, path, self.step, write_meta_graph=False)
+        checkpoint = os.path.join(self.folder, os.path.basename(saved))
         self.saved_at = self.step
         return self.validator.validate(checkpoint) if self.validator else False

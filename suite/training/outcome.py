@@ -1,5 +1,7 @@
 """What came of a training: whether it is done, what is said at its end, and what of a failure."""
 
+import shlex
+
 from suite.files import atomic
 from suite.model import modelfolder
 from suite.process.terminal import counted, say
@@ -33,7 +35,7 @@ def conclude(options):
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
     say(
         "trained to step %d; next: python evaluate.py --model %s"
-        % (modelfolder.latest_step(options.output), options.output)
+        % (modelfolder.latest_step(options.output), shlex.quote(options.output))
     )
 
 

@@ -2,12 +2,11 @@
 
 import math
 import os
-import shutil
 
 import numpy as np
 
 from suite.evaluation import metrics
-from suite.files import jsonfile
+from suite.files import atomic, jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing
@@ -31,7 +30,7 @@ def open_validator(config, records, log, stop_signals):
     if records.count("val"):
         return Validator(config, records, log, stop_signals)
     say("no validation pictures: the latest checkpoint counts as the best")
-    shutil.rmtree(os.path.join(config["options"]["output"], modelfolder.BEST), ignore_errors=True)
+    atomic.empty(os.path.join(config["options"]["output"], modelfolder.BEST))
     return None
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers import ROOT, draw_dataset, run
 
+from suite.files import atomic
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
 from suite.training import checkpoints
@@ -34,6 +35,19 @@ def disk(tmp_path):
 
     yield make
     mount("umount", place)
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """A folder that is a mount point, but lies on the same disk as the folder above it."""
+    source, target = str(tmp_path / "source"), str(tmp_path / "mounted")
+    os.makedirs(source)
+    os.makedirs(target)
+    done = mount("mount", "--bind", source, target)
+    if done.returncode:
+        pytest.skip("no folder can be mounted here: %s" % done.stderr)
+    yield target
+    mount("umount", target)
 
 
 def make_read_only(place):
@@ -136,6 +150,41 @@ def prepare(workspace, disk, script):
     if script == "export.py":
         run(script, *arguments)
     return arguments, place
+
+
+# --- mounted ----------------------------------------
+
+
+def test_mount_points_are_seen(disk, mounted):
+    place = disk(1 << 20)
+    for folder in (place, mounted):
+        inside = os.path.join(folder, "inside")
+        os.makedirs(inside)
+        assert atomic.is_mount_point(folder) and not atomic.is_mount_point(inside)
+        with pytest.raises(OSError, match="busy"):  # what it is good for
+            os.rename(folder, folder + "-2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["FlowIO.py", "evaluate.py", "export.py"])
+@pytest.mark.parametrize("kind", ["disk", "mounted"])
+def test_an_output_that_is_a_mount_point(workspace, request, script, kind):
+    """Once where it is empty, as a new volume is, and once to replace what is there."""
+    place = request.getfixturevalue(kind)
+    place = place(1 << 30) if kind == "disk" else place
+    arguments = {
+        "FlowIO.py": ["--dataset", workspace.dataset, "--image_size", 32],
+        "evaluate.py": ["--data", workspace.records, "--model", workspace.model],
+        "export.py": ["--model", workspace.model],
+    }[script]
+    run(script, *arguments, "--output", place)
+    first = files(place)
+    for path in first:
+        os.truncate(os.path.join(place, path), 0)
+    run(script, *arguments, "--output", place)
+    assert first.keys() == files(place).keys() and all(files(place).values())
+    beside = os.listdir(os.path.dirname(place))
+    assert not [name for name in beside if name.endswith((atomic.PARTIAL, atomic.PREVIOUS))]
 
 
 # --- vanishing ----------------------------------------

@@ -6,10 +6,12 @@ import os
 import shutil
 
 import pytest
-from helpers import draw_demo, run
+from helpers import draw_dataset, draw_demo, refuses, run
 from PIL import Image
 
 from suite.files import csvfile
+from suite.model import modelfolder
+from suite.process.errors import UserError
 
 CLASSES = ["new\nline", "'quo\"te", "<script>alert(1)", "-rf", "=1+1", "猫🐈", "\x1b[31mred"]
 CLASSES.append("x" * 255)
@@ -89,6 +91,111 @@ def test_prediction(odd):
     assert out.startswith("-x.png: ")
     run("predict.py", "--model", "model", "--save", "named", "./-x.png", cwd=str(folder))
     assert Image.open(str(folder / "named" / "-x.jpg"))
+
+
+# --- of folders ----------------------------------------
+
+# All that shells, TensorFlow, argparse, URLs and formats take for something else. TensorFlow would find the
+# checkpoints of LIKE by the name of ODD.
+ODD, LIKE = "-v[1]*?\\ #%s%41,;{}&$(x)'\"é猫\n", "-v1x- #%s%41,;{}&$(x)'\"é猫\n"
+
+
+@pytest.mark.slow
+def test_any_folder_will_do(tmp_path):
+    """All scripts from end to end, each path with all odd signs; nothing beside them is touched."""
+    here, like = tmp_path / ODD, tmp_path / LIKE / ODD
+    draw_dataset(here / "dataset" / ODD, 12)
+    os.rename(str(here / "dataset" / ODD), str(here / ODD))
+    dataset, records, model = here / ODD, here / ("r" + ODD), here / ("m" + ODD)
+    for folder in (tmp_path / LIKE / model.name, like):
+        folder.mkdir(parents=True)
+        (folder / "model.ckpt-1.index").write_text("another's")
+    run(
+        "FlowIO.py",
+        "--dataset",
+        dataset,
+        "--output",
+        records,
+        "--image_size",
+        32,
+        "--preview",
+        here / "a[1].png",
+    )
+    train = ["--data", records, "--mini", "--batch_size", 4, "--save_num", 1, "--keep", 2, "--bn_batches", 2]
+    run("train.py", *train, "--output", model, "--step", 2)
+    assert "resuming at step 2" in run("train.py", *train, "--output", model, "--step", 4)[1]
+    kept = {name for name in os.listdir(str(model)) if name.endswith(".index")}
+    assert kept == {"model.ckpt-3.index", "model.ckpt-4.index"}
+    for folder in (tmp_path / LIKE / model.name, like):
+        assert (folder / "model.ckpt-1.index").read_text() == "another's"
+    other = here / ("o" + ODD)
+    _, err = run("train.py", *train, "--output", other, "--step", 0, "--model", model)
+    assert "weights of" in err
+    assert "resuming at step 0" in run("train.py", *train, "--output", other, "--step", 1)[1]
+    same = ["--data", records, "--model", model]
+    out, _ = run("evaluate.py", *same, "--compare", other, "--output", here / ("e" + ODD))
+    assert "McNemar" in out and (here / ("e" + ODD) / "report.html").exists()
+    picture = dataset / "kiwi" / "1.png"
+    for checkpoint in (model, model / "model.ckpt-4"):  # the latter without its cache
+        out, _ = run("predict.py", picture, "--json", "--model", checkpoint, "--save", here / ("s" + ODD))
+        assert json.loads(out)["image"] == str(picture)
+    assert sorted(os.listdir(str(here / ("s" + ODD)))) == ["1-2.jpg", "1.jpg"]
+    for format in ("saved_model", "frozen_graph", "tflite", "onnx"):
+        _, err = run("export.py", "--model", model, "--format", format, "--output", here / (format + ODD))
+        assert "the same answer on 16 of 16 pictures" in err
+    made = {name[: -len(ODD)] for name in os.listdir(str(here)) if name.endswith(ODD)}
+    assert made == {*"rmoes", "", "saved_model", "frozen_graph", "tflite", "onnx"}
+
+
+@pytest.mark.slow
+def test_a_leading_dash_and_an_odd_working_directory(workspace, tmp_path):
+    """Relative paths, as TensorFlow gets them then."""
+    here = tmp_path / ODD
+    here.mkdir()
+    train = ["--data", workspace.records, "--mini", "--batch_size", 4, "--bn_batches", 0, "--output=-m[1]"]
+    run("train.py", *train, "--step", 1, cwd=str(here))
+    _, err = run("train.py", *train, "--step", 2, cwd=str(here))
+    assert "resuming at step 1" in err and "next: python evaluate.py --model '-m[1]'" in err
+    run("evaluate.py", "--data", workspace.records, "--model=-m[1]", cwd=str(here))
+
+
+@pytest.mark.parametrize(
+    "script, option",
+    [
+        ("FlowIO.py", "output"),
+        ("train.py", "data"),
+        ("train.py", "output"),
+        ("train.py", "model"),
+        ("evaluate.py", "compare"),
+        ("predict.py", "model"),
+        ("export.py", "output"),
+    ],
+)
+def test_a_path_that_is_not_utf8(script, option, tmp_path):
+    """Refused before any work: TensorFlow cannot be given it."""
+    path = os.fsdecode(b"no\xfftext")
+    more = ["any.jpg"] if script == "predict.py" else []
+    refuses(script, *more, "--" + option, path, says="--%s 'no\\udcfftext': must be UTF-8" % option, status=2)
+
+
+def test_checkpoints_that_are_named_like_patterns(tmp_path):
+    """They would have to be found by the name that matches them."""
+    (tmp_path / "m[1].ckpt.index").write_text("")
+    for path in (tmp_path / "m[1].ckpt", tmp_path / "[2]" / "m*.ckpt"):
+        with pytest.raises(UserError, match="for a pattern; give its files another name"):
+            modelfolder.literal(str(path))
+    assert modelfolder.literal("models/resnet/model.ckpt-1") == "models/resnet/model.ckpt-1"
+    (tmp_path / "[2]").mkdir()
+    inside = modelfolder.literal(str(tmp_path / "[2]" / "model.ckpt"))
+    assert not modelfolder.PATTERN.search(inside) and os.path.samefile(
+        os.path.dirname(inside), str(tmp_path / "[2]")
+    )
+    os.rmdir(str(tmp_path / "[2]"))  # as best/ may go, and come again
+    (tmp_path / "[2]").mkdir()
+    assert os.path.samefile(modelfolder.literal(str(tmp_path / "[2]")), str(tmp_path / "[2]"))
+
+
+# --- in tables ----------------------------------------
 
 
 @pytest.mark.parametrize(

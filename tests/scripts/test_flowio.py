@@ -159,7 +159,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", "--image_size", "big", says="--image_size", status=2)
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
-    refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local folder", status=2)
+    refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local path", status=2)
     assert contents(str(output)) == before
 
     shutil.rmtree(str(dataset / "empty"))
@@ -195,6 +195,49 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     assert process.returncode == status and b"Traceback" not in err
     assert contents(str(output)) == before
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
+
+
+def test_the_working_directory_as_output(tmp_path):
+    """A shell that stands there goes on to."""
+    draw_dataset(tmp_path / "dataset", 3, ["apple", "kiwi"])
+    (tmp_path / "out").mkdir()
+    inode = os.stat(str(tmp_path / "out")).st_ino
+    for size in (32, 40):
+        same = ["--dataset", "../dataset", "--output", ".", "--image_size", size]
+        run("FlowIO.py", *same, cwd=str(tmp_path / "out"))
+        assert reading.load_records(str(tmp_path / "out")).image_size == size
+        assert os.stat(str(tmp_path / "out")).st_ino == inode
+    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
+    assert not [name for name in os.listdir(str(tmp_path / "out")) if not FlowIO.OWN_FILES.fullmatch(name)]
+
+
+def test_an_output_in_the_data_set_is_refused(tmp_path):
+    """Also by links: of the output, of the data set, and of a class that is elsewhere."""
+    dataset, elsewhere = tmp_path / "dataset", tmp_path / "elsewhere"
+    draw_dataset(dataset, 3, ["apple", "kiwi"])
+    draw_dataset(elsewhere / "deep" / "er", 3, ["banana"], seed=1)
+    os.symlink(str(dataset), str(tmp_path / "link"))
+    os.symlink(str(elsewhere / "deep"), str(dataset / "banana"))
+    os.symlink(str(dataset / "new"), str(tmp_path / "out"))
+
+    def refused(output, *more, given=dataset):
+        same = ["--dataset", given, "--output", output, "--follow_links", "--image_size", 32]
+        refuses("FlowIO.py", *same, *more, says="--output %s: lies in" % output, status=2)
+
+    refused(dataset)
+    refused(dataset / "records")
+    refused(dataset / "kiwi" / "more" / "records")
+    refused(dataset / "records", given=tmp_path / "link")
+    refused(tmp_path / "link" / "records")
+    refused(tmp_path / "out")
+    refused(elsewhere / "deep" / "records")
+    refused(elsewhere / "deep" / "er" / "banana" / "records")
+    says = "which is not ours; choose another --output"
+    refuses("FlowIO.py", "--dataset", dataset, "--output", tmp_path, "--follow_links", says=says, status=1)
+    assert sorted(os.listdir(str(dataset))) == ["apple", "banana", "kiwi"]
+    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "elsewhere", "link", "out"]
+    for output in (elsewhere / "records", tmp_path / "dataset2"):  # beside it, and named alike
+        run("FlowIO.py", "--dataset", dataset, "--output", output, "--follow_links", "--image_size", 32)
 
 
 def test_near_duplicates_are_listed(tmp_path):

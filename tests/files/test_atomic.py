@@ -1,0 +1,210 @@
+"""Folders and files that are replaced, whatever they are: folders of their own, links, mount points."""
+
+import errno
+import functools
+import itertools
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+from suite.files import atomic
+from suite.process.errors import UserError
+
+OWN = re.compile("[a-z]")
+OLD = {"a": "old", "b": "old", "s/c": "old", "s/d": "old"}
+NEW = {"a": "new", "e": "new", "s/c": "new", "s/f": "new"}
+
+
+def fill(folder, files):
+    for name, text in files.items():
+        path = os.path.join(str(folder), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+
+
+def files(folder):
+    """{path: text} of what is in a folder but what is not written to its end."""
+    found = {}
+    for parent, names, leaves in os.walk(str(folder)):
+        names[:] = [name for name in names if name != atomic.INSIDE[0]]
+        for path in (os.path.join(parent, name) for name in leaves):
+            with open(path) as file:
+                found[os.path.relpath(path, str(folder))] = file.read()
+    return found
+
+
+def replace(folder):
+    with atomic.replacing(str(folder), OWN) as new:
+        fill(new, NEW)
+
+
+def cannot_be_renamed(monkeypatch):
+    """Have the kernel say of any folder that is renamed what it says of a mount point."""
+    rename = os.rename
+
+    def refuse(source, target):
+        if os.path.basename(source) == "out":
+            raise OSError(errno.EBUSY, "Device or resource busy", source)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(atomic, "is_mount_point", lambda path: True)
+
+
+# --- kills ----------------------------------------
+
+CHANGES = ("mkdir", "rename", "remove", "unlink", "rmdir")  # of os, and so of shutil
+
+
+def killed_at(number, function):
+    """Whether function() had ended before it came to its change of this number, at which it is killed."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1] == 0
+    left = itertools.count(number, -1)
+
+    def before(change):
+        return lambda *args, **options: os._exit(1) if next(left) == 0 else change(*args, **options)
+
+    for name in CHANGES:
+        setattr(os, name, before(getattr(os, name)))
+    try:
+        function()
+    except BaseException:
+        os._exit(2)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path, monkeypatch, stays):
+    if stays:
+        cannot_be_renamed(monkeypatch)
+    seen = []
+    for number in itertools.count():
+        place = tmp_path / str(number)
+        fill(place / "out", OLD)
+        ended = killed_at(number, functools.partial(replace, place / "out"))
+        os.close(atomic.lock(str(place / "out")))  # as a reader does
+        seen.append(files(place / "out"))
+        replace(place / "out")
+        assert files(place) == {"out/" + name: text for name, text in NEW.items()}
+        assert not set(os.listdir(str(place / "out"))) & set(atomic.INSIDE)
+        if ended:
+            break
+    assert number > 8 and seen[0] == OLD and seen[-1] == NEW
+    assert seen == sorted(seen, key=lambda each: each == NEW) and all(each in (OLD, NEW) for each in seen)
+
+
+def test_an_exception_leaves_the_old_in_a_folder_that_stays(tmp_path, monkeypatch):
+    cannot_be_renamed(monkeypatch)
+    fill(tmp_path / "out", OLD)
+    inode = os.stat(str(tmp_path / "out")).st_ino
+    with pytest.raises(KeyError), atomic.replacing(str(tmp_path / "out"), OWN) as new:
+        fill(new, NEW)
+        raise KeyError
+    assert files(tmp_path) == {"out/" + name: text for name, text in OLD.items()}
+    replace(tmp_path / "out")
+    assert files(tmp_path / "out") == NEW and os.stat(str(tmp_path / "out")).st_ino == inode
+
+
+def test_a_reader_waits_for_who_moves_the_files(tmp_path, monkeypatch):
+    """It must not help another process that is at it."""
+    monkeypatch.setattr(atomic, "LOCK_SECONDS", 0)
+    fill(tmp_path, OLD)
+    fill(tmp_path / atomic.INSIDE[1], NEW)
+    held = atomic.lock_as_it_is(str(tmp_path), alone=True)
+    with pytest.raises(UserError, match="another process"):
+        atomic.lock(str(tmp_path))
+    os.close(held)
+    os.close(atomic.lock(str(tmp_path)))
+    assert files(tmp_path) == NEW
+
+
+# --- where a folder stays ----------------------------------------
+
+
+@pytest.mark.parametrize("place", ["ours", "the shell's", "a forbidden folder"])
+def test_folders_that_stay(tmp_path, monkeypatch, place):
+    """Ours and the shell's: the working directory of this process, and of the one that started it."""
+    out = tmp_path / "out"
+    fill(out, OLD)
+    inode = os.stat(str(out)).st_ino
+    if place == "ours":
+        monkeypatch.chdir(str(out))
+        replace(os.curdir)
+    elif place == "the shell's":
+        monkeypatch.chdir(str(out))
+        program = "import os, re; os.chdir('/'); from suite.files import atomic\n"
+        program += "with atomic.replacing(%r, re.compile('[a-z]')) as new: open(new + '/g', 'w')" % str(out)
+        environment = dict(os.environ, PYTHONPATH=ROOT)
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+        assert os.listdir(os.curdir) == ["g"]
+        replace(out)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: path != str(tmp_path))
+        replace(out)
+    assert files(out) == NEW and os.stat(str(out)).st_ino == inode
+
+
+def test_other_folders_are_replaced_at_once(tmp_path):
+    fill(tmp_path / "out", OLD)
+    inode = os.stat(str(tmp_path / "out")).st_ino
+    replace(tmp_path / "out")
+    assert files(tmp_path / "out") == NEW and os.stat(str(tmp_path / "out")).st_ino != inode
+
+
+# --- links ----------------------------------------
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays(tmp_path, exists):
+    """Also one that leads nowhere yet, and one to a link."""
+    os.makedirs(str(tmp_path / "big"))
+    os.symlink("big/records", str(tmp_path / "link"))
+    os.symlink(str(tmp_path / "link"), str(tmp_path / "other"))
+    if exists:
+        fill(tmp_path / "big" / "records", OLD)
+    for _ in range(2):
+        replace(tmp_path / "other")
+        assert sorted(os.listdir(str(tmp_path))) == ["big", "link", "other"]
+        assert os.listdir(str(tmp_path / "big")) == ["records"]
+        assert os.readlink(str(tmp_path / "link")) == "big/records" and files(tmp_path / "other") == NEW
+
+
+def test_a_link_that_leads_nowhere_at_all(tmp_path):
+    os.symlink("out", str(tmp_path / "out"))
+    with pytest.raises(UserError, match="out: is a file"):
+        replace(tmp_path / "out")
+
+
+def test_the_link_of_a_file_stays(tmp_path):
+    os.makedirs(str(tmp_path / "big"))
+    os.symlink("big/sheet.png", str(tmp_path / "sheet.png"))
+    for text in ("old", "new"):
+        with atomic.replacing_file(str(tmp_path / "sheet.png")) as partial, open(partial, "w") as file:
+            file.write(text)
+        assert os.path.islink(str(tmp_path / "sheet.png")) and files(tmp_path / "big") == {"sheet.png": text}
+
+
+def test_a_folder_or_a_mount_where_a_file_should_be(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="is a folder, where"), atomic.replacing_file(str(tmp_path)):
+        pass
+    fill(tmp_path, {"a": "old"})
+    monkeypatch.setattr(atomic, "is_mount_point", lambda path: True)
+    with pytest.raises(UserError, match="is mounted by itself"), atomic.replacing_file(str(tmp_path / "a")):
+        pass
+    assert files(tmp_path) == {"a": "old"}
+
+
+def test_only_the_link_is_removed(tmp_path):
+    fill(tmp_path / "big", OLD)
+    os.symlink("big", str(tmp_path / "link"))
+    os.symlink("nowhere", str(tmp_path / "dangling"))
+    for name in ("link", "dangling"):
+        atomic.remove(str(tmp_path / name))
+    assert os.listdir(str(tmp_path)) == ["big"] and files(tmp_path / "big") == OLD
