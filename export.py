@@ -44,8 +44,10 @@ def main():
         output = file_name(output, formats.SUFFIXES[options.format])
         target = atomic.replacing_file(output)
     with target as path:
+        say("preparing the model")
         graph_def = inference_graph.frozen_graph(model, "NHWC")
         pixels, expected = sample(model)
+        say("writing and running it as %s" % options.format)
         found = formats.write_and_run(
             options.format, graph_def, model, pixels, path, options.quantize, options.verbose
         )
