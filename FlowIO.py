@@ -18,9 +18,9 @@ import re
 import tempfile
 
 from suite.files import atomic
-from suite.files.schemas import LARGEST_IMAGE, SPLITS
+from suite.files.schemas import LARGEST_IMAGE, SMALL_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
-from suite.process import commandline, lifetime, terminal, tf_versions
+from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.terminal import counted, say, some
 from suite.records import preview, writing
 from suite.records.reading import Records, load_records, read  # noqa: F401  (for whoever imports FlowIO)
@@ -39,6 +39,11 @@ def main():
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
     say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
     folders.refuse_inside(options.output, options.dataset)
+    if options.image_size > SMALL_IMAGE and not device.has_nvidia():
+        say(
+            "without a GPU, %d pixels take hours to train on; --image_size %d and train.py --mini, minutes"
+            % (options.image_size, SMALL_IMAGE)
+        )
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     folders.refuse_inside(options.output, options.dataset, sources)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:

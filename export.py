@@ -48,9 +48,11 @@ def main():
         output = file_name(output, formats.SUFFIXES[options.format])
         target = atomic.replacing_file(output)
     with target as path:
+        say("preparing the model")
         graph_def = inference_graph.frozen_graph(model, "NHWC")
         files = sample_files(model.image_size)
         pixels, expected = predict(files, model)
+        say("writing and running it as %s" % options.format)
         found = formats.write_and_run(
             options.format, graph_def, model, pixels, path, options.quantize, options.verbose
         )

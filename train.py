@@ -17,6 +17,7 @@ from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
 from suite.process import device, lifetime, terminal
 from suite.process.errors import Stopped, UsageError, UserError
+from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
@@ -30,6 +31,7 @@ from suite.training.config import (
 )
 from suite.training.options import parse_options
 from suite.training.step import training_step
+from suite.training.time_left import TimeLeft
 
 
 def main():
@@ -57,12 +59,16 @@ def main():
         check_existing(existing, config)
     strategy = distribution.choose_strategy(machines, options)
     announce(config, records, existing)
+    time_left = TimeLeft(config, records, modelfolder.latest_step(options.output) if existing else 0)
     if options.dry_run:
         memory.print_needs(config, records)
+        time_left.print_estimate()
         return
     if existing and outcome.is_done(options, records.count("val")):
         return
 
+    if options.step and not strategy:
+        time_left.say_estimate()
     if replaced:
         set_aside(options.output)
     atomic.make_folder(options.output)
@@ -72,7 +78,7 @@ def main():
         distribution.wait_for_start(options.output)
     if options.step:
         with naming_damage(records):
-            train(config, records, machines, strategy)
+            train(config, records, machines, strategy, time_left)
     if machines.index == 0:
         outcome.conclude(options)
     if len(machines.addresses) > 1:
@@ -92,6 +98,7 @@ def start_model_folder(config, weights):
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), config)
     if weights:  # as if we had stopped at step 0
+        say("taking over the weights of %s" % weights.checkpoint)
         with tf.Graph().as_default():
             tf.set_random_seed(options["seed"])
             tf.train.create_global_step()
@@ -99,12 +106,13 @@ def start_model_folder(config, weights):
             warmstart.write_checkpoint(weights, config["classes"], os.path.join(output, "model.ckpt"))
 
 
-def train(config, records, machines, strategy):
+def train(config, records, machines, strategy, time_left):
     """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
     Args:
         machines: a distribution.Machines.
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
+        time_left: a TimeLeft, which learns how long the work takes.
     Raises:
         Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: see outcome.explain.
@@ -135,16 +143,18 @@ def train(config, records, machines, strategy):
         num_shards=len(machines.addresses),
     )
     bar = terminal.progress_bar("starting", options["step"], first_step, "{desc} {bar}")
-    progress = ProgressHook(options, bar, log, stop_signals)
+    progress = ProgressHook(options, bar, log, stop_signals, time_left)
     watching = distribution.watching(machines, options)
     try:
         with watching, bar, lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
-            saving = SavingHook(output if is_first else spare, options["save_num"], validator)
+            saving = SavingHook(output if is_first else spare, options["save_num"], validator, time_left)
             begin = first_step
             for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
                 last_step = min(last_step, options["step"])
                 if modelfolder.latest_step(output) < last_step and not stop_signals:
+                    say("building the graph")
+                    time_left.begin_phase(classifier_only)
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
                         model_fn, modelfolder.literal(output), run_config(options, strategy), params

@@ -203,13 +203,29 @@ def run_block(body, folder, **instead):
 
 def block_with(text, kind="sh"):
     """The README's one block of a kind that has a text in it."""
-    (body,) = [body for found, body in blocks("README.md") if found == kind and text in body]
+    (body,) = blocks_with(text, kind)
     return body
 
 
+def blocks_with(text, kind="sh"):
+    return [body for found, body in blocks("README.md") if found == kind and text in body]
+
+
+def test_the_workflow_is_told_for_a_cpu_and_for_a_gpu():
+    short, whole = blocks_with("source .venv/bin/activate")
+    assert "FlowIO.py --image_size 64\npython train.py --mini --step 300\n" in short
+    assert re.findall("python (.*)", whole) == [
+        "FlowIO.py",
+        "train.py",
+        "evaluate.py",
+        "predict.py photo.jpg",
+    ]
+
+
 @pytest.mark.slow
-def test_the_workflow_runs_as_it_stands(tmp_path):
-    """The block of "Your own pictures", with options that make it quick, and the files of the first table."""
+@pytest.mark.parametrize("way", [0, 1])
+def test_the_workflow_runs_as_it_stands(way, tmp_path):
+    """A block of "Your own pictures", with options that make it quick, and the files of the first table."""
     classes = {line.split("/")[2] for line in block_with("data/dataset/", "text").splitlines()}
     assert len(classes) == 2
     for name, fruit in zip(sorted(classes), ("banana", "kiwi")):
@@ -230,7 +246,7 @@ def test_the_workflow_runs_as_it_stands(tmp_path):
         """
         % (shlex.quote(sys.executable), shlex.quote(ROOT))
     )
-    out = run_block(block_with("source .venv/bin/activate"), tmp_path)
+    out = run_block(blocks_with("source .venv/bin/activate")[way], tmp_path)
     assert out.splitlines()[-1].startswith("photo.jpg: ")
     table = re.findall(r"^\| `\w+\.py` \| .* \| (`[a-z/]+`): (.*) \|$", read("README.md"), re.MULTILINE)
     assert len(table) == 4

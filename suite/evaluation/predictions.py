@@ -11,7 +11,7 @@ import numpy as np
 from suite.files import classnames
 from suite.model.network import restore_session
 from suite.process.errors import UserError
-from suite.process.terminal import progress_bar, say, say_once
+from suite.process.terminal import counted, progress_bar, say, say_once
 from suite.process.tf_versions import tf
 from suite.records.reading import naming_damage, read_for_evaluation
 
@@ -85,6 +85,7 @@ def predict_split(model, records, split, batch_size, mirror=False):
     records = dataclasses.replace(records, image_size=model.image_size)
     total = records.count(split)
     filenames, labels, probabilities, seconds = [], [], [], []
+    say("evaluating %s on %s" % (model.checkpoint, counted(total, "picture")))
     with tf.Graph().as_default():
         dataset = read_for_evaluation(records, split, batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()

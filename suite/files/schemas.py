@@ -11,6 +11,7 @@ SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C o
 NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
 AUGMENTATIONS = ("none", "flip", "standard")  # likewise
 LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
+SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes
 LARGEST_DROPOUT = 0.95
 
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**8}

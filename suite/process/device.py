@@ -1,11 +1,16 @@
 """Where TensorFlow computes: --device, the GPUs that it sees, how its sessions take memory and threads."""
 
+import contextlib
+import glob
 import os
+import shutil
 
 from suite.process import tf_versions
 from suite.process.errors import UsageError
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
+
+NVIDIA = "0x10de"  # its number as a vendor of PCI devices
 
 
 def start(options):
@@ -26,8 +31,19 @@ def start(options):
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say("device: CPU, %s" % counted(os.cpu_count(), "core"))
-    if options.device == "auto" and tf.test.is_built_with_cuda():
+    if options.device == "auto" and has_nvidia() and tf.test.is_built_with_cuda():
         say("warning: TensorFlow sees no GPU; this build needs %s" % tf_versions.cuda())
+
+
+def has_nvidia():
+    """Whether the machine has an NVIDIA device, with a driver or without. Does not import TensorFlow."""
+    if shutil.which("nvidia-smi") or os.path.exists("/dev/nvidia0"):
+        return True
+    for path in glob.glob("/sys/bus/pci/devices/*/vendor"):
+        with contextlib.suppress(OSError), open(path) as file:
+            if file.read().strip() == NVIDIA:
+                return True
+    return False
 
 
 def visible_devices(device, already):

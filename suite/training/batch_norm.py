@@ -26,6 +26,7 @@ def recalibrate(config, records, step, validator):
     if not batches or best and best["recalibrated"]:
         return
     over = counted(batches, "batch", "batches")
+    say("batch norm: making its statistics anew over %s" % over)
     os.makedirs(os.path.dirname(new), exist_ok=True)
     write_recalibrated(config, records, old, batches, new)
     if not best:

@@ -16,6 +16,9 @@ from suite.process.tf_versions import tf
 from suite.records import fingerprints
 from suite.training import recipes
 
+MANY_EPOCHS = 200  # passes over the pictures that are worth a remark
+ENOUGH_EPOCHS, FEWEST = 60, 100  # passes that teach a small data set, and steps that it takes at least
+
 # What describes the network. A model folder that is resumed answers it, or --model does, else these.
 NETWORK = {
     "layers": 50,
@@ -198,6 +201,9 @@ def announce(config, records, existing):
     )
     epochs = options["step"] * options["batch_size"] / pictures
     say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
+    if epochs > MANY_EPOCHS and options["epochs"] is None:
+        enough = enough_steps(pictures, options["batch_size"])
+        say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
     names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
     say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
     if existing:
@@ -205,6 +211,11 @@ def announce(config, records, existing):
         ignored = "; --model is for new trainings and changes nothing" if other else ""
         say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
         announce_change(existing.get("dataset", {}), records)
+
+
+def enough_steps(pictures, batch_size):
+    """Steps that a small data set needs, to the ten."""
+    return max(FEWEST, 10 * math.ceil(ENOUGH_EPOCHS * pictures / batch_size / 10))
 
 
 def announce_change(before, records):

@@ -14,6 +14,7 @@ from suite.process.tf_versions import tf
 from suite.training.monitor import progress_line
 from suite.training.step import PICTURES, SHOWN
 
+STEADY = 2  # steps after the first that tell how long all will take
 MOST_PASSED_OVER = 200  # batches in turn; a scale of 2**127 is halved to 1 in fewer
 
 
@@ -27,18 +28,22 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         bar: see terminal.progress_bar; where there is none, a line every --log_num steps.
         log: a monitor.Log.
         stop_signals: a list, not empty as soon as the training is to end; the last step is saved.
+        time_left: a time_left.TimeLeft, which is told how long the steps take.
     """
 
-    def __init__(self, options, bar, log, stop_signals):
+    def __init__(self, options, bar, log, stop_signals, time_left):
         self.steps, self.log_num, self.batch_size = (options[n] for n in ("step", "log_num", "batch_size"))
-        self.bar, self.log, self.stop_signals = bar, log, stop_signals
+        self.bar, self.log, self.stop_signals, self.time_left = bar, log, stop_signals, time_left
+        self.is_timed = False  # whether it was said how long it will take
 
     def after_create_session(self, session, coord):
         self.step = int(session.run(tf.train.get_global_step()))
         self.busy = self.timed = 0  # seconds and steps since the last row of the log
         self.speed = None
-        self.warm = False
+        self.taken = 0  # steps
+        self.seen = []  # loss and accuracy of each step since then
         self.passed_over = 0  # batches in turn, by a loss scale
+        say("taking the first step, the slowest")
 
     def before_run(self, context):
         self.began = time.perf_counter()
@@ -52,11 +57,14 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         self.rate = measured["learning_rate"]
         if not math.isfinite(measured["loss"]):
             raise tf.train.NanLossDuringTrainingError
-        if self.warm:  # not the first step, which allocates memory and chooses kernels
+        if self.taken:  # not the first step, which allocates memory and chooses kernels
             self.busy += time.perf_counter() - self.began
             self.timed += 1
             self.speed = self.batch_size * self.timed / self.busy
-        self.warm = True
+            self.time_left.add_step(self.busy / self.timed)
+        else:
+            self.time_left.add_first_step()
+        self.taken += 1
         self.passed_over = 0 if self.step > before else self.passed_over + 1
         if self.passed_over == MOST_PASSED_OVER:
             raise UserError(
@@ -69,17 +77,24 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
             context.request_stop()
 
     def show(self, measured):
+        """Of the steps since the last row: the means of loss and accuracy, and the speed."""
+        self.seen.append((measured["loss"], measured["accuracy"]))
+        measured["loss"], measured["accuracy"] = (sum(each) / len(each) for each in zip(*self.seen))
         if self.speed:
             measured["images_per_second"] = self.speed
-        left = (self.steps - self.step) * self.batch_size / self.speed if self.speed else None
+        left = self.time_left.seconds(self.step) if self.speed else None
         line = progress_line(self.step, self.steps, self.step / self.log.epoch_steps, **measured, left=left)
         self.bar.set_description_str(line, refresh=False)
         self.bar.update(self.step - self.bar.n)
+        if self.taken > STEADY and not self.is_timed:
+            self.is_timed = True
+            self.time_left.say_measured(self.step)
         if self.step % self.log_num == 0 or self.step == self.steps:
             if self.bar.disable:
                 say(line)
             self.log.add(self.step, **measured)
             self.busy = self.timed = 0
+            self.seen = []
 
 
 class SavingHook(tf.train.SessionRunHook):  # type: ignore
@@ -91,10 +106,11 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
     Args:
         folder: for the checkpoints and TensorBoard's files.
         validator: a validation.Validator, which may end the training; or None.
+        time_left: a time_left.TimeLeft, which is told how long that takes.
     """
 
-    def __init__(self, folder, every, validator):
-        self.folder, self.every, self.validator = folder, every, validator
+    def __init__(self, folder, every, validator, time_left):
+        self.folder, self.every, self.validator, self.time_left = folder, every, validator, time_left
 
     def after_create_session(self, session, coord):
         self.step = self.saved_at = int(session.run(tf.train.get_global_step()))
@@ -114,6 +130,7 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
 
     def save(self, session):
         """Returns whether the training is over."""
+        began = time.perf_counter()
         curves = tf.summary.FileWriterCache.get(self.folder)
         curves.add_summary(session.run(PICTURES), self.step)  # of another batch
         if not self.has_graph:
@@ -124,4 +141,6 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
         saved = saver.save(session, path, self.step, write_meta_graph=False)
         checkpoint = os.path.join(self.folder, os.path.basename(saved))
         self.saved_at = self.step
-        return self.validator.validate(checkpoint) if self.validator else False
+        is_over = self.validator.validate(checkpoint) if self.validator else False
+        self.time_left.add_checkpoint(self.step, time.perf_counter() - began)
+        return is_over

@@ -7,6 +7,8 @@ from suite.files.schemas import AUGMENTATIONS, LARGEST_DROPOUT, LAYERS, NORMALIZ
 from suite.process import commandline
 from suite.training import recipes
 
+RECORDS = "data/tfrecords"
+
 
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's.
@@ -14,7 +16,7 @@ def parse_options(arguments=None):
     What was not given and has no fixed default is None; see config.complete_options.
     """
     parser = commandline.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
-    parser.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
+    parser.add_argument("--data", default=RECORDS, help="folder that FlowIO.py wrote")
     parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
     parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from suite.model import modelfolder
 from suite.model.network import build_logits, load_weights
 from suite.pictures import drawing
 from suite.process import device
-from suite.process.terminal import say
+from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_evaluation
 from suite.training.checkpoints import (
@@ -34,6 +35,9 @@ def open_validator(config, records, log, stop_signals):
     return None
 
 
+SILENT = 3  # seconds that nothing needs to be said for
+
+
 class Validator:
     """Validates checkpoints. The graph is built for the first, and stays with its session for the others.
 
@@ -51,6 +55,7 @@ class Validator:
         self.pictures = records.identity("val")
         self.log, self.stop_signals = log, stop_signals
         self.session = None
+        self.seconds = math.inf  # that the last validation took
 
     def build(self):
         """Make the graph, its session, and the folder of curves for TensorBoard."""
@@ -120,6 +125,9 @@ class Validator:
 
     def measure(self, checkpoint, step):
         """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""
+        if self.seconds > SILENT:
+            say("step %d: validating on %s" % (step, counted(self.records.count("val"), "picture")))
+        began = time.perf_counter()
         if not self.session:
             self.build()
         count = math.ceil(self.records.count("val") / self.options["batch_size"])
@@ -139,4 +147,5 @@ class Validator:
         ]
         self.curves.add_summary(tf.Summary(value=values), step)
         self.curves.flush()
+        self.seconds = time.perf_counter() - began
         return accuracy, loss

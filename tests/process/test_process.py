@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import pytest
 from helpers import ROOT
@@ -24,6 +25,29 @@ from suite.process import commandline, device
 )
 def test_the_device_is_chosen_among_the_visible_ones(asked, already, expected):
     assert device.visible_devices(asked, already) == expected
+
+
+@pytest.mark.parametrize(
+    "vendors, expected", [([], False), (["0x8086", "0x1af4"], False), (["0x10de"], True)]
+)
+def test_an_nvidia_device_is_found_without_its_driver(tmp_path, monkeypatch, vendors, expected):
+    for number, vendor in enumerate(vendors):
+        (tmp_path / str(number)).write_text(vendor + "\n")
+    monkeypatch.setattr(device.glob, "glob", lambda _: sorted(map(str, tmp_path.iterdir())))
+    monkeypatch.setattr(device.shutil, "which", lambda _: None)
+    monkeypatch.setattr(device.os.path, "exists", lambda _: False)
+    assert device.has_nvidia() == expected
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("chosen", ["auto", "cpu"])
+def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(monkeypatch, capsys, there, chosen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(device, "gpus", lambda: [])
+    monkeypatch.setattr(device, "has_nvidia", lambda: there)
+    monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: True)
+    device.start(types.SimpleNamespace(device=chosen, verbose=False))
+    assert ("sees no GPU" in capsys.readouterr().err) == (there and chosen == "auto")
 
 
 MOMENTS = {

@@ -56,7 +56,8 @@ def test_a_format_gives_the_checkpoints_probabilities(
     out, err = run("export.py", "--model", workspace.model, "--format", format, "--output", tmp_path)
     assert out == "%s\n" % (tmp_path / ("model" + suffix)) and "the same answer on 15 of 15" in err
     said = [line for line in err.splitlines() if not line.startswith(("device:", "warning:"))]
-    assert len(said) == 2 and said[0].startswith("largest difference")  # and nothing of TensorFlow's own
+    assert said[:2] == ["preparing the model", "writing and running it as %s" % format]
+    assert len(said) == 4 and said[2].startswith("largest difference")  # and nothing of TensorFlow's own
     assert (tmp_path / "labels.txt").read_text().splitlines() == LABELS
     assert sorted(os.listdir(str(tmp_path))) == ["labels.txt", "model" + suffix]
     path = str(tmp_path / ("model" + suffix))

@@ -35,8 +35,29 @@ def test_training_says_what_it_is_doing(workspace):
     assert "device: " in err and "network: layer_50 mini, zero_pad" in err
     assert "step 100/100" in err and "img/s" in err and "eta " in err and "loss" in err
     assert "step 50: validation accuracy" in err and "step 100: validation accuracy" in err
-    if not device.gpus() and tf.test.is_built_with_cuda():
-        assert "warning: TensorFlow sees no GPU; this build needs" in err
+    warned = device.has_nvidia() and not device.gpus() and tf.test.is_built_with_cuda()
+    assert ("warning: TensorFlow sees no GPU; this build needs" in err) == warned
+
+
+def test_training_says_how_long_it_takes_and_what_comes_next(workspace):
+    _, err = workspace.training
+    said = (
+        "time: about" if not device.gpus() else "",
+        "building the graph",
+        "taking the first step",
+        "time: ",
+        "step 10/100",
+        "step 50: validating on",
+        "step 50: validation accuracy",
+        "step 100/100",
+        "batch norm: making its statistics anew over 10 batches",
+        "batch norm: ",
+    )
+    found = -1
+    for line in said:
+        found = err.find(line, found + 1)
+        assert found >= 0, line
+    assert "without a GPU in minutes" not in err and "each picture will be seen" not in err
 
 
 def test_tensorflow_says_nothing_of_its_own(workspace):

@@ -176,8 +176,9 @@ def test_a_gradient_that_is_never_finite_ends_the_training():
     from suite.training.hooks import MOST_PASSED_OVER, ProgressHook
 
     bar = types.SimpleNamespace(disable=True)
-    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, None, [])
-    hook.step, hook.warm, hook.passed_over, hook.began = 3, False, 0, 0
+    times = types.SimpleNamespace(add_first_step=lambda: None, add_step=lambda seconds: None)
+    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, None, [], times)
+    hook.step, hook.taken, hook.passed_over, hook.began = 3, 0, 0, 0
     hook.busy = hook.timed = 0
     values = types.SimpleNamespace(results={"step": 3, "loss": 1.0, "learning_rate": 0.1, "accuracy": 0.5})
     with pytest.raises(errors.UserError, match="not finite in 200 batches in turn"):

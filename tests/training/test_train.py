@@ -194,7 +194,9 @@ def test_the_live_line_of_a_terminal(workspace, copy):
     os.close(parent)
     assert process.wait() == 0
     lines = re.split("[\r\n]+", shown.decode())
-    assert [line for line in lines if re.match(r"step 103/103 epoch [\d.]+ loss .* eta 0s █+ *$", line)]
+    assert [
+        line for line in lines if re.match(r"step 103/103 epoch [\d.]+ loss .* eta [\d.]+[sm] █+ *$", line)
+    ]
     assert [
         line for line in lines if line.startswith("step 103: validation accuracy")
     ]  # in a line of its own
@@ -310,6 +312,7 @@ def test_dry_run_counts(workspace, tmp_path):
         parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
     assert f"parameters: {parameters:,}" in out and "memory: about 0." in out
     assert "banana: " in out and "records: 3 files" in out
+    assert re.search(r"^time: about [\d.]+[smhd] to train on this machine, an estimate$", out, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -1,0 +1,164 @@
+"""How long a training takes: an estimate at once, then what was measured, with all that is not a step."""
+
+import shlex
+import time
+
+from suite.files.schemas import SMALL_IMAGE
+from suite.model.network import build_logits
+from suite.process import device
+from suite.process.terminal import say, say_once
+from suite.process.tf_versions import tf
+from suite.training.config import enough_steps
+from suite.training.monitor import duration
+from suite.training.options import RECORDS
+
+# Times as long as its forward pass a step takes, and as building that pass's graph building its own. For the
+# former compare the rates of training and of inference in benchmarks/README.md.
+STEP = 4
+LONG = 1800  # seconds on a CPU from which on the short way is named
+MOST = 2000  # steps of the short way
+TIMED = 0.3  # seconds that the forward pass is timed for, at least
+
+
+class TimeLeft:
+    """The seconds that a training still takes: steps, graphs, checkpoints, validation, batch norm at the end.
+
+    What is not measured yet follows from what is, see STEP. The steps of --freeze, `classifier_only`, count
+    as forward passes.
+
+    Args:
+        config: the content of model.json.
+        records: see reading.load_records.
+        first_step: that the run begins at.
+    """
+
+    def __init__(self, config, records, first_step):
+        self.config, options = config, config["options"]
+        self.first_step, self.last_step, self.batch_size = first_step, options["step"], options["batch_size"]
+        self.frozen = min(options["freeze"], self.last_step)
+        self.pictures, self.validated = records.count("train"), records.count("val")
+        saved = {*range(0, self.last_step, options["save_num"]), self.frozen, self.last_step}
+        self.unsaved = {step for step in saved if step > first_step}
+        self.validates_first = self.validated > 0  # the graph for it is not built yet
+        self.step_seconds, self.build_seconds = {}, {}  # by classifier_only
+        self.save_seconds = None
+
+    def estimate(self):
+        """The seconds of the whole run, from the speed of the forward pass; that takes a second or two."""
+        build, forward = time_forward_pass(self.config)
+        self.build_seconds[False] = STEP * build
+        self.step_seconds[False] = STEP * forward * self.batch_size
+        return self.seconds(self.first_step)
+
+    def say_estimate(self):
+        """Say about how long it will take, on a CPU; a GPU has taken the first steps as soon."""
+        if not device.gpus():
+            seconds = self.estimate()
+            say("time: about %s, an estimate until three steps are taken" % duration(seconds))
+            self.advise(seconds)
+
+    def print_estimate(self):
+        """The same as a result, on any device."""
+        seconds = self.estimate()
+        print("time: about %s to train on this machine, an estimate" % duration(seconds))
+        self.advise(seconds)
+
+    def say_measured(self, step):
+        """The same of what is left, as soon as some steps are measured."""
+        seconds = self.seconds(step)
+        say("time: %s left, %.2g s for a step" % (duration(seconds), self.step_seconds[self.classifier_only]))
+        self.advise(seconds)
+
+    def advise(self, seconds):
+        """Name the commands that take minutes, once, where it takes long without a GPU."""
+        options, size = self.config["options"], self.config["image_size"]
+        if seconds < LONG or device.gpus() or options["mini"] and size <= SMALL_IMAGE:
+            return
+        elsewhere = options["data"] != RECORDS
+        commands = []
+        if size > SMALL_IMAGE:
+            commands += [
+                ["FlowIO.py", "--image_size", SMALL_IMAGE, *["--output", options["data"]] * elsewhere]
+            ]
+        step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
+        train = ["train.py", "--mini", "--step", step, *["--data", options["data"]] * elsewhere]
+        commands += [train + ["--output", options["output"].rstrip("/") + "_mini"]]
+        shown = [" ".join(shlex.quote(str(word)) for word in ["python", *command]) for command in commands]
+        say_once("without a GPU in minutes: " + " && ".join(shown))
+
+    def begin_phase(self, classifier_only):
+        """Its graph is built next."""
+        self.classifier_only, self.began, self.steady = classifier_only, time.perf_counter(), False
+
+    def add_first_step(self):
+        """The first step of the phase is done."""
+        self.build_seconds[self.classifier_only] = time.perf_counter() - self.began
+
+    def add_step(self, seconds):
+        """A later step of the phase takes so long."""
+        if not self.steady:
+            self.build_seconds[self.classifier_only] -= min(seconds, self.build_seconds[self.classifier_only])
+        self.step_seconds[self.classifier_only], self.steady = seconds, True
+
+    def add_checkpoint(self, step, seconds):
+        """The checkpoint of a step was written and validated in so long."""
+        if self.validates_first:
+            seconds = max(
+                seconds - known(self.build_seconds, False) / STEP, self.forward_seconds(self.validated)
+            )
+        self.validates_first, self.save_seconds = False, seconds
+        self.unsaved.discard(step)
+
+    def seconds(self, step):
+        """What is left after a step."""
+        frozen = max(0, self.frozen - step)
+        phases = [(frozen, True), (self.last_step - step - frozen, False)]
+        phases = [(steps, classifier_only) for steps, classifier_only in phases if steps > 0]
+        left = sum(steps * known(self.step_seconds, each) for steps, each in phases)
+        unbuilt = phases if step == self.first_step else phases[1:]
+        left += sum(known(self.build_seconds, each) for _, each in unbuilt)
+
+        build = known(self.build_seconds, False) / STEP
+        save = self.save_seconds
+        if save is None:
+            save = self.forward_seconds(self.validated)
+        left += len(self.unsaved) * save + self.validates_first * build
+        batches = self.config["options"]["bn_batches"]
+        if batches:
+            left += build + self.forward_seconds(batches * self.batch_size) + (save if self.validated else 0)
+        return left
+
+    def forward_seconds(self, pictures):
+        """What the forward pass of so many takes."""
+        return known(self.step_seconds, False) / STEP * pictures / self.batch_size
+
+
+def known(seconds, classifier_only):
+    """Of a dict by classifier_only; what it lacks follows from the other one."""
+    if classifier_only in seconds or not seconds:
+        return seconds.get(classifier_only, 0)
+    return seconds[False] / STEP if classifier_only else seconds[True] * STEP
+
+
+def time_forward_pass(config):
+    """Build the forward pass and run it.
+
+    Returns:
+        The seconds until it had run once, and those that it then took for each picture.
+    """
+    size = config["image_size"]
+    batch_size = max(2, min(config["options"]["batch_size"], 32 * SMALL_IMAGE**2 // size**2))
+    began = time.perf_counter()
+    with tf.Graph().as_default():
+        images = tf.placeholder_with_default(
+            tf.zeros([batch_size, size, size, 3]), [batch_size, size, size, 3]
+        )
+        logits = build_logits(images, config["network"], config["classes"], False).op
+        with tf.Session(config=device.session_config(config["options"]["workers"])) as session:
+            session.run(tf.global_variables_initializer())
+            session.run(logits)
+            built, runs = time.perf_counter(), 0
+            while not runs or time.perf_counter() - built < TIMED:
+                session.run(logits)
+                runs += 1
+            return built - began, (time.perf_counter() - built) / runs / batch_size
