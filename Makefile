@@ -12,7 +12,7 @@ RECORDS := data/demo/tfrecords
 RUN := $(VENV)/bin/python
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all coverage test-faults test-intel test-both lint benchmark clean
+.PHONY: help demo test test-all coverage test-faults test-intel test-both test-install lint benchmark clean
 
 help:
 	@echo "make demo         draw pictures, convert, train, evaluate and predict, in some minutes"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
+	@echo "make test-install follow each install line of README.md in a fresh environment, in some minutes"
 	@echo "make benchmark    compare the speed with other suites, in an hour or less"
 	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
@@ -63,6 +64,9 @@ test-intel: .venv-intel/dev
 
 test-both: .venv/dev .venv-tf2/run
 	TF2_PYTHON=.venv-tf2/bin/python .venv/bin/python -m pytest tests/both
+
+test-install: .venv/dev
+	.venv/bin/python -m pytest tests/install
 
 benchmark: .venv/run .venv-intel/run .venv-tf2/run .venv-peers/run
 	.venv/bin/python benchmarks/throughput.py --intel .venv-intel/bin/python --tf2 .venv-tf2/bin/python \

@@ -51,7 +51,8 @@ def small_network(classes, optimizer, averages=False):
     """The variables of a network that is one kernel and a classifier, with the optimizer's slots."""
     for name, shape in (("kernel", [2, 2]), ("logits/kernel", [2, classes]), ("logits/bias", [classes])):
         tf.get_variable(name, shape, initializer=tf.random_normal_initializer())
-    tf.get_variable("batch_norm/moving_mean", [2], initializer=tf.ones_initializer(), trainable=False)
+    random = tf.random_normal_initializer()
+    tf.get_variable("batch_norm/moving_mean", [2], initializer=random, trainable=False)
     tf.train.create_global_step()
     loss = tf.add_n([tf.nn.l2_loss(v) for v in tf.trainable_variables()])
     step = optimizer.minimize(loss, tf.train.get_global_step())

@@ -16,6 +16,7 @@ from helpers import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient,
 from PIL import Image
 
 import predict
+from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import restore_session
 from suite.pictures import drawing, imagefile
@@ -164,7 +165,7 @@ def test_a_class_called_unknown_is_not_the_answer_below_the_threshold(capsys):
 
 
 @pytest.mark.slow
-def test_the_threshold_on_the_command_line(workspace, tmp_path):
+def test_the_threshold_on_the_command_line(workspace, copy, tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(str(tmp_path / "noise.png"))
     arguments = [tmp_path / "noise.png", "--model", workspace.model, "--threshold", 1]
@@ -174,6 +175,10 @@ def test_the_threshold_on_the_command_line(workspace, tmp_path):
     assert json.loads(out)["label"] == "unknown"
     out, _ = run("predict.py", *arguments, "--csv")
     assert next(csv.DictReader(out.splitlines()))["label"] == "unknown"
+    path = os.path.join(copy, "model.json")
+    jsonfile.write(path, dict(jsonfile.read(path), classes=["unknown", *LABELS[1:]]))
+    out, _ = run("predict.py", *arguments, "--model", copy)
+    assert "noise.png: (unknown) (" in out
 
 
 def test_saved_pictures_carry_their_label(workspace, tmp_path):

@@ -1,6 +1,7 @@
 """What train.py says and writes, when it ends, and what --dry_run foresees."""
 
 import fcntl
+import itertools
 import os
 import pathlib
 import pty
@@ -9,6 +10,8 @@ import struct
 import subprocess
 import sys
 import termios
+import time
+import types
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -68,6 +71,25 @@ def test_the_line_of_a_step_fits_a_terminal(rate, epoch, accuracy, speed):
 )
 def test_the_time_left(seconds, said):
     assert monitor.duration(seconds) == said
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_the_speed_does_not_depend_on_the_date(monkeypatch, jump):
+    """A computer's clock is set while it trains: by a person, a time server or summer time."""
+    from suite.training.hooks import ProgressHook
+
+    dates = itertools.count(1e9, jump)
+    monkeypatch.setattr(time, "time", lambda: next(dates))
+    rows, nothing = [], lambda *_, **__: None
+    log = types.SimpleNamespace(epoch_steps=10, add=lambda step, **values: rows.append(values))
+    bar = types.SimpleNamespace(disable=True, n=0, set_description_str=nothing, update=nothing)
+    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, log, [])
+    hook.after_create_session(types.SimpleNamespace(run=lambda _: 0), None)
+    for step in range(1, 5):
+        hook.before_run(None)
+        results = {"step": step, "loss": 1.0, "learning_rate": 0.1, "accuracy": 0.5}
+        hook.after_run(None, types.SimpleNamespace(results=results))
+    assert len(rows) == 4 and all(row["images_per_second"] > 0.01 for row in rows[1:])
 
 
 @pytest.mark.slow
