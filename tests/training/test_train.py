@@ -83,7 +83,13 @@ def test_the_speed_does_not_depend_on_the_date(monkeypatch, jump):
     rows, nothing = [], lambda *_, **__: None
     log = types.SimpleNamespace(epoch_steps=10, add=lambda step, **values: rows.append(values))
     bar = types.SimpleNamespace(disable=True, n=0, set_description_str=nothing, update=nothing)
-    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, log, [])
+    hook = ProgressHook(
+        {"step": 9, "log_num": 1, "batch_size": 2},
+        bar,
+        log,
+        [],
+        types.SimpleNamespace(step_seconds={}, add_step=nothing),
+    )
     hook.after_create_session(types.SimpleNamespace(run=lambda _: 0), None)
     for step in range(1, 5):
         hook.before_run(None)
