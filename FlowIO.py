@@ -38,11 +38,6 @@ def main():
     options = parse_options()
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
     say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
-    if options.image_size > SMALL_IMAGE and not device.has_nvidia():
-        say(
-            "without a GPU, %d pixels take hours to train on; --image_size %d and train.py --mini, minutes"
-            % (options.image_size, SMALL_IMAGE)
-        )
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
         pictures, skipped = writing.encode_all(sources, spool, options)
@@ -63,6 +58,11 @@ def main():
     counts = writing.count_pictures(splits, classes)
     print_counts(classes, counts, options.output)
     warn(classes, counts, skipped, remarked, copies, alike, options.output)
+    if options.image_size > SMALL_IMAGE and not device.has_nvidia():
+        say(
+            "without a GPU, %d pixels take hours to train on; --image_size %d and train.py --mini, minutes"
+            % (options.image_size, SMALL_IMAGE)
+        )
     if options.preview:
         preview.draw(options.preview, classes, samples, options.image_size)
     return 1 if skipped else 0
