@@ -42,7 +42,6 @@ def main():
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     folders.refuse_inside(options.output, options.dataset, sources)
     with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
-        advise_size(options.image_size)
         pictures, skipped = writing.encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
         skipped += conflicts
@@ -61,6 +60,11 @@ def main():
     counts = writing.count_pictures(splits, classes)
     print_counts(classes, counts, options.output)
     warn(classes, counts, skipped, remarked, copies, alike, options.output)
+    if options.image_size > SMALL_IMAGE and not device.has_nvidia():
+        say(
+            "without a GPU, %d pixels take hours to train on; --image_size %d and train.py --mini, minutes"
+            % (options.image_size, SMALL_IMAGE)
+        )
     if options.preview:
         preview.draw(options.preview, classes, samples, options.image_size)
     return 1 if skipped else 0
@@ -109,15 +113,6 @@ def parse_options(arguments=None):
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
         parser.error("--preview %s: no such folder" % options.preview)
     return options
-
-
-def advise_size(image_size):
-    """Say which size takes minutes to train on, where there is no GPU."""
-    if image_size > SMALL_IMAGE and not device.has_nvidia():
-        message = (
-            "without a GPU, %d pixels take hours to train on; --image_size %d and train.py --mini, minutes"
-        )
-        say(message % (image_size, SMALL_IMAGE))
 
 
 def print_counts(classes, counts, output):

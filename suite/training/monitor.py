@@ -50,8 +50,8 @@ def progress_line(step, steps, epoch, loss, accuracy, learning_rate, images_per_
     """What is said of a step: at most 79 characters, which a terminal of 80 shows, of up to 999,999 steps.
 
     Args:
-        loss, accuracy: of its batch.
-        images_per_second, left: the speed, and the seconds to the end; None at the first step.
+        loss, accuracy: means over the steps since the line before.
+        images_per_second, left: the speed, and the seconds until all is done; None at the first step.
     """
     rate = ("%.1e" if 0 < learning_rate < 0.001 else "%.2g") % learning_rate
     figures = step, steps, tenths(epoch), loss, 100 * accuracy, rate.replace("e-0", "e-")

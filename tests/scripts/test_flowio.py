@@ -273,6 +273,16 @@ def test_unequal_classes_are_warned_of(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_small_size_is_named_without_a_gpu(tmp_path, monkeypatch, capsys):
+    draw_dataset(tmp_path / "dataset", 8, ["apple", "kiwi"])
+    for size, has_nvidia, said in ((96, False, 1), (96, True, 0), (64, False, 0)):
+        monkeypatch.setattr(FlowIO.device, "has_nvidia", lambda found=has_nvidia: found)
+        arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", size]
+        monkeypatch.setattr(sys, "argv", ["FlowIO.py", *map(str, arguments), "--workers", "1"])
+        FlowIO.main()
+        assert capsys.readouterr().err.count("--image_size 64 and train.py --mini, minutes") == said
+
+
 def test_pictures_that_show_hardly_anything_are_counted_and_listed(tmp_path):
     draw_dataset(tmp_path / "dataset", 3)
     for number in range(2):

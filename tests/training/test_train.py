@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 import types
+from unittest import mock
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -83,13 +84,8 @@ def test_the_speed_does_not_depend_on_the_date(monkeypatch, jump):
     rows, nothing = [], lambda *_, **__: None
     log = types.SimpleNamespace(epoch_steps=10, add=lambda step, **values: rows.append(values))
     bar = types.SimpleNamespace(disable=True, n=0, set_description_str=nothing, update=nothing)
-    hook = ProgressHook(
-        {"step": 9, "log_num": 1, "batch_size": 2},
-        bar,
-        log,
-        [],
-        types.SimpleNamespace(step_seconds={}, add_step=nothing),
-    )
+    times = mock.Mock(seconds=lambda step: 1.0)
+    hook = ProgressHook({"step": 9, "log_num": 1, "batch_size": 2}, bar, log, [], times)
     hook.after_create_session(types.SimpleNamespace(run=lambda _: 0), None)
     for step in range(1, 5):
         hook.before_run(None)
