@@ -41,7 +41,7 @@ demo: $(VENV)/run
 	@echo "That was a picture it had never seen: data/demo/new_pictures/banana.jpg"
 	@echo "Report:      $(MODEL)/evaluation/report.html (open it in a browser)"
 	@echo "TensorBoard: $(VENV)/bin/tensorboard --logdir models"
-	@echo "Your own:    put pictures into data/dataset/<class>/ and go on with README.md"
+	@echo "Your own:    put pictures into data/dataset/<class>/ and go on with README.md, or README.zh-CN.md"
 
 test: $(VENV)/dev
 	$(RUN) -m pytest -m "not slow"

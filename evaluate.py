@@ -209,6 +209,9 @@ def print_results(results, folder):
         print("right class among the first %d: %.4f (95%% interval %.4f to %.4f)" % values)
     values = (results["log_loss"], results["calibration"]["ece"])
     print("log loss %.4f, expected calibration error %.4f" % values)
+    doubtful, right = results["threshold"], round(results["accuracy"] * results["n"])
+    values = (doubtful["threshold"], doubtful["wrong"], results["n"] - right, doubtful["right"], right)
+    print("--threshold %g would withhold %d of %d wrong answers and %d of %d right ones" % values)
     timed = results["latency"]
     if timed:
         line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+THRESHOLD = 0.8  # of the probability of an answer, an example of predict.py --threshold
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
 WIDEST = 0.3  # of an interval that still tells something
@@ -43,10 +44,25 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -
         },
         "macro": average(per_class, [1] * len(classes)),
         "weighted": average(per_class, [row["n"] for row in per_class]),
+        "threshold": withheld(predicted == labels, probabilities.max(1)),
         "log_loss": log_loss(labels, probabilities),
         "calibration": calibration(predicted == labels, probabilities.max(1)),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
+    }
+
+
+def withheld(correct: np.ndarray, confidence: np.ndarray) -> dict:
+    """How many right and wrong answers `predict.py --threshold` with THRESHOLD would withhold.
+
+    Args:
+        correct, confidence: bool and float [n]: whether each answer is right, and its probability.
+    """
+    doubtful = confidence < THRESHOLD
+    return {
+        "threshold": THRESHOLD,
+        "right": int((doubtful & correct).sum()),
+        "wrong": int((doubtful & ~correct).sum()),
     }
 
 
