@@ -113,9 +113,11 @@ def source(options, model, folder):
     yield records, {}, []
 
 
-def count_seen(model, records, split):
+def count_seen(model, records, split, name=""):
     """Say whether the model has seen the pictures of a split, on which its figure would be no test's.
 
+    Args:
+        name: what the lines begin with.
     Returns:
         {"trained_on", "validated_on"}: how many of them; None where that is not known.
     """
@@ -126,14 +128,14 @@ def count_seen(model, records, split):
         say("%s is of an older version; whether these pictures were trained on is not known" % older)
         return None
     shared = {name: fingerprints.count_shared(these, known[name]) for name in known}
-    for name, use in (
+    for split_seen, use in (
         ("train", "trained on"),
         ("val", "validated on, and the best checkpoint chosen by them"),
     ):
-        count, exact = shared[name]
+        count, exact = shared[split_seen]
         if count:
-            figures = "" if exact else "about ", count, records.count(split), use
-            say("warning: %s%d of %d pictures were %s; this is not the figure of a test" % figures)
+            figures = name, "" if exact else "about ", count, records.count(split), use
+            say("warning: %s%s%d of %d pictures were %s; this is not the figure of a test" % figures)
     return {"trained_on": shared["train"][0], "validated_on": shared["val"][0]}
 
 
@@ -144,14 +146,16 @@ def compare(predictions, other, records, options):
         predictions: the first model's.
         other: the second modelfolder.Model.
     Returns:
-        {"checkpoint", "accuracy", "accuracy_ci95"} of the other one, and the test of metrics.mcnemar.
+        {"checkpoint", "seen", "accuracy", "accuracy_ci95"} of the other one, and the test of metrics.mcnemar.
     Raises:
         UserError: see `predict_split`.
     """
     say("comparing with %s" % other.checkpoint)
+    seen = count_seen(other, records, options.split, "%s: " % other.folder)
     others = predict_split(other, records, options.split, options.batch_size, options.mirror)
     return {
         "checkpoint": other.checkpoint,
+        "seen": seen,
         "accuracy": float(others.correct.mean()),
         "accuracy_ci95": metrics.wilson_interval(int(others.correct.sum()), len(others.correct)),
         **metrics.mcnemar(predictions.correct, others.correct),

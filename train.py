@@ -48,6 +48,14 @@ def main():
         raise UsageError("--fresh: works on one machine; move %s away by yourself" % options.output)
     device.start(options)
     replaced = options.fresh and os.path.exists(os.path.join(options.output, "model.json"))
+    if (
+        replaced
+        and options.model
+        and os.path.realpath(options.model).startswith(os.path.realpath(options.output))
+    ):
+        raise UsageError(
+            "--fresh: would set aside %s, which --model names; choose another --output" % options.output
+        )
     existing = None if replaced else read_existing(options.output)
     weights = warmstart.open_weights(options.model) if options.model and not existing else None
     complete_options(options, records, existing, weights)

@@ -32,12 +32,14 @@ def converted(options, model, parent):
     Raises:
         UserError: nothing is left to evaluate, or a class hardly differs in name from one of the model's.
     """
+    folders.refuse_inside(parent, options.pictures)
     classes, sources = folders.list_sources(options.pictures, options.layout, options.follow_links, False)
     sources = [source for source in sources if source.given in (None, options.split)]
     if not sources:
         raise UserError("%s: no pictures in its %s folder" % (options.pictures, options.split))
     unknown = leave_out_unknown(classes, sources, options.pictures, model)
-    kept = [name for name in classes if name not in unknown]
+    found = {source.label for source in sources}
+    kept = [name for label, name in enumerate(classes) if label in found and name not in unknown]
     sources = [
         source._replace(label=kept.index(classes[source.label]), given=options.split)
         for source in sources

@@ -44,6 +44,10 @@ def list_sources(
         UserError: see `find_splits` and `find_classes`; a class is empty, or a link without --follow_links.
     """
     if not os.path.isdir(dataset):
+        if os.path.exists(dataset):
+            raise UserError(
+                "%s: is a file; there should be a folder, with a folder per class in it" % dataset
+            )
         problem = "no such folder; there should be one, with a folder per class in it"
         raise UserError(commandline.missing(dataset, problem))
     parents = find_splits(dataset, layout, to_train)

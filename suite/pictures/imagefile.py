@@ -140,13 +140,14 @@ def make_small(image: Image.Image, data: bytes, image_size: int | None) -> tuple
     white = largest_value(image)
     shorter = round(image_size * MARGIN) if image_size else max(image.size)
     try:
-        turned, profile = has_orientation(image), colour_profile(image)
+        profile = colour_profile(image)
         fits = min(image.size) <= shorter
         if not fits:
             scale = shorter / min(image.size)
             # A JPEG decoder halves for free; False for other formats.
             image.draft(None, [max(1, int(side * scale)) for side in image.size])
         image.load()
+        turned = image.format != "TIFF" and has_orientation(image)  # Pillow turns a TIFF as it loads it
         check_depth(image, white)
         small = fits and not turned and not profile
         if image.format == "JPEG" and image.mode == "RGB" and small and is_orderly(data):
@@ -286,7 +287,9 @@ def largest_value(image: Image.Image) -> int:
         )
     if image.mode == "LAB":
         raise BadPicture("its colours are Lab, which are not converted here; convert it to RGB")
-    return 4095 if "I;12" in depth else 65535 if ";16" in depth else 255
+    if image.mode.startswith("I;16") and image.format == "TIFF" and image.tag_v2.get(262) == 0:
+        raise BadPicture("its 16 bits have white as 0, which is not read here; convert it to 8 bits")
+    return 4095 if "I;12" in depth else 65535 if ";16" in depth and image.format != "BMP" else 255
 
 
 def check_depth(image: Image.Image, white: int) -> None:

@@ -54,11 +54,12 @@ SUBFILE_TYPE, WIDTH, PHOTOMETRIC, SUB_IFDS, DNG_VERSION = 254, 256, 262, 330, 50
 REDUCED, MASK = 1, 4
 SENSOR = (32803, 34892)  # values of single sensor cells
 MOST_IFDS = 16  # of one file are looked at
+MOST_TAGS = 200  # of one of these
 
 
 def is_picture(beginning: bytes) -> bool:
     """Whether bytes begin as a picture does that can be opened, or as HEIC."""
-    return any(re.match(pattern, beginning, re.DOTALL) for pattern in (*SIGNATURES.values(), rb".{4}ftyp"))
+    return any(re.match(pattern, beginning, re.DOTALL) for pattern in (*SIGNATURES.values(), rb"\0.{3}ftyp"))
 
 
 def why_refused(data: bytes, formats: Sequence[str]) -> str:
@@ -135,6 +136,9 @@ def read_ifd(data, at):
     """A mapping of the tags that lie there in a TIFF."""
     file = io.BytesIO(data)
     file.seek(at)
+    count = int.from_bytes(data[at : at + 2], "little" if data.startswith(b"II") else "big")
+    if count > MOST_TAGS:
+        raise ValueError("no such TIFF comes from a camera")
     tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
     tags.load(file)
     return tags

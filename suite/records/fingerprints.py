@@ -66,8 +66,14 @@ def union(one: Fingerprint | None, other: Fingerprint | None) -> Fingerprint | N
     return reduced(Fingerprint(numbers[numbers < limit], limit))
 
 
+def size(fingerprint: Fingerprint) -> int:
+    """How many pictures there are, about, where they are sampled."""
+    return int(round(len(fingerprint.numbers) * ALL / fingerprint.limit))
+
+
 def count_shared(one: Fingerprint, other: Fingerprint) -> tuple[int, bool]:
     """How many pictures are in both, and whether that is counted rather than estimated from samples."""
     limit = min(one.limit, other.limit)
     shared = np.intersect1d(one.numbers, other.numbers)
-    return int(round((shared < limit).sum() * ALL / limit)), limit == ALL
+    estimate = int(round((shared < limit).sum() * ALL / limit))
+    return min(estimate, size(one), size(other)), limit == ALL

@@ -38,6 +38,8 @@ def recalibrate(config, records, step, validator):
     if accuracy == best["accuracy"]:  # then the loss decides
         change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
     if is_better(dict(best, highest=best), accuracy, loss):
+        if is_better(best, accuracy, loss):
+            best["highest"] = {"accuracy": accuracy, "loss": loss}
         keep_best(output, new, dict(best, accuracy=accuracy, loss=loss, recalibrated=True))
         say("batch norm: made anew over %s, %s" % (over, change))
     else:

@@ -138,6 +138,8 @@ def set_aside(output):
         UserError: it cannot be moved, or another process uses it.
     """
     output = os.path.realpath(output)  # a link stays one
+    if atomic.cannot_be_renamed(output):
+        raise UserError("--fresh: %s is mounted, or somebody stands in it; choose another --output" % output)
     aside = unused(output)
     atomic.lock(output, alone=True)
     try:

@@ -7,6 +7,7 @@ from suite.model import modelfolder
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.training import checkpoints, memory
+from suite.training.options import RECORDS
 
 
 def is_done(options, validates):
@@ -33,9 +34,11 @@ def conclude(options):
         say("stopped early: %s in turn validated no better than those before" % turns)
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
+    step = modelfolder.latest_step(options.output)
+    data = "" if options.data == RECORDS else " --data %s" % shlex.quote(options.data)
     say(
-        "trained to step %d; next: python evaluate.py --model %s"
-        % (modelfolder.latest_step(options.output), shlex.quote(options.output))
+        "trained to step %d; next: python evaluate.py --model %s%s"
+        % (step, shlex.quote(options.output), data)
     )
 
 

@@ -84,7 +84,7 @@ class TimeLeft:
         train = ["train.py", "--mini", "--step", step, *["--data", options["data"]] * elsewhere]
         commands += [train + ["--output", options["output"].rstrip("/") + "_mini"]]
         shown = [" ".join(shlex.quote(str(word)) for word in ["python", *command]) for command in commands]
-        say_once("without a GPU in minutes: " + " && ".join(shown))
+        say_once("without a GPU in minutes: " + "; ".join(shown))
 
     def begin_phase(self, classifier_only):
         """Its graph is built next."""

@@ -98,7 +98,11 @@ class Validator:
         if is_no_worse(best, accuracy, loss, count):
             shown = step, accuracy, best["highest"]["accuracy"], count
             say("step %d: validation accuracy %.4f, kept: as good as %.4f among %d" % shown)
-            keep_best(self.output, checkpoint, dict(best, step=step, accuracy=accuracy, loss=loss))
+            keep_best(
+                self.output,
+                checkpoint,
+                dict(best, step=step, accuracy=accuracy, loss=loss, recalibrated=False),
+            )
         else:
             say("step %d: validation accuracy %.4f" % (step, accuracy))
             jsonfile.write(best_path(self.output), best)

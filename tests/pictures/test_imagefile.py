@@ -61,12 +61,14 @@ def test_16_bits_are_scaled_not_clipped():
     assert np.abs(result - (values / 257.0)[..., None]).max() <= 4
 
 
-def test_exif_orientation_is_applied():
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation_is_applied(format):
     image = gradient()
     upright = np.asarray(image).astype(int)
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    result = pixels(imagefile.encode(file_bytes(image, "JPEG", exif=exif, quality=95), 224))
+    data = file_bytes(image, format, exif=exif, **({"quality": 95} if format == "JPEG" else {}))
+    result = pixels(imagefile.encode(data, 224, (*imagefile.FORMATS, "TIFF")))
     assert result.shape == (60, 40, 3)
     assert np.abs(result - np.rot90(upright, -1)).mean() < 5
 

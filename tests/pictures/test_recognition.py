@@ -154,6 +154,22 @@ def test_pages_are_counted_but_not_smaller_copies_and_masks():
     assert remark(tiff(GREY, STRIP, [{**GREY, 254: 1}, {**GREY, 254: 4}])) == ""
 
 
+def test_16_bits_with_white_as_0_are_refused():
+    strip = ramp(65535, np.uint16).tobytes()
+    tags = {256: 40, 257: 30, 258: 16, 259: 1, 262: 0, 273: 0, 277: 1, 278: 30, 279: len(strip)}
+    assert "white as 0" in reason(tiff(tags, strip))
+    ramp_back = imagefile.encode(tiff({**tags, 262: 1}, strip), None, TIFF_ON)
+    assert np.abs(pixels(ramp_back) - ramp(65535, np.uint16)[..., None] / 257).max() <= 4
+
+
+def test_a_directory_of_very_many_tags_is_not_read():
+    """40,000 tags that each point at the whole file would fill the memory."""
+    entries = struct.pack("<HHII", 65000, 1, 480000, 8) * 40000
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", 40000) + entries + bytes(4)
+    assert recognition.read_ifds(data) == ([], [])
+    assert "TIFF, which is off" in reason(data, imagefile.FORMATS)
+
+
 def test_directories_in_a_circle_end():
     data = bytearray(tiff(GREY, STRIP))
     struct.pack_into("<I", data, len(data) - 4, struct.unpack_from("<I", data, 4)[0])

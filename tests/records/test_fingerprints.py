@@ -35,6 +35,8 @@ def test_large_sets_are_estimated(monkeypatch):
         count, exact = fingerprints.count_shared(of(one), small)
         assert not exact and 4000 < count < 6000  # of 5000: some 250 in the sample, deviation 15
     assert fingerprints.count_shared(of(one), of(range(20000, 30000)))[0] == 0
+    for start in range(0, 20000, 100):  # a few of them: never more than there are
+        assert fingerprints.count_shared(of(one), of(range(start, start + 15)))[0] <= 15
 
 
 def test_what_an_older_version_wrote_is_not_known():
@@ -83,6 +85,8 @@ def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path)
     results, _ = workspace.results(str(tmp_path / "out"))
     assert [results["seen"][name] for name in ("trained_on", "validated_on")] == shared
 
+    _, err = run("evaluate.py", *arguments, another_split, "--compare", workspace.model)
+    assert "warning: %s: %d of %d pictures were trained on" % (workspace.model, shared[0], total) in err
     _, err = run("evaluate.py", *arguments, workspace.records)
     assert "trained on" not in err
     _, err = run("evaluate.py", *arguments, workspace.records, "--split", "train")

@@ -36,7 +36,8 @@ from suite.process.errors import UserError
         ([b"a.jpg\0b", b".jpg"], ["a.jpg", "b.jpg"]),
         ([b"a.j", b"pg\n\xe7", b"\x8c\xab.jpg\n"], ["a.jpg", "\u732b.jpg"]),
         ([b"\xff.jpg\n"], ["\udcff.jpg"]),
-        ([b"P1\nBMW.jpg\n"], ["P1", "BMW.jpg"]),
+        ([b"P1\nBMW.jpg\nnew_ftype.jpg\n"], ["P1", "BMW.jpg", "new_ftype.jpg"]),
+        ([b"new_ftype.jpg\n"], ["new_ftype.jpg"]),
     ],
 )
 def test_file_names_are_split_as_they_come(blocks, names):

@@ -390,6 +390,13 @@ def test_fresh_sets_the_old_model_aside_whole(workspace, copy, tmp_path):
     assert modelfolder.latest_step(copy) == 2
 
 
+def test_fresh_does_not_set_aside_what_the_training_starts_from(workspace, copy):
+    before = folder_bytes(copy)
+    arguments = ["--data", workspace.records, "--output", copy, "--fresh", "--model", copy]
+    refuses("train.py", *arguments, says="would set aside", status=2)
+    assert folder_bytes(copy) == before
+
+
 def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):
     (tmp_path / "letters.txt").write_text("dear")
     arguments = ["--data", workspace.records, "--output", tmp_path, "--fresh"]
