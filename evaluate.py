@@ -38,6 +38,9 @@ def main():
     options = parse_options()
     model = modelfolder.load_model(options.model)
     other = modelfolder.load_model(options.compare) if options.compare else None
+    if options.pictures and other and other.image_size != model.image_size:
+        message = "--compare %s: sees %d pixels, %s %d; with --pictures evaluate each by itself"
+        raise UserError(message % (other.folder, other.image_size, model.folder, model.image_size))
     output = options.output or os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder, source(options, model, folder) as found:
         records, unknown, skipped = found

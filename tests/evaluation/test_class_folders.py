@@ -7,6 +7,8 @@ import shutil
 import pytest
 from helpers import draw_dataset, file_bytes, gradient, refuses, run
 
+from suite.files import jsonfile
+
 
 def evaluate(workspace, pictures, output, *more, status=0):
     arguments = ["--model", workspace.model, "--pictures", pictures, "--output", output]
@@ -77,6 +79,10 @@ def test_what_cannot_be_evaluated_is_one_line(workspace, tmp_path):
     (tmp_path / "loose").mkdir()
     (tmp_path / "loose" / "a.png").write_bytes(file_bytes(gradient(), "PNG"))
     said(tmp_path / "loose", "no class folders in it")
+    other = jsonfile.read(os.path.join(workspace.model, "model.json"))
+    shutil.copytree(workspace.model, str(tmp_path / "larger"))
+    jsonfile.write(str(tmp_path / "larger" / "model.json"), dict(other, image_size=64))
+    said(workspace.dataset, "sees 64 pixels", "--compare", tmp_path / "larger")
     draw_dataset(tmp_path / "other", 1, ["apple", "watermelon"])
     said(tmp_path / "other", "holds apple, watermelon, which %s does not know" % workspace.model)
     draw_dataset(tmp_path / "near", 1, ["kiwi"])
