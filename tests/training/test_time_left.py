@@ -86,11 +86,11 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     slow = {"size": 224, "mini": False, "step": 2000, "batch_size": 32, "train": 160}
     flowio, train = "python FlowIO.py --image_size 64", "python train.py --mini --step 300"
     assert said(60, **slow) == ""
-    expected = "without a GPU in minutes: %s && %s --output models/resnet_mini\n" % (flowio, train)
+    expected = "without a GPU in minutes: %s; %s --output models/resnet_mini\n" % (flowio, train)
     assert said(**slow) == expected and said(**slow) == ""
-    assert said(**dict(slow, size=64)) == expected.replace(flowio + " && ", "")
+    assert said(**dict(slow, size=64)) == expected.replace(flowio + "; ", "")
     assert said(**dict(slow, data="a b", output="m/")) == (
-        "without a GPU in minutes: %s --output 'a b' && %s --data 'a b' --output m_mini\n" % (flowio, train)
+        "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_mini\n" % (flowio, train)
     )
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0"])
