@@ -175,16 +175,7 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
                 os.path.join(output, "near_duplicates.csv"),
             )
         )
-    if skipped:
-        say(
-            "%s could not be used, the first: %s (%s); all in %s"
-            % (
-                counted(len(skipped), "file"),
-                skipped[0][0].filename,
-                skipped[0][1],
-                os.path.join(output, "skipped.csv"),
-            )
-        )
+    writing.say_skipped(skipped, output)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ def main():
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
         report.write_html(folder, results, predictions, model, records, options.language)
         if options.pictures:
-            pictures.report_skipped(folder, skipped, output)
+            writing.write_skipped(folder, skipped)
+            writing.say_skipped(skipped, output)
     print_results(results, output)
     return 1 if skipped else 0
 
@@ -127,7 +128,7 @@ def count_seen(model, records, split, name=""):
     these = fingerprints.from_json(records.fingerprints.get(split))
     known = {name: fingerprints.from_json(model.fingerprints.get(name)) for name in ("train", "val")}
     if these is None or None in known.values():
-        older = records.folder if these is None else model.folder
+        older = records.name if these is None else model.folder
         say("%s is of an older version; whether these pictures were trained on is not known" % older)
         return None
     shared = {name: fingerprints.count_shared(these, known[name]) for name in known}

@@ -16,13 +16,14 @@ import os
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
 from suite.process import device, lifetime, terminal
-from suite.process.errors import Stopped, UsageError, UserError
+from suite.process.errors import Stopped, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
 from suite.training.config import (
     announce,
+    begins_anew,
     check_existing,
     complete_options,
     make_config,
@@ -44,25 +45,12 @@ def main():
         raise UserError("%s: no training pictures; make other records with FlowIO.py" % options.data)
     if records.count("train") < len(machines.addresses):
         raise UserError("%s: fewer training pictures than machines" % options.data)
-    if options.fresh and len(machines.addresses) > 1:
-        raise UsageError("--fresh: works on one machine; move %s away by yourself" % options.output)
     device.start(options)
-    replaced = options.fresh and os.path.exists(os.path.join(options.output, "model.json"))
-    if (
-        replaced
-        and options.model
-        and os.path.realpath(options.model).startswith(os.path.realpath(options.output))
-    ):
-        raise UsageError(
-            "--fresh: would set aside %s, which --model names; choose another --output" % options.output
-        )
+    replaced = begins_anew(options, machines)
     existing = None if replaced else read_existing(options.output)
     weights = warmstart.open_weights(options.model) if options.model and not existing else None
     complete_options(options, records, existing, weights)
-    seen = (
-        existing.get("dataset", {}).get("fingerprints", {}) if existing else weights and weights.fingerprints
-    )
-    config = make_config(options, records, seen)
+    config = make_config(options, records, existing, weights)
     if existing:
         check_existing(existing, config)
     strategy = distribution.choose_strategy(machines, options)

@@ -5,12 +5,13 @@ import importlib
 import io
 import json
 import os
+import pathlib
 import random
 import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "data"))
@@ -72,6 +73,22 @@ def pixels(jpeg):
     image = Image.open(io.BytesIO(jpeg))
     assert image.format == "JPEG" and image.mode == "RGB"
     return np.asarray(image).astype(int)
+
+
+def folder_bytes(folder):
+    """{path: bytes} of all files below a folder."""
+    files = (path for path in pathlib.Path(str(folder)).rglob("*") if path.is_file())
+    return {str(path.relative_to(str(folder))): path.read_bytes() for path in files}
+
+
+def swapped_profile():
+    """An ICC profile like sRGB but with red and blue exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    name = "sRGB".encode("utf-16-be")
+    assert name in profile
+    return bytes(profile.replace(name, "test".encode("utf-16-be")))
 
 
 def plain(mode="RGB", colour=RED, size=(40, 30)):

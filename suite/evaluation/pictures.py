@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import os
 import tempfile
 
 from suite.files import classnames
@@ -65,7 +64,7 @@ def converted(options, model, parent):
         writing.write_dataset_json(folder, kept, splits, skipped, copies, [], conversion)
         if copies:
             say("left out as exact copies: %s" % counted(copies, "picture"))
-        yield dataclasses.replace(reading.load_records(folder), name=options.pictures), unknown, skipped
+        yield dataclasses.replace(reading.load_records(folder), alias=options.pictures), unknown, skipped
 
 
 def leave_out_unknown(classes, sources, folder, model):
@@ -91,13 +90,3 @@ def leave_out_unknown(classes, sources, folder, model):
             % (total, model.folder, terminal.some(list(unknown)))
         )
     return unknown
-
-
-def report_skipped(folder, skipped, output):
-    """skipped.csv, and a line; from (SourceFile, reason) for each file that could not be used."""
-    writing.write_skipped(folder, skipped)
-    if skipped:
-        source, reason = skipped[0]
-        first = "%s (%s)" % (source.filename, reason)
-        path = os.path.join(output, "skipped.csv")
-        say("%s could not be used, the first: %s; all in %s" % (counted(len(skipped), "file"), first, path))

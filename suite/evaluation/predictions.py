@@ -54,7 +54,7 @@ def match_classes(model, records):
         raise UserError(
             "%s has class %s, which %s does not know; %s"
             % (
-                records.name or records.folder,
+                records.name,
                 unknown[0],
                 model.folder,
                 difference or "it knows " + ", ".join(model.classes),
@@ -64,7 +64,7 @@ def match_classes(model, records):
     missing = [name for name in model.classes if classnames.find(present, name) is None]
     if missing:
         warning = "warning: %s has no pictures of %s, which %s knows"
-        say_once(warning % (records.name or records.folder, ", ".join(missing), model.folder))
+        say_once(warning % (records.name, ", ".join(missing), model.folder))
     return np.array([classnames.find(known, name) for name in records.classes])
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+from pathlib import PurePath
 from typing import Iterator
 
 from suite.process import lifetime, tf_versions
@@ -209,6 +210,12 @@ def is_mount_point(path: str) -> bool:
             mounts.update(line for line in file if line.startswith("mnt_id:"))
         os.close(descriptor)
     return len(mounts) > 1 or os.path.ismount(path)
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is that of a folder or lies below it, links followed."""
+    place = PurePath(os.path.realpath(path))
+    return PurePath(os.path.realpath(folder)) in (place, *place.parents)
 
 
 def contents(folder: str) -> list[str]:

@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 
-from suite.pictures.imagefile import JPEG_QUALITY, MARGIN
+from suite.pictures.imagefile import JPEG_QUALITY, MARGIN, PNG
 from suite.process.tf_versions import tf
 
-PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 REDUCING_GAP = 2  # averages leave at least this many times the pixels that there shall be, a filter ends it
 WEIGHT_BITS = 22  # of Pillow's weights, which are integers
 MEAN, SWING = (float(np.float32(each)) for each in (0.54, 0.46))  # of Hamming's window; `f` numbers in C

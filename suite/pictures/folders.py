@@ -8,7 +8,7 @@ import re
 from pathlib import PurePath
 from typing import Iterable, NamedTuple
 
-from suite.files import classnames
+from suite.files import atomic, classnames
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
 from suite.process import commandline
@@ -85,9 +85,8 @@ def refuse_inside(output: str, dataset: str, sources: Iterable[SourceFile] = ())
     """
     filled = {PurePath(os.path.dirname(source.filename)) for source in sources}
     held = {dataset, *(os.path.join(dataset, each) for path in filled for each in (path, *path.parents))}
-    path = PurePath(os.path.realpath(output))
     for folder in sorted(held):
-        if PurePath(os.path.realpath(folder)) in (path, *path.parents):
+        if atomic.is_within(output, folder):
             raise UsageError(
                 "--output %s: lies in %s of the data set; choose a folder outside" % (output, folder)
             )

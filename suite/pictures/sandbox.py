@@ -106,11 +106,6 @@ def receive(process, count):
     return data
 
 
-def encode(data, image_size, formats):
-    """As imagefile.encode; see `encode_and_hash`."""
-    return encode_and_hash(data, image_size, formats)[2]
-
-
 def add_option(parser):
     """--sandbox: whether pictures are decoded here."""
     parser.add_argument(

@@ -31,7 +31,12 @@ class Records:
     shards: dict[str, int]  # bytes of each file
     digest: str | None  # of all pictures and their labels; None where an older version wrote them
     fingerprints: dict = dataclasses.field(default_factory=dict)  # by split; see fingerprints.from_json
-    name: str = ""  # for messages, where the folder's own says nothing
+    alias: str = ""  # what it is called, where the folder's own name says nothing
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.alias or self.folder
 
     def count(self, split: str) -> int:
         """The number of pictures in a split."""

@@ -154,6 +154,14 @@ def write_skipped(folder, skipped):
     csvfile.write(os.path.join(folder, "skipped.csv"), ["filename", "reason"], rows)
 
 
+def say_skipped(skipped, output):
+    """Say how many files could not be used, and the first; `output`: where skipped.csv is by now."""
+    if skipped:
+        source, reason = skipped[0]
+        values = counted(len(skipped), "file"), source.filename, reason, os.path.join(output, "skipped.csv")
+        terminal.say("%s could not be used, the first: %s (%s); all in %s" % values)
+
+
 def write_remarks(folder, pictures):
     """remarks.csv, a row for each EncodedPicture of which there is something to remark; returns these."""
     remarked = sorted(picture for picture in pictures if picture.remark)

@@ -37,8 +37,8 @@ def recalibrate(config, records, step, validator):
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
     if accuracy == best["accuracy"]:  # then the loss decides
         change = "validation loss %.4f -> %.4f" % (best["loss"], loss)
-    if is_better(dict(best, highest=best), accuracy, loss):
-        if is_better(best, accuracy, loss):
+    if is_better(best, accuracy, loss):
+        if is_better(best["highest"], accuracy, loss):
             best["highest"] = {"accuracy": accuracy, "loss": loss}
         keep_best(output, new, dict(best, accuracy=accuracy, loss=loss, recalibrated=True))
         say("batch norm: made anew over %s, %s" % (over, change))

@@ -119,14 +119,11 @@ def is_over(best, patience):
     return bool(best) and 0 < patience <= len(best["since"])
 
 
-def is_better(best, accuracy, loss):
-    """Whether a checkpoint is better than all that `read_best` tells of; the loss decides ties."""
+def is_better(other, accuracy, loss):
+    """Whether a checkpoint is better than another one, {"accuracy", "loss"}; the loss decides ties."""
     if not math.isfinite(loss):
         return False
-    highest = best and best["highest"]
-    if not best or highest["accuracy"] is None:
-        return True
-    return (accuracy, -loss) > (highest["accuracy"], -highest["loss"])
+    return not other or other["accuracy"] is None or (accuracy, -loss) > (other["accuracy"], -other["loss"])
 
 
 def is_no_worse(best, accuracy, loss, pictures):

@@ -55,11 +55,10 @@ def complete_options(options, records, existing, weights):
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
 
 
-def make_config(options, records, known=None):
+def make_config(options, records, existing=None, weights=None):
     """The content of model.json: everything that evaluate.py, predict.py and a resume need.
 
-    Args:
-        known: the fingerprints of what the weights were trained on before, by split; None: on nothing.
+    Args: as `complete_options`.
     """
     return {
         "network": {name: getattr(options, name) for name in NETWORK},
@@ -71,7 +70,7 @@ def make_config(options, records, known=None):
         "dataset": {
             "digest": records.digest,
             "counts": records.counts,
-            "fingerprints": add_fingerprints(records, known),
+            "fingerprints": add_fingerprints(records, existing, weights),
         },
         "versions": {
             "python": platform.python_version(),
@@ -82,8 +81,11 @@ def make_config(options, records, known=None):
     }
 
 
-def add_fingerprints(records, known):
-    """The fingerprints of what is trained and validated on, together with `known`; see make_config."""
+def add_fingerprints(records, existing, weights):
+    """The fingerprints of what is trained and validated on, with what the weights have seen before."""
+    known = weights and weights.fingerprints
+    if existing:
+        known = existing.get("dataset", {}).get("fingerprints", {})
     added = {}
     for split in ("train", "val"):
         pictures = fingerprints.from_json(records.fingerprints.get(split))
@@ -129,6 +131,21 @@ def unused(output):
 def other_output(output):
     """For a message: how to train another model than the one that is there."""
     return "--output %s, or --fresh, which sets the old model aside" % unused(output)
+
+
+def begins_anew(options, machines):
+    """Whether --fresh is to set a model aside.
+
+    Raises:
+        UsageError: there are several machines, or the training starts from what would be set aside.
+    """
+    output = options.output
+    if options.fresh and len(machines.addresses) > 1:
+        raise UsageError("--fresh: works on one machine; move %s away by yourself" % output)
+    replaced = options.fresh and os.path.exists(os.path.join(output, "model.json"))
+    if replaced and options.model and atomic.is_within(options.model, output):
+        raise UsageError("--fresh: would set aside %s, which --model names; choose another --output" % output)
+    return replaced
 
 
 def set_aside(output):

@@ -84,7 +84,7 @@ class Validator:
         step, best = modelfolder.checkpoint_step(checkpoint), read_best(self.output)
         accuracy, loss = self.measure(checkpoint, step)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
-        if is_better(best, accuracy, loss):
+        if is_better(best and best["highest"], accuracy, loss):
             how = " by its loss" if best and best["highest"]["accuracy"] == accuracy else ""
             say("step %d: validation accuracy %.4f, the best%s" % (step, accuracy, how))
             best = {"step": step, "accuracy": accuracy, "loss": loss, "since": [], "pictures": self.pictures}

@@ -128,16 +128,6 @@ def interrupt(function, log, number, seconds):
 # --- the scripts: two runs that take turns, and what may be left ----------------------------------------
 
 
-def folder_bytes(folder):
-    """{name: bytes} of the files below a folder."""
-    found = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            found[os.path.relpath(path, folder)] = read(path)
-    return found
-
-
 class FlowIOCase:
     """Records of one data set or of the other."""
 
@@ -150,11 +140,11 @@ class FlowIOCase:
             arguments = ["--dataset", dataset, "--output", self.output, "--image_size", "32"]
             self.runs.append(script(FlowIO.main, arguments))
             self.seconds = run_whole(self.runs[-1], os.path.join(folder, "log"))
-            self.whole.append(folder_bytes(self.output))
+            self.whole.append(helpers.folder_bytes(self.output))
 
     def check(self):
         atomic.settle(self.output)  # as every script does that reads or writes records
-        if folder_bytes(self.output) not in self.whole:
+        if helpers.folder_bytes(self.output) not in self.whole:
             raise Wrong("a mixture in %s" % self.output)
 
 
@@ -172,7 +162,7 @@ class EvaluateCase:
 
     def timeless(self):
         """The files without the times that were measured."""
-        files = folder_bytes(self.output)
+        files = helpers.folder_bytes(self.output)
         evaluation = json.loads(files["evaluation.json"].decode())
         evaluation.pop("latency")
         page = re.sub(rb'"latency": \{.*?\}|[0-9.]+ ms', b"", files["report.html"])

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 from helpers import ROOT
-from test_papers import READMES, block_with, blocks, commands, read, run_block
+from papers import READMES, block_with, blocks, commands, read, run_block
 
 # Of "Which TensorFlow for which machine": the Python, and the list to install.
 ROW = re.compile(r"^\|.*\| (3\.\d+) \| `pip install -r (\S+)` \|.*\|$", re.MULTILINE)

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import RED, ROOT, file_bytes, gradient, pixels, plain
+from helpers import RED, ROOT, file_bytes, gradient, pixels, plain, swapped_profile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image
 
 from suite.pictures import imagefile
 from suite.records import preprocessing
@@ -71,16 +71,6 @@ def test_exif_orientation_is_applied(format):
     result = pixels(imagefile.encode(data, 224, (*imagefile.FORMATS, "TIFF")))
     assert result.shape == (60, 40, 3)
     assert np.abs(result - np.rot90(upright, -1)).mean() < 5
-
-
-def swapped_profile():
-    """An ICC profile like sRGB but with red and blue exchanged."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
-    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
-    name = "sRGB".encode("utf-16-be")
-    assert name in profile
-    return bytes(profile.replace(name, "test".encode("utf-16-be")))
 
 
 @pytest.mark.parametrize("mode, format", [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")])

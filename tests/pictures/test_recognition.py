@@ -6,10 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
-from helpers import drawing, file_bytes, gradient, pixels, plain
+from helpers import drawing, file_bytes, gradient, pixels, plain, swapped_profile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from suite.pictures import imagefile, recognition, sandbox
 from suite.pictures.imagefile import BadPicture
@@ -254,10 +254,7 @@ def test_a_PNG_is_read_whatever_it_has_beside_its_pixels(clutter, where):
 
 def test_a_large_colour_profile_is_applied():
     """3 MB of it, which Pillow by itself refuses: as the same profile without the filling."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
-    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
-    profile = bytes(profile).replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    profile = swapped_profile()
     large = struct.pack(">I", len(profile) + (3 << 20)) + profile[4:] + bytes(3 << 20)
     small, big = (
         imagefile.encode(png_with(chunk(b"iCCP", b"p\0\0" + zlib.compress(each))), 32)

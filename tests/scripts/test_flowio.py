@@ -15,7 +15,18 @@ from multiprocessing import connection
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import ROOT, draw_dataset, draw_demo, file_bytes, gradient, pixels, plain, refuses, run
+from helpers import (
+    ROOT,
+    draw_dataset,
+    draw_demo,
+    file_bytes,
+    folder_bytes,
+    gradient,
+    pixels,
+    plain,
+    refuses,
+    run,
+)
 from PIL import Image
 
 import FlowIO
@@ -32,10 +43,6 @@ def examples(folder):
         if name.endswith(".tfrecord"):
             for record in tf.python_io.tf_record_iterator(os.path.join(folder, name)):
                 yield name.split("-")[0], tf.train.Example.FromString(record).features.feature
-
-
-def contents(folder):
-    return {path: open(os.path.join(folder, path), "rb").read() for path in sorted(os.listdir(folder))}
 
 
 def test_a_folder_of_odd_things(tmp_path):
@@ -104,8 +111,8 @@ def test_same_pictures_same_bytes_whatever_the_workers(tmp_path):
     for workers in (1, 4):
         arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / str(workers)]
         run("FlowIO.py", *arguments, "--image_size", 32, "--workers", workers)
-    assert contents(str(tmp_path / "1")) == contents(str(tmp_path / "4"))
-    assert len(contents(str(tmp_path / "1"))) == 7
+    assert folder_bytes(str(tmp_path / "1")) == folder_bytes(str(tmp_path / "4"))
+    assert len(folder_bytes(str(tmp_path / "1"))) == 7
 
 
 def test_the_users_split_folders(tmp_path):
@@ -150,7 +157,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", *arguments, says="only one class, kiwi", status=1)
     draw_dataset(dataset, 3, ["apple"])
     run("FlowIO.py", *arguments, "--image_size", 32)
-    before = contents(str(output))
+    before = folder_bytes(str(output))
 
     (dataset / "empty").mkdir()
     refuses("FlowIO.py", *arguments, says="class empty has no usable picture", status=1)
@@ -160,7 +167,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
     refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local path", status=2)
-    assert contents(str(output)) == before
+    assert folder_bytes(str(output)) == before
 
     shutil.rmtree(str(dataset / "empty"))
     (output / "thesis.txt").write_text("years of work")
@@ -182,7 +189,7 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", dataset, "--output", output]
     command = [str(part) for part in command] + ["--workers", "1"]
     subprocess.run(command, check=True, capture_output=True)
-    before = contents(str(output))
+    before = folder_bytes(str(output))
     data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
     for i in range(40):
         (dataset / "kiwi" / ("large %d.png" % i)).write_bytes(data)
@@ -193,7 +200,7 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     process.send_signal(number)
     _, err = process.communicate()
     assert process.returncode == status and b"Traceback" not in err
-    assert contents(str(output)) == before
+    assert folder_bytes(str(output)) == before
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 
@@ -410,7 +417,7 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
     arguments = ["--dataset", str(tmp_path / "dataset"), "--output", str(tmp_path / "out")]
     run("FlowIO.py", *arguments, "--image_size", 32)
-    before = contents(str(tmp_path / "out"))
+    before = folder_bytes(str(tmp_path / "out"))
     program = """if True:
         import atexit, resource, FlowIO
         from suite.records import writing
@@ -430,7 +437,7 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "out: no space left to write there" in done.stderr.splitlines()[-1]
-    assert contents(str(tmp_path / "out")) == before
+    assert folder_bytes(str(tmp_path / "out")) == before
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 

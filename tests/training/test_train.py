@@ -3,7 +3,6 @@
 import fcntl
 import itertools
 import os
-import pathlib
 import pty
 import re
 import struct
@@ -16,14 +15,12 @@ from unittest import mock
 
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, config_for, differing, draw_dataset, read_log, refuses, run
+from helpers import LABELS, ROOT, config_for, differing, draw_dataset, folder_bytes, read_log, refuses, run
 
-from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.model.network import build_logits
-from suite.process.errors import UserError
-from suite.records import reading
-from suite.training import checkpoints, config, memory, monitor, validation
+from suite.process.errors import UsageError, UserError
+from suite.training import config, distribution, memory, monitor
 from suite.training.config import check_existing
 from suite.training.options import parse_options
 
@@ -94,103 +91,6 @@ def test_the_speed_does_not_depend_on_the_date(monkeypatch, jump):
     assert len(rows) == 4 and all(row["images_per_second"] > 0.01 for row in rows[1:])
 
 
-@pytest.mark.slow
-def test_patience_ends_the_training(workspace, copy):
-    """A rate of zero changes nothing, so no later checkpoint can be better than the best."""
-    path = os.path.join(copy, "best", "best.json")
-    best = jsonfile.read(path)
-    jsonfile.write(path, dict(best, accuracy=1.0, loss=0.0, highest={"accuracy": 1.0, "loss": 0.0}))
-    same = ["--data", workspace.records, "--output", copy, "--lr", 1e-30, "--save_num", 2, "--log_num", 1]
-    _, err = run("train.py", *same, "--step", 120, "--patience", 3, "--keep", 2, "--bn_batches", 0)
-    waited = [
-        int(row["step"]) for row in read_log(copy) if row["val_accuracy"] and int(row["step"]) > best["step"]
-    ]
-    assert (
-        len(waited) == 3
-        and "stopped early: 3 checkpoints in turn validated no better than those before" in err
-    )
-    assert jsonfile.read(path)["since"] == waited
-    _, err = run("train.py", *same, "--step", 120, "--patience", 3)
-    assert "stopped early at step %d already; a larger --patience trains on" % waited[-1] in err
-    kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
-    assert len(kept) == 2
-
-
-@pytest.mark.slow
-def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
-    """The checkpoint is saved and its row in the log, but best/ has the one before, as it was trained."""
-    path = os.path.join(copy, "best", "best.json")
-    worse = {"accuracy": 0.01, "loss": 9.0}
-    before = dict(jsonfile.read(path), step=50, highest=worse, since=[], recalibrated=False, **worse)
-    jsonfile.write(path, before)
-    same = ["--data", workspace.records, "--output", copy, "--step", 100]
-    _, err = run("train.py", *same)
-    assert "step 100: validation accuracy" in err and "batch norm: " in err and "step 10/" not in err
-    validated = [(row["step"], float(row["val_accuracy"])) for row in read_log(copy) if row["val_accuracy"]]
-    assert [step for step, _ in validated] == ["50", "100"]
-    best = jsonfile.read(path)
-    assert best["step"] == 100 and best["accuracy"] >= validated[-1][1] - 1e-6
-    _, err = run("train.py", *same)
-    assert "is at step 100 already; a larger --step trains on" in err and "validation accuracy" not in err
-
-
-def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
-    config, records = config_for(workspace, "--output", tmp_path, "--patience", 3)
-    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (0.5, 1.0))
-    ends = {}
-    for step in (1, 2, 3, 2, 3, 4):  # stopped after 3, whose checkpoint was lost
-        (tmp_path / ("model.ckpt-%d.index" % step)).write_bytes(b"")
-        ends[step] = validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
-    assert checkpoints.read_best(str(tmp_path))["since"] == [2, 3, 4]
-    assert ends == {1: False, 2: False, 3: False, 4: True}
-
-
-@pytest.mark.parametrize(
-    "pictures, accuracies, best, since",
-    [
-        (20, (0.80, 0.70, 0.65, 0.60), 3, [2, 3, 4]),  # two standard errors of 0.8: 0.179
-        (20, (0.80, 0.70, 0.75, 0.81), 4, []),
-        (20, (0.50, 0.70, 0.60, 0.65), 4, [3, 4]),  # 0.65 beats what is kept and not the highest
-        (150, (0.80, 0.75, 0.73, 0.74), 4, [2, 3, 4]),  # 0.065
-        (200, (0.80, 0.79, 0.75, 0.78), 1, [2, 3, 4]),  # many enough: the most accurate
-    ],
-)
-def test_of_few_pictures_the_last_that_is_no_worse_is_kept(
-    workspace, tmp_path, monkeypatch, pictures, accuracies, best, since
-):
-    config, records = config_for(workspace, "--output", tmp_path)
-    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
-    monkeypatch.setattr(reading.Records, "count", lambda self, split: pictures)
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (accuracies[step - 1], 1.0))
-    for step in range(1, 5):
-        for suffix in (".index", ".data-00000-of-00001"):
-            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
-        validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
-    found = checkpoints.read_best(str(tmp_path))
-    assert (found["step"], found["since"]) == (best, since)
-    assert found["accuracy"] == accuracies[best - 1] and found["highest"]["accuracy"] == max(accuracies)
-    assert modelfolder.latest_step(str(tmp_path / "best")) == best
-
-
-def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch, capsys):
-    config, records = config_for(workspace, "--output", tmp_path)
-    log = monitor.Log(None, 0, 10)
-    validator = validation.Validator(config, records, log, [])
-    for step in (1, 2, 3):
-        for suffix in (".index", ".data-00000-of-00001"):
-            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
-    measured = {1: (0.5, 0.9), 2: (0.5, 0.8), 3: (0.5, 0.85)}
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
-    for step in measured:
-        validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
-    assert capsys.readouterr().err.splitlines() == [
-        "step 1: validation accuracy 0.5000, the best",
-        "step 2: validation accuracy 0.5000, the best by its loss",
-        "step 3: validation accuracy 0.5000, kept: as good as 0.5000 among %d" % records.count("val"),
-    ]
-
-
 def test_tensorboard(workspace):
     def tags(folder):
         path = next(name for name in sorted(os.listdir(folder)) if "tfevents" in name)
@@ -236,26 +136,6 @@ def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
         run("train.py", *same, "--step", 6, "--recipe", "modern", "--mixup", 0.2)
         made.append(os.path.join(output, "model.ckpt-6"))
     assert differing(*made) == set()
-
-
-@pytest.mark.slow
-def test_without_validation_the_latest_is_the_best(tmp_path):
-    """Its batch norm's statistics are made anew where that was asked for."""
-    for split in ("train", "test"):
-        draw_dataset(tmp_path / "dataset" / split, 8, ["apple", "kiwi"], seed=len(split))
-    records, model = str(tmp_path / "records"), str(tmp_path / "model")
-    run("FlowIO.py", "--dataset", tmp_path / "dataset", "--output", records, "--image_size", 32)
-    same = ["--mini", "--data", records, "--output", model, "--batch_size", 4]
-    _, err = run("train.py", *same, "--step", 1)
-    assert "no validation pictures: the latest checkpoint counts as the best" in err
-    assert "batch norm: made anew over 10 batches" in err and "best: " not in err
-    assert modelfolder.load_model(model).checkpoint == os.path.join(model, "best", "recalibrated.ckpt-1")
-    best = jsonfile.read(os.path.join(model, "best", "best.json"))
-    assert (best["step"], best["accuracy"], best["loss"]) == (1, None, None)
-    run("train.py", *same, "--step", 2, "--bn_batches", 0)
-    assert modelfolder.load_model(model).checkpoint == os.path.join(model, "model.ckpt-2")
-    evaluate = ["--data", records, "--model", model, "--split", "val"]
-    refuses("evaluate.py", *evaluate, says="records: no pictures in the val split", status=1)
 
 
 def test_a_model_of_other_classes_is_not_resumed(workspace):
@@ -368,12 +248,6 @@ def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path):
     assert config.unused(output) == output + "-4"
 
 
-def folder_bytes(folder):
-    """{path: bytes} of all files below it."""
-    files = (path for path in pathlib.Path(folder).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 @pytest.mark.slow
 def test_fresh_sets_the_old_model_aside_whole(workspace, copy, tmp_path):
     before = folder_bytes(copy)
@@ -395,6 +269,26 @@ def test_fresh_does_not_set_aside_what_the_training_starts_from(workspace, copy)
     arguments = ["--data", workspace.records, "--output", copy, "--fresh", "--model", copy]
     refuses("train.py", *arguments, says="would set aside", status=2)
     assert folder_bytes(copy) == before
+
+
+def test_fresh_minds_no_neighbour_of_a_like_name(tmp_path):
+    """models/resnet-2 is not in models/resnet; a link to it or its best checkpoint is."""
+    output = tmp_path / "resnet"
+    (output / "best").mkdir(parents=True)
+    (output / "model.json").write_text("{}")
+    os.symlink(str(output / "best"), str(tmp_path / "link"))
+    for model, refused in (
+        ("resnet-2", False),
+        ("resnet", True),
+        ("resnet/best/m.ckpt-1", True),
+        ("link", True),
+    ):
+        options = parse_options(["--output", str(output), "--model", str(tmp_path / model), "--fresh"])
+        if refused:
+            with pytest.raises(UsageError, match="would set aside"):
+                config.begins_anew(options, distribution.ALONE)
+        else:
+            assert config.begins_anew(options, distribution.ALONE)
 
 
 def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):

@@ -1,0 +1,380 @@
+"""report.html: what it shows, how small it stays, and what it does in a browser."""
+
+import collections
+import contextlib
+import itertools
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from helpers import file_bytes, read_log
+from PIL import Image
+
+from suite.evaluation import metrics, predictions, report
+from suite.model import modelfolder
+from suite.records import preprocessing, reading, writing
+
+# --- the report ----------------------------------------
+
+NASTY = "</script><script>window.hacked = true</script>"
+
+
+def noise(size):
+    """JPEG bytes of a few square pictures, `size` pixels on a side."""
+    rng = np.random.RandomState(0)
+    blocks = [rng.randint(0, 256, (8, 8, 3)).astype(np.uint8) for _ in range(20)]
+    return [file_bytes(Image.fromarray(each).resize((size, size)), "JPEG") for each in blocks]
+
+
+def make_records(folder, labels, classes, jpegs):
+    """Records of a test split as FlowIO.py writes them, quickly: a few JPEGs over and over."""
+    counts = {"train": {}, "val": {}, "test": dict(collections.Counter(classes[i] for i in labels))}
+    records = reading.Records(str(folder), classes, 32, False, counts, {}, None)
+    names = reading.shard_names("test", len(labels))
+    sizes = [reading.PICTURES_PER_SHARD] * len(names)
+    for name, start in zip(names, np.cumsum([0, *sizes])):
+        with tf.python_io.TFRecordWriter(str(folder / name)) as writer:
+            for i in range(start, min(start + reading.PICTURES_PER_SHARD, len(labels))):
+                features = {"image/encoded": writing.feature(jpegs[i % len(jpegs)])}
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    return records
+
+
+def make_report(folder, count, classes, seed=0, language="en", size=96, never_right=(), **more):
+    """A report of random answers that are mostly right; the path and the answers.
+
+    Args:
+        size: of the pictures, in pixels.
+        never_right: classes of which none is.
+    """
+    rng = np.random.RandomState(seed)
+    labels = rng.randint(0, len(classes), count)
+    probabilities = rng.dirichlet(np.full(len(classes), 0.3), count)
+    sure = rng.rand(count) < 0.7
+    probabilities[sure, labels[sure]] += 2
+    for name in never_right:
+        probabilities[labels == classes.index(name), classes.index(name)] = 0
+    probabilities /= probabilities.sum(1, keepdims=True)
+    names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
+    answers = predictions.Predictions(names, labels, probabilities, [0.1, 0.1])
+    results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
+    model = modelfolder.Model(str(folder), "model.ckpt-20", None, classes, 32, "per_image", False)
+    records = make_records(folder, labels, classes, noise(size))
+    report.write_html(str(folder), results, answers, model, records, language)
+    return str(folder / "report.html"), answers
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count, classes, size", [(10000, 10, 320), (10000, 1000, 96), (2, 2, 96)])
+def test_the_report_stays_small(tmp_path, count, classes, size):
+    path, answers = make_report(tmp_path, count, ["class %d" % i for i in range(classes)], size=size)
+    assert os.path.getsize(path) < 5e6
+
+
+def test_which_pictures_are_chosen():
+    rng = np.random.RandomState(0)
+    labels, probabilities = rng.randint(0, 4, 2000), rng.dirichlet(np.full(4, 0.3), 2000)
+    labels[:1500] = probabilities[:1500].argmax(1)
+    answers = predictions.Predictions([""] * 2000, labels, probabilities, [])
+    order, galleries = report.choose_pictures(answers, [0, 1, 2])
+    assert len(order) == len(set(order)) <= report.MOST_PICTURES
+    assert not answers.correct[galleries["mistakes"]].any() and answers.correct[galleries["doubtful"]].all()
+    behind = order[len(galleries["mistakes"]) + len(galleries["doubtful"]) :]
+    cells = collections.Counter(zip(labels[behind], answers.predicted[behind]))
+    assert set(cells) <= set(itertools.product(range(3), repeat=2)) and len(cells) == 9
+    assert max(cells.values()) <= report.PER_CELL
+
+
+def test_each_cell_gets_a_picture_before_any_gets_two():
+    labels = np.array([0] * 5 + [1] * 3 + [2])
+    answers = predictions.Predictions([""] * 9, labels, np.eye(3)[labels], [])
+    order, galleries = report.choose_pictures(answers, [0, 1, 2])
+    assert order == [0, 5, 8, 1, 6, 2, 7, 3, 4] and galleries == {"mistakes": [], "doubtful": []}
+
+
+def test_no_answer_surer_than_90_percent_is_in_doubt():
+    sure = np.array([0.95, 0.9, 0.91, 0.6])
+    answers = predictions.Predictions([""] * 4, np.zeros(4, int), np.stack([sure, 1 - sure], 1), [])
+    assert report.choose_pictures(answers, [0, 1])[1] == {"mistakes": [], "doubtful": [3, 1]}
+
+
+def test_the_report_escapes_names(tmp_path):
+    path, _ = make_report(tmp_path, 40, [NASTY, "b & c"])
+    html = read(path)
+    assert html.count("<script") == 1 and html.count("</script") == 1
+    assert "&lt;/script&gt;&lt;script&gt;" in html and "b &amp; c" in html
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_report_says_how_it_answered(tmp_path, mirror):
+    path, _ = make_report(tmp_path, 20, ["a", "b"], mirror=mirror)
+    assert ("each picture and its mirror image" in read(path)) == mirror
+
+
+def test_the_report_holds_the_pictures_of_the_records(tmp_path):
+    path, answers = make_report(tmp_path, 30, ["a", "b"])
+    records = reading.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {}, None)
+    pictures = report.read_pictures(records, "test", [3, 23], 32)
+    assert list(pictures) == [3, 23] and pictures[3] == pictures[23]  # each 20th picture is the same
+    assert pictures[3] != report.read_pictures(records, "test", [4], 32)[4]
+
+
+@pytest.mark.parametrize("width, height", [(96, 96), (48, 37), (37, 60), (32, 32), (20, 30)])
+def test_the_frame_is_what_the_network_sees(tmp_path, graph, width, height):
+    """White in the frame and black around reaches the network as white; with a black rim in it, as such."""
+
+    def paint(rim):
+        image = Image.new("RGB", (width, height))
+        image.paste("white", (left + rim, top + rim, left + side - rim, top + side - rim))
+        return file_bytes(image, "JPEG", quality=100, subsampling=0)
+
+    records = make_records(tmp_path, [0], ["a"], [file_bytes(Image.new("RGB", (width, height)), "JPEG")])
+    _, *size, side = report.read_pictures(records, "test", [0], 32)[0]
+    left, top = (width - side) // 2, (height - side) // 2
+    assert size == [width, height]
+    views = [preprocessing.preprocess_for_evaluation(paint(rim), 32, "minus1_1") for rim in (0, 2)]
+    with tf.Session() as session:
+        whole, rimmed = session.run(views)
+    assert whole.min() > 0.9
+    assert max(rimmed[0].max(), rimmed[-1].max(), rimmed[:, 0].max(), rimmed[:, -1].max()) < 0
+
+
+@pytest.mark.parametrize("language, text", [("en", "What to do next"), ("zh", "下一步做什么")])
+def test_the_report_is_in_one_language(tmp_path, language, text):
+    page = read(make_report(tmp_path, 40, ["a", "b"], language=language)[0])
+    assert text in page and ("precision" in page) == (language == "en")
+    assert '<html lang="%s">' % {"en": "en", "zh": "zh-CN"}[language] in page
+
+
+def test_a_long_name_keeps_its_end():
+    assert report.shorten("class 12") == "class 12"
+    assert report.shorten("a rather long name of a class 12") == "a rather … class 12"
+    assert report.shorten("这是一个非常非常长的类别名称12") == "这是一个非…别名称12"
+
+
+@pytest.mark.parametrize("n, judged", [(9, False), (10, True)])
+def test_bars_of_few_pictures_are_pale(tmp_path, n, judged):
+    answers = predictions.Predictions(["a.jpg"] * n, np.zeros(n, int), np.tile([0.95, 0.05], [n, 1]), [])
+    results = metrics.measure(answers.labels, answers.probabilities, ["a", "b"])
+    model = modelfolder.Model(str(tmp_path), None, None, ["a", "b"], 32, "per_image", False)
+    records = make_records(tmp_path, answers.labels, ["a", "b"], noise(96))
+    report.write_html(str(tmp_path), dict(results, split="test"), answers, model, records, "en")
+    page = read(str(tmp_path / "report.html"))
+    assert ("Too few pictures to judge" in page) == ('class="few"' in page) == (not judged)
+
+
+def test_the_most_confused_classes_are_shown():
+    matrix = np.diag(np.full(100, 5))
+    matrix[70, 71] = 9
+    shown = report.confused_classes(matrix)
+    assert len(shown) == report.MOST_CLASSES and {70, 71} <= set(shown) and shown == sorted(shown)
+
+
+def test_the_training_curves_come_from_the_model_folder(workspace):
+    curves = {curve["name"]: curve for curve in report.training_curves(workspace.model)}
+    for name in ("accuracy", "loss"):
+        for which, column in (("training", name), ("validation", "val_" + name)):
+            rows = [row for row in read_log(workspace.model) if row[column]]
+            expected = [[int(row["step"]), float(row[column])] for row in rows]
+            np.testing.assert_allclose(curves[name][which], expected)
+        assert [step for step, _ in curves[name]["smooth"]] == list(range(10, 101, 10))
+    assert report.training_curves(workspace.records) == []
+
+
+def test_a_smoothed_curve_is_the_mean_of_what_lies_around():
+    values = np.random.RandomState(0).rand(50)
+    smooth = report.smoothed(list(zip(range(50), values)))  # each of 5
+    assert [step for step, _ in smooth] == list(range(50))
+    assert smooth[20][1] == pytest.approx(values[18:23].mean()) and smooth[0][1] == pytest.approx(
+        values[:3].mean()
+    )
+    assert report.smoothed([[10, 0.5]]) == [[10, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "value, end", [(0, 1), (0.3, 0.4), (1, 1), (1.01, 2), (6.9, 8), (9, 10), (3e-5, 4e-5)]
+)
+def test_where_an_axis_ends(value, end):
+    assert report.axis_end(value) == pytest.approx(end)
+
+
+def test_a_damaged_log_is_drawn_as_far_as_it_goes(tmp_path):
+    whole = "%s,1,%s,0.5,0.1,,,"
+    lines = [",".join(modelfolder.LOG_COLUMNS)]
+    lines += [whole % each for each in ((0, 1), (10, "nan"), (20, "1e308"), (30, "x"), (40, "-1"), ("a", 1))]
+    (tmp_path / "log.csv").write_text("\n".join([*lines, whole % (50, 2), "60,1,"]))
+    accuracy, loss = report.training_curves(str(tmp_path))
+    assert loss["training"] == [[50, 2]] and [step for step, _ in accuracy["training"]] == [
+        10,
+        20,
+        30,
+        40,
+        50,
+    ]
+    make_report(tmp_path, 10, ["a", "b"])
+
+
+def test_the_accuracy_of_the_training_is_that_at_the_checkpoint():
+    curves = [{"name": "accuracy", "smooth": [[10, 0.2], [20, 0.4], [30, 0.6]]}]
+    assert [report.train_accuracy(curves, step) for step in (5, 20, 25, None)] == [None, 0.4, 0.4, 0.6]
+    assert report.train_accuracy([], 20) is None
+    steps = [report.checkpoint_step(name) for name in ("best/recalibrated.ckpt-240", "mine", None)]
+    assert steps == [240, None, None]
+
+
+# --- the report in a browser ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not shutil.which("chromedriver"):
+        if os.environ.get("CI"):
+            pytest.fail("CI installs chromium and chromium-driver")
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1100,1400"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def find(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def test_a_click_on_a_cell_shows_its_pictures(browser, tmp_path):
+    path, answers = make_report(tmp_path, 300, [NASTY, "b & c", "d"])
+    browser.get("file://" + path)
+    cell = find(browser, "#matrix button[data-true='1'][data-answer='2']")[0]
+    count = int(cell.text)
+    predicted = answers.probabilities.argmax(1)
+    behind = [i for i in range(300) if (answers.labels[i], predicted[i]) == (1, 2)]
+    assert count == len(behind)
+    cell.click()
+    lines = find(browser, "#cell")[0].text.splitlines()
+    assert lines[:2] == ["is: b & c", "taken for: d"] and lines[2].startswith("pictures: %d" % count)
+    captions = [each.text for each in find(browser, "#cell figcaption")]
+    assert 0 < len(captions) <= count
+    assert {caption.splitlines()[-1] for caption in captions} <= {answers.filenames[i] for i in behind}
+    drawn = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    assert browser.execute_script(drawn)
+
+
+def test_a_click_on_a_heading_sorts(browser, tmp_path):
+    path, _ = make_report(tmp_path, 200, ["b", "c", "a"])
+    browser.get("file://" + path)
+
+    def column(number):
+        return [row.text for row in find(browser, "#classes tbody td:nth-child(%d)" % number)]
+
+    find(browser, "#classes th button")[0].click()
+    assert column(1) == ["a", "b", "c"]
+    find(browser, "#classes th button")[2].click()
+    assert column(3) == sorted(column(3), key=float, reverse=True)
+    find(browser, "#classes th button")[2].click()
+    assert column(3) == sorted(column(3), key=float)
+
+
+def test_the_page_runs_only_its_own_script_and_loads_nothing(browser, tmp_path):
+    path, _ = make_report(tmp_path, 300, [NASTY, "<img src=x onerror='window.hacked = true'>", "d"])
+    browser.get_log("performance")
+    browser.get("file://" + path)
+    for cell in find(browser, "#matrix button"):
+        cell.click()
+    assert browser.execute_script("return window.hacked") is None
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    requests = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            requests.append(message["params"]["request"]["url"])
+    assert [url for url in requests if not url.startswith("data:")] == ["file://" + path]
+
+
+@contextlib.contextmanager
+def screen(browser, width):
+    """A screen of so many pixels, of a phone or not."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    yield
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def box(browser, selector):
+    """Where the first element lies: {"left", "top", "right", "bottom", "width", "height"} in pixels."""
+    return browser.execute_script(
+        "return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()", selector
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_the_page_is_no_wider_than_the_screen(browser, tmp_path, width, language):
+    classes = ["a rather long name of a class %d" % i for i in range(40)] + ["x" * 60, "很长的类别名称" * 6]
+    path, _ = make_report(tmp_path, 3000, classes, language=language)
+    cut = """
+        const outside = each => each.getBoundingClientRect().right > innerWidth + 1;
+        return [...document.querySelectorAll("body *")]
+            .filter(each => outside(each) && !each.closest(".wide, .frame"))  // which scroll, and are to cut
+            .map(each => each.outerHTML.slice(0, 80));
+    """
+    with screen(browser, width):
+        browser.get("file://" + path)
+        find(browser, "#matrix button")[0].click()
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert browser.execute_script(cut) == []
+
+
+def test_both_tables_use_the_width(browser, tmp_path):
+    path, _ = make_report(tmp_path, 300, ["猫", "dog", "古建筑", "花朵", "昆虫"])
+    with screen(browser, 1100):
+        browser.get("file://" + path)
+        classes, matrix = box(browser, "#classes"), box(browser, "#matrix")
+        assert matrix["left"] > classes["right"] and abs(matrix["top"] - classes["top"]) < 5
+    with screen(browser, 360):
+        browser.get("file://" + path)
+        assert box(browser, "#matrix")["top"] > box(browser, "#classes")["bottom"]
+        assert box(browser, "#classes")["right"] <= 360 and box(browser, "#matrix")["right"] <= 360
+        assert box(browser, "#classes tbody td:nth-child(2)")["height"] < 40  # no figure is broken
+
+
+def test_chinese_headings_stand_upright(browser, tmp_path):
+    path, _ = make_report(tmp_path, 60, ["古代建筑", "dog"])
+    browser.get("file://" + path)
+    style = "const style = getComputedStyle(document.querySelector('#matrix thead th:nth-child(2)'));"
+    style += "return [style.writingMode, style.textOrientation, style.transform, style.rotate]"
+    assert browser.execute_script(style) == ["vertical-rl", "mixed", "none", "none"]
+    four = box(browser, "#matrix thead th:nth-child(2)")
+    assert four["height"] > 1.5 * four["width"]
+
+
+def test_a_class_of_which_none_is_right_stands_out(browser, tmp_path):
+    path, _ = make_report(tmp_path, 60, ["a", "b", "c"], never_right=["b"])
+    browser.get("file://" + path)
+    assert [each.text for each in find(browser, "#classes .none")] == ["b", "0.000"]
+
+
+def test_a_caption_has_two_labelled_lines_and_a_picture_its_frame(browser, tmp_path):
+    path, answers = make_report(tmp_path, 60, ["a cat", "b dog"])
+    browser.get("file://" + path)
+    (first, *_), _ = report.choose_pictures(answers, [0, 1])
+    names, label, said = ["a cat", "b dog"], answers.labels[first], answers.predicted[first]
+    share = "%.0f%%" % (100 * answers.confidence[first])
+    lines = find(browser, "#mistakes figcaption")[0].text.splitlines()
+    assert lines[:2] == ["is: " + names[label], "taken for: %s %s" % (names[said], share)]
+    image, frame = box(browser, "#mistakes img"), box(browser, "#mistakes .frame i")
+    assert frame["width"] == pytest.approx(image["width"] * 84 / 96, abs=1)  # 96 pixels by 256/224
+    assert frame["left"] - image["left"] == pytest.approx(image["width"] * 6 / 96, abs=1)

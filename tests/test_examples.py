@@ -1,0 +1,209 @@
+"""The examples in the papers run as they stand and print what is promised."""
+
+import base64
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from helpers import LABELS, ROOT, draw_demo, run
+from papers import READMES, block_with, blocks, blocks_with, commands, read, run_block, section
+from PIL import Image
+
+
+def picture_file(path, fruit="kiwi", seed=0):
+    os.makedirs(os.path.dirname(str(path)), exist_ok=True)
+    draw_demo.picture(fruit, 64, random.Random(seed)).save(str(path))
+
+
+def test_the_workflow_is_told_for_a_cpu_and_for_a_gpu():
+    short, whole = blocks_with("source .venv/bin/activate")
+    assert "FlowIO.py --image_size 64\npython train.py --mini --step 300\n" in short
+    assert re.findall("python (.*)", whole) == [
+        "FlowIO.py",
+        "train.py",
+        "evaluate.py",
+        "predict.py photo.jpg",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [0, 1])
+def test_the_workflow_runs_as_it_stands(way, tmp_path):
+    """A block of "Your own pictures", with options that make it quick, and the files of the first table."""
+    classes = {line.split("/")[2] for line in block_with("data/dataset/", "text").splitlines()}
+    assert len(classes) == 2
+    for name, fruit in zip(sorted(classes), ("banana", "kiwi")):
+        for number in range(20):
+            picture_file(tmp_path / "data" / "dataset" / name / ("%d.jpg" % number), fruit, number)
+    picture_file(tmp_path / "photo.jpg", "kiwi", 99)
+    # An environment whose python adds options.
+    activate = tmp_path / ".venv" / "bin" / "activate"
+    os.makedirs(str(activate.parent))
+    activate.write_text(
+        """
+        python() {
+            local more=
+            [ "$1" != FlowIO.py ] || more="--image_size 32"
+            [ "$1" != train.py ] || more="--mini --step 2 --batch_size 4 --bn_batches 0"
+            %s %s/"$@" $more
+        }
+        """
+        % (shlex.quote(sys.executable), shlex.quote(ROOT))
+    )
+    out = run_block(blocks_with("source .venv/bin/activate")[way], tmp_path)
+    assert out.splitlines()[-1].startswith("photo.jpg: ")
+    table = re.findall(r"^\| `\w+\.py` \| .* \| (`[a-z/]+`): (.*) \|$", read("README.md"), re.MULTILINE)
+    assert len(table) == 4
+    for folder, files in table[:3]:
+        for name in [""] + re.findall(r"`([^`]+)`", files):
+            assert os.path.exists(str(tmp_path / folder.strip("`") / name)), (folder, name)
+
+
+@pytest.fixture
+def user_folder(workspace, tmp_path):
+    """A folder with a trained model and pictures, as the papers name them."""
+    shutil.copytree(workspace.model, str(tmp_path / "models" / "resnet"))
+    picture_file(tmp_path / "photo.jpg", seed=98)
+    picture_file(tmp_path / "holiday_photos" / "beach.jpg", "banana", 97)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_predict_lines_run(user_folder):
+    lines = [line for line in commands("README.md") if line.startswith("python predict.py ")]
+    assert len(lines) >= 4
+    out = run_block("\n".join(lines), user_folder)
+    assert "photo.jpg" in out and "beach.jpg" in out and os.listdir(str(user_folder / "labelled"))
+
+
+@pytest.mark.slow
+def test_serving(user_folder):
+    """What docker mounts is what was exported, and what curl posts is answered."""
+    body = block_with("docker run")
+    write = "printf '%%s\\0' \"$@\" > %s"
+    run_block(body, user_folder, docker=write % "docker.txt", curl=write % "curl.txt")
+    docker, curl = ((user_folder / name).read_text().split("\0")[:-1] for name in ("docker.txt", "curl.txt"))
+    mounted, inside = docker[docker.index("-v") + 1].split(":")
+    name = docker[docker.index("-e") + 1].split("=")[1]
+    (version,) = os.listdir(os.path.join(mounted, name))
+    assert inside == "/models" and version.isdigit() and ("/v1/models/%s:predict" % name) in curl[0]
+    (instance,) = json.loads(curl[-1])["instances"]
+    data = base64.b64decode(instance["image_bytes"]["b64"])
+    with tf.Graph().as_default(), tf.Session() as session:
+        loaded = tf.saved_model.load(session, ["serve"], os.path.join(mounted, name, version))
+        signature = loaded.signature_def["serving_default"]
+        (tensor,) = (signature.inputs[name].name for name in instance)
+        fetches = {name: output.name for name, output in signature.outputs.items()}
+        answer = session.run(fetches, {tensor: [data]})
+    for name in answer:
+        assert "`%s`" % name in section("Into your product")
+    assert answer["label"][0].decode() == predicted(user_folder)
+
+
+def predicted(folder):
+    out, _ = run("predict.py", "photo.jpg", "--json", cwd=str(folder))
+    return json.loads(out)["predictions"][0]["label"]
+
+
+@pytest.fixture
+def answers(user_folder, monkeypatch):
+    """What predict.py --json says of files of many kinds; README's block for ONNX has been run there."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    run_block(block_with("--format onnx"), user_folder, pip=":")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = user_folder / "files"
+    files.mkdir()
+    for side in (20, 32, 35, 48, 150):
+        picture = draw_demo.picture("kiwi", side, random.Random(side))
+        picture.save(str(files / ("%d.png" % side)))
+        picture.save(str(files / ("%d.jpg" % side)))
+        picture.convert("L").save(str(files / ("grey%d.jpg" % side)))
+        picture.save(str(files / ("turned%d.jpg" % side)), exif=turned)
+        picture.resize((side, 4 * side)).save(str(files / ("tall%d.png" % side)))
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.save(str(files / ("transparent%d.png" % side)))
+    out, _ = run("predict.py", "files", "--json", cwd=str(user_folder))
+    monkeypatch.chdir(user_folder)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def run_python(paper, path):
+    """The variables of a README's Python lines for ONNX, run on the file `path`."""
+    (code,) = [body for kind, body in blocks(paper) if kind == "python" and "onnxruntime" in body]
+    assert code.count("photo.jpg") == 1
+    variables = {}
+    exec(code.replace("photo.jpg", path), variables)
+    return variables
+
+
+def check_probabilities(found, answer):
+    expected = {each["label"]: each["probability"] for each in answer["predictions"]}
+    assert dict(zip(LABELS, found)) == pytest.approx(expected, abs=0.02), answer["image"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", READMES)
+def test_onnx_in_python(answers, paper):
+    assert len(answers) == 30
+    for answer in answers:
+        check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
+
+
+@pytest.fixture
+def node():
+    folder = os.path.join(ROOT, ".venv-node")
+    if not os.path.exists(os.path.join(folder, "run")):
+        if os.environ.get("CI"):
+            pytest.fail("CI makes .venv-node/run")
+        pytest.skip("needs Node.js: make .venv-node/run")
+    return folder
+
+
+@pytest.mark.slow
+def test_onnx_in_javascript(node, answers):
+    pixels = np.array([np.stack(run_python("README.md", each["image"])["bands"], 2) for each in answers])
+    pixels.tofile("pixels")
+    program = """(async () => {
+        const size = %d, length = size * size * 3;
+        const all = new Float32Array(new Uint8Array(require("fs").readFileSync("pixels")).buffer);
+        for (let at = 0; at < all.length; at += length) {
+            const pixels = all.slice(at, at + length);
+            %s
+            console.log(JSON.stringify(Array.from(probabilities.data)));
+        }
+    })();"""
+    command = [
+        os.path.join(node, "bin", "node"),
+        "-e",
+        program % (pixels.shape[1], block_with("images", "js")),
+    ]
+    environment = dict(os.environ, NODE_PATH=os.path.join(node, "node_modules"))
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(found) == len(answers), done.stderr
+    for probabilities, answer in zip(found, answers):
+        check_probabilities(probabilities, answer)
+
+
+def test_java_names_what_the_model_has():
+    assert {"images", "probabilities"} <= set(re.findall(r"\w+", block_with("images", "java")))  # not run
+
+
+def test_resnet_in_a_program_of_ones_own(tmp_path):
+    (code,) = [body for kind, body in blocks("README.md") if kind == "python" and "import resnet" in body]
+    environment = dict(os.environ, PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", code + "\nprint(logits.shape.as_list())"]
+    out = subprocess.run(
+        command, cwd=str(tmp_path), env=environment, stdout=subprocess.PIPE, check=True
+    ).stdout
+    assert out == b"[None, 1000]\n"
