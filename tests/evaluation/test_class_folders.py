@@ -44,6 +44,8 @@ def test_the_same_pictures_get_the_same_answers_as_from_records(workspace, teste
         assert float(names[1][name]["probability"]) == pytest.approx(float(row["probability"]), abs=1e-4)
     assert results["confusion_matrix"] == expected["confusion_matrix"]
     assert results["seen"] == {"trained_on": 0, "validated_on": 0}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "pictures of %s." % tested in page and "the test split" not in page
     assert results["pictures"] == str(tested) and "%d pictures of %s" % (results["n"], tested) in out
     assert sorted(os.listdir(str(tmp_path / "out"))) == [
         "evaluation.json", "predictions.csv", "report.html", "skipped.csv",
