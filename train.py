@@ -48,7 +48,9 @@ def main():
     device.start(options)
     replaced = begins_anew(options, machines)
     existing = None if replaced else read_existing(options.output)
-    weights = warmstart.open_weights(options.model) if options.model and not existing else None
+    weights = (
+        warmstart.open_weights(options.model, options.layers) if options.model and not existing else None
+    )
     complete_options(options, records, existing, weights)
     config = make_config(options, records, existing, weights)
     if existing:

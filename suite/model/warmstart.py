@@ -1,17 +1,18 @@
-"""Start from the weights of another checkpoint: one of ours, or one of TF-Slim's resnet_v2.
+"""Start from other weights: a checkpoint of ours or of TF-Slim's resnet_v2, or Keras's file of the latter.
 
-TF-Slim's ImageNet checkpoints fit `--shortcut projection --preactivation`, which is what such a file
-chooses by itself.
+Those two, for ImageNet, fit `--shortcut projection --preactivation`, which is what such a file chooses by
+itself.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from suite.files import classnames
-from suite.model import modelfolder
+from suite.model import keras_weights, modelfolder
+from suite.model.keras_weights import IMAGENET
 from suite.model.network import AVERAGED, STATISTICS
 from suite.process import commandline, device, tf_versions
 from suite.process.errors import UserError
@@ -35,47 +36,62 @@ SLIM_NAMES = (
 class Weights(NamedTuple):
     """The weights of another checkpoint."""
 
-    checkpoint: str  # path without extension
+    checkpoint: str  # path without extension; or Keras's file
+    reader: Any  # what tf.train.load_checkpoint returned, or a keras_weights.KerasWeights
     names: dict[str, str]  # our name -> name in the checkpoint
     network: dict  # see network.build_logits
     normalize: str  # see preprocessing.normalize
     classes: list[str] | None  # in index order, where it is known
-    fingerprints: dict | None = None  # see modelfolder.Model; None for TF-Slim's
+    # See modelfolder.Model; None for those of others.
+    fingerprints: dict | None = None
+    recipe: str | None = None
 
 
-def open_weights(path: str) -> Weights:
-    """The Weights that --model names: a model folder, a checkpoint in one, or a checkpoint of TF-Slim's.
+def open_weights(path: str, layers: int | None) -> Weights:
+    """The Weights that --model names: a model folder, a checkpoint in one, one of TF-Slim's, or Keras's file.
 
+    Args:
+        path: "imagenet" is the file for `layers`, by default 50, downloaded where it is not there.
     Raises:
         UserError: it is none of them.
     """
+    if path == IMAGENET and not os.path.exists(path):
+        path = keras_weights.imagenet(layers or 50)
+    if keras_weights.is_hdf5(path):
+        reader = keras_weights.KerasWeights(path)
+        return Weights(path, reader, reader.names, slims_network(reader.layers), "minus1_1", None)
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.basename(folder) == modelfolder.BEST:
         folder = os.path.dirname(folder)
-    ours = os.path.isdir(path) or os.path.exists(os.path.join(folder, "model.json"))
-    model = modelfolder.load_model(path) if ours else None
-    names = read_names(model.checkpoint if model else path)
+    is_ours = os.path.isdir(path) or os.path.exists(os.path.join(folder, "model.json"))
+    model = modelfolder.load_model(path) if is_ours else None
+    reader = open_checkpoint(model.checkpoint if model else path)
+    names = sorted(reader.get_variable_to_shape_map(), key=len)
     if model:
-        weights = {name.replace(AVERAGED, ""): name for name in sorted(names, key=len)}
-        return Weights(
-            model.checkpoint, weights, model.network, model.normalize, model.classes, model.fingerprints
-        )
-    layers = next((match.group(1) for match in map(SLIM.match, names) if match), None)
-    if not layers:
+        ours = {name.replace(AVERAGED, ""): name for name in names}
+        config = model.network, model.normalize, model.classes, model.fingerprints, model.recipe
+        return Weights(model.checkpoint, reader, ours, *config)
+    depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
+    if not depth:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
-    network = {
-        "layers": int(layers),
+    ours = {our_name(name): name for name in names}
+    return Weights(path, reader, ours, slims_network(int(depth)), "minus1_1", None)
+
+
+def slims_network(layers: int) -> dict:
+    """What TF-Slim's resnet_v2 is, and so Keras's; see network.build_logits."""
+    return {
+        "layers": layers,
         "mini": False,
         "shortcut": "projection",
         "preactivation": True,
         "zero_init_residual": False,
         "dropout": 0,
     }
-    return Weights(path, {our_name(name): name for name in names}, network, "minus1_1", None)
 
 
-def read_names(path: str) -> list[str]:
-    """The names of the variables in a checkpoint.
+def open_checkpoint(path: str) -> Any:
+    """What reads a checkpoint of TensorFlow's, see tf.train.load_checkpoint.
 
     Raises:
         UserError: there is none, or it cannot be read.
@@ -83,7 +99,7 @@ def read_names(path: str) -> list[str]:
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
         raise UserError(commandline.missing(path, "no such model folder or checkpoint"))
     try:
-        return [name for name, _ in tf.train.list_variables(modelfolder.literal(path))]
+        return tf.train.load_checkpoint(modelfolder.literal(path))
     except tf_versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
 
@@ -103,14 +119,13 @@ def write_checkpoint(weights, classes, target):
     such as the optimizer's slots and the step.
 
     Raises:
-        UserError: next to nothing fits, or the other checkpoint is damaged.
+        UserError: it is of another network, or damaged.
     """
     variables = tf.global_variables()
     names = {base_name(variable) for variable in tf.trainable_variables()}
     theirs = classnames.index_of(weights.classes or [])
     kept = [name for name in classes if classnames.find(theirs, name) is not None]
-    reader = tf.train.load_checkpoint(modelfolder.literal(weights.checkpoint))
-    shapes = reader.get_variable_to_shape_map()
+    shapes = weights.reader.get_variable_to_shape_map()
     values, columns, fresh = {}, {}, []
     for variable in variables:
         name = base_name(variable)
@@ -119,20 +134,15 @@ def write_checkpoint(weights, classes, target):
         found, shape = weights.names.get(name), variable.shape.as_list()
         by_column = weights.classes and name.startswith("logits/")
         fits = found and (shapes[found][:-1] == shape[:-1] and kept if by_column else shapes[found] == shape)
+        if not fits and not name.startswith("logits/"):
+            raise UserError("%s: does not fit: it has no %s of %s" % (weights.checkpoint, name, shape))
         if not fits:
-            if name in names and name not in fresh:
-                fresh.append(name)
+            fresh += [name] if name not in fresh else []
             continue
         try:
-            (columns if by_column else values)[variable] = reader.get_tensor(found)
-        except tf_versions.checkpoint_errors() as error:
+            (columns if by_column else values)[variable] = weights.reader.get_tensor(found)
+        except (*tf_versions.checkpoint_errors(), OSError) as error:
             raise UserError("%s: damaged (%s)" % (weights.checkpoint, tf_versions.reason(error))) from error
-    if len(fresh) > len(names) / 2:
-        raise UserError(
-            "%s: does not fit this network, %d of its %d weights are missing there or have another shape; "
-            "leave out --layers, --mini, --shortcut and the like, and they are chosen to fit"
-            % (weights.checkpoint, len(fresh), len(names))
-        )
     with tf.Session(config=device.session_config()) as session:
         session.run(tf.global_variables_initializer(), {v.initializer.inputs[1]: values[v] for v in values})
         for variable, value in columns.items():

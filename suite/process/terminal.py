@@ -55,12 +55,12 @@ def say(line):
 say_once = functools.lru_cache(None)(say)  # each line once
 
 
-def progress_bar(what, total, done=0, bar_format=None):
+def progress_bar(what, total, done=0, bar_format=None, unit="img"):
     """A tqdm.tqdm on the terminal, if standard error is one.
 
     Args:
         total, done: in all, and before it begins.
-        bar_format: see tqdm.
+        bar_format, unit: see tqdm.
     """
     from tqdm import tqdm  # here, because predict.py has no use for it
 
@@ -70,8 +70,9 @@ def progress_bar(what, total, done=0, bar_format=None):
         desc=what,
         total=total,
         initial=done,
-        unit="img",
+        unit=unit,
+        unit_scale=unit == "B",
         bar_format=bar_format,
         dynamic_ncols=True,
-        disable=not is_terminal() or done >= total,
+        disable=not is_terminal() or bool(total) and done >= total,
     )

@@ -17,7 +17,6 @@ from suite.records import fingerprints
 from suite.training import recipes
 
 MANY_EPOCHS = 200  # passes over the pictures that are worth a remark
-ENOUGH_EPOCHS, FEWEST = 60, 100  # passes that teach a small data set, and steps that it takes at least
 
 # What describes the network. A model folder that is resumed answers it, or --model does, else these.
 NETWORK = {
@@ -40,6 +39,8 @@ def complete_options(options, records, existing, weights):
         weights: a warmstart.Weights, or None.
     """
     known = existing["network"] if existing else weights.network if weights else {}
+    if weights:
+        check_weights(options, weights)
     for name, value in NETWORK.items():
         if getattr(options, name) is None:
             setattr(options, name, known.get(name, value))
@@ -47,12 +48,41 @@ def complete_options(options, records, existing, weights):
         options.normalize = existing["normalize"] if existing else weights.normalize
     if not options.normalize:
         options.normalize = "minus1_1" if options.preactivation else "per_image"
+    if not options.recipe:
+        options.recipe = choose_recipe(options, existing, weights)
+    pictures = records.count("train")
     if options.epochs is not None:
-        pictures = records.count("train")
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
+    elif options.step is None:
+        options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
     recipes.apply_recipe(options)
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
+
+
+def choose_recipe(options, existing, weights):
+    """The name of the recipe where none is given; where nothing is trained, or trained on, it stays."""
+    if existing:
+        return existing["options"].get("recipe", "article")
+    if not weights:
+        return "article"
+    return weights.recipe if options.step == 0 and weights.recipe else recipes.FINE_TUNING
+
+
+def check_weights(options, weights):
+    """Refuse options that ask for another network than the weights are of.
+
+    Raises:
+        UsageError: there are some.
+    """
+    for name, value in dict(weights.network, normalize=weights.normalize).items():
+        asked = getattr(options, name)
+        if (
+            asked not in (None, value) and name != "dropout"
+        ):  # which is the classifier's, and that may be another
+            raise UsageError(
+                "--%s %s: %s is of a network with %s; leave it out" % (name, asked, weights.checkpoint, value)
+            )
 
 
 def make_config(options, records, existing=None, weights=None):
@@ -221,20 +251,16 @@ def announce(config, records, existing):
     epochs = options["step"] * options["batch_size"] / pictures
     say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
     if epochs > MANY_EPOCHS and options["epochs"] is None:
-        enough = enough_steps(pictures, options["batch_size"])
+        enough = recipes.enough_steps(pictures, options["batch_size"])
         say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
-    names = ("optimizer", "lr", "schedule", "warmup", *recipes.SWITCHES)
-    say("recipe: %s" % ", ".join("%s %s" % (name, options[name]) for name in names if options[name]))
+    names = ("optimizer", "lr", "schedule", "freeze", "warmup", *recipes.SWITCHES)
+    settings = ", ".join("%s %s" % (name, options[name]) for name in names if options[name])
+    say("recipe: %s: %s" % (options["recipe"], settings))
     if existing:
         other = options["model"] not in (None, existing["options"].get("model"))
         ignored = "; --model is for new trainings and changes nothing" if other else ""
         say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
         announce_change(existing.get("dataset", {}), records)
-
-
-def enough_steps(pictures, batch_size):
-    """Steps that a small data set needs, to the ten."""
-    return max(FEWEST, 10 * math.ceil(ENOUGH_EPOCHS * pictures / batch_size / 10))
 
 
 def announce_change(before, records):

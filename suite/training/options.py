@@ -33,6 +33,8 @@ def parse_options(arguments=None):
         parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
     if options.freeze and not options.model:
         parser.error("argument --freeze: needs the weights of a --model")
+    if options.recipe == recipes.FINE_TUNING and not options.model:
+        parser.error("argument --recipe: %s needs the weights of a --model" % options.recipe)
     for name in ("lr", "epochs"):
         if getattr(options, name) == 0:
             parser.error("argument --%s: must be above 0" % name)
@@ -66,7 +68,10 @@ def add_training(group):
     number = commandline.number
     length = group.add_mutually_exclusive_group()
     length.add_argument(
-        "--step", type=number(int, 0), default=2000, help="steps in all, counted over resumes"
+        "--step",
+        type=number(int, 0),
+        help="steps in all, counted over resumes (default: 2000; of finetune, %d passes over the pictures, "
+        "but %d to %d steps, and %d passes in any case)" % recipes.FINE_TUNING_STEPS,
     )
     length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
     group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
@@ -86,21 +91,18 @@ def add_fine_tuning(group):
     """The weights that it starts from."""
     group.add_argument(
         "--model",
-        help="start from these weights: a model folder or checkpoint of ours, with any classes, or a "
-        "checkpoint of TF-Slim's resnet_v2; with --step 0 they are only written as a model folder",
-    )
-    group.add_argument(
-        "--freeze",
-        type=commandline.number(int, 0),
-        default=0,
-        help="steps at first that train the classifier only",
+        help="start from these weights: imagenet, which is downloaded once; a model folder or checkpoint of "
+        "ours, with any classes; TF-Slim's or Keras's file (.h5) of ResNet-50, 101 or 152 v2; with --step 0 "
+        "they are only written as a model folder",
     )
 
 
 def add_recipe(group):
     """--recipe, and the options that override it; None where the recipe decides."""
     group.add_argument(
-        "--recipe", choices=tuple(recipes.RECIPES), default="article", help="table of settings"
+        "--recipe",
+        choices=tuple(recipes.RECIPES),
+        help="table of settings (default: article, with --model finetune; a resume keeps its own)",
     )
 
     def add(name, help, **options):
@@ -132,6 +134,11 @@ def add_optimization(add):
         "schedule",
         "how the learning rate falls",
         choices=("constant", "exponential", "cosine", "steps"),
+    )
+    add(
+        "freeze",
+        "steps at first that train the classifier only; below 1 a share of all",
+        type=number(float, 0),
     )
     add("warmup", "steps in which it rises from 0; below 1 a share of all", type=number(float, 0))
     add("weight_decay", "L2 penalty on weights, not on biases or batch norm", type=number(float, 0))

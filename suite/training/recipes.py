@@ -1,10 +1,12 @@
-"""How to train: two named recipes as tables of settings, and what the settings mean in TensorFlow.
+"""How to train: named recipes as tables of settings, and what the settings mean in TensorFlow.
 
 Each setting is also an option of train.py and overrides the recipe. benchmarks/accuracy.md has what
 each recipe reaches, and what each setting of the modern one adds.
 """
 
 from __future__ import annotations
+
+import math
 
 from suite.process.tf_versions import tf
 
@@ -15,6 +17,7 @@ RECIPES = {
         "dropout": 0,
         "optimizer": "adam",
         "schedule": "exponential",
+        "freeze": 0,
         "warmup": 0,
         "weight_decay": 1e-4,
         "label_smoothing": 0,
@@ -29,6 +32,23 @@ RECIPES = {
         "dropout": 0,
         "optimizer": "momentum",
         "schedule": "cosine",
+        "freeze": 0,
+        "warmup": 0.05,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.1,
+        "mixup": 0,
+        "clip_norm": 0,
+        "ema": 0,
+        "augment": "flip",
+        "class_weight": "none",
+    },
+    # From the weights of a --model.
+    "finetune": {
+        "zero_init_residual": False,
+        "dropout": 0,
+        "optimizer": "momentum",
+        "schedule": "cosine",
+        "freeze": 0.2,
         "warmup": 0.05,
         "weight_decay": 5e-4,
         "label_smoothing": 0.1,
@@ -39,11 +59,13 @@ RECIPES = {
         "class_weight": "none",
     },
 }
+FINE_TUNING = "finetune"
 
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
+FINE_TUNING_RATE = 0.2  # times as much
 MOMENTUM = 0.9
 
 RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
@@ -52,22 +74,41 @@ EXPONENTIAL_END = 0.05  # the share of --lr that the exponential schedule ends a
 STEPS_AT = (0.5, 0.75)  # where in the training the rate falls to a tenth, as in He et al. 2015
 
 
+FEWEST, ENOUGH_EPOCHS = 100, 60  # steps that a small data set takes at least, and passes that teach it
+# Of finetune: passes, the fewest and the most steps, and passes that there are even where that is more.
+FINE_TUNING_STEPS = (ENOUGH_EPOCHS, FEWEST, 2000, 5)
+
+
+def enough_steps(pictures: int, batch_size: int) -> int:
+    """Steps that a small data set needs, to the ten."""
+    return max(FEWEST, 10 * math.ceil(ENOUGH_EPOCHS * pictures / batch_size / 10))
+
+
+def default_steps(recipe: str, pictures: int, batch_size: int) -> int:
+    """How many steps it trains where no number is given: the article's, or by the pictures, see the help."""
+    if recipe != FINE_TUNING:
+        return 2000
+    _, _, most, passes = FINE_TUNING_STEPS
+    return max(min(enough_steps(pictures, batch_size), most), math.ceil(passes * pictures / batch_size))
+
+
 def apply_recipe(options):
     """Fill in, in place, what was not given (None), from the recipe or from the number of steps.
 
     Args:
-        options: the argparse.Namespace of options.parse_options, `step` being known.
+        options: the argparse.Namespace of options.parse_options, `recipe` and `step` being known.
     """
     for name, value in RECIPES[options.recipe].items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.lr is None:
         options.lr = LEARNING_RATES[options.optimizer]
+        options.lr *= FINE_TUNING_RATE if options.recipe == FINE_TUNING else 1
         if options.optimizer == "momentum":  # in proportion to the batch (Goyal et al. 2017)
             options.lr *= options.batch_size / 32
-    if options.warmup < 1:
-        options.warmup = options.warmup * options.step
-    options.warmup = round(options.warmup)
+    for name in ("warmup", "freeze"):
+        value = getattr(options, name)
+        setattr(options, name, round(value * options.step if value < 1 else value))
     if options.bn_momentum is None:
         options.bn_momentum = bn_momentum(options.step)
     if options.bn_batches is None:

@@ -8,9 +8,9 @@ from suite.model.network import build_logits
 from suite.process import device
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
-from suite.training.config import enough_steps
 from suite.training.monitor import duration
 from suite.training.options import RECORDS
+from suite.training.recipes import enough_steps
 
 # Times as long as its forward pass a step takes, and as building that pass's graph building its own. For the
 # former compare the rates of training and of inference in benchmarks/README.md.
@@ -72,7 +72,8 @@ class TimeLeft:
     def advise(self, seconds):
         """Name the commands that take minutes, once, where it takes long without a GPU."""
         options, size = self.config["options"], self.config["image_size"]
-        if seconds < LONG or device.gpus() or options["mini"] and size <= SMALL_IMAGE:
+        is_short = size <= SMALL_IMAGE and (options["mini"] or options["model"])
+        if seconds < LONG or device.gpus() or is_short:
             return
         elsewhere = options["data"] != RECORDS
         commands = []
@@ -81,8 +82,9 @@ class TimeLeft:
                 ["FlowIO.py", "--image_size", SMALL_IMAGE, *["--output", options["data"]] * elsewhere]
             ]
         step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
-        train = ["train.py", "--mini", "--step", step, *["--data", options["data"]] * elsewhere]
-        commands += [train + ["--output", options["output"].rstrip("/") + "_mini"]]
+        how = ["--model", options["model"]] if options["model"] else ["--mini", "--step", step]
+        train = ["train.py", *how, *["--data", options["data"]] * elsewhere]
+        commands += [train + ["--output", options["output"].rstrip("/") + "_small"]]
         shown = [" ".join(shlex.quote(str(word)) for word in ["python", *command]) for command in commands]
         say_once("without a GPU in minutes: " + "; ".join(shown))
 

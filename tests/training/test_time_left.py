@@ -5,7 +5,7 @@ import types
 import pytest
 
 from suite.process import device
-from suite.training import config, time_left
+from suite.training import recipes, time_left
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     slow = {"size": 224, "mini": False, "step": 2000, "batch_size": 32, "train": 160}
     flowio, train = "python FlowIO.py --image_size 64", "python train.py --mini --step 300"
     assert said(60, **slow) == ""
-    expected = "without a GPU in minutes: %s; %s --output models/resnet_mini\n" % (flowio, train)
+    expected = "without a GPU in minutes: %s; %s --output models/resnet_small\n" % (flowio, train)
     assert said(**slow) == expected and said(**slow) == ""
     assert said(**dict(slow, size=64)) == expected.replace(flowio + "; ", "")
     assert said(**dict(slow, data="a b", output="m/")) == (
-        "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_mini\n" % (flowio, train)
+        "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_small\n" % (flowio, train)
     )
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0"])
@@ -99,7 +99,7 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
 
 @pytest.mark.parametrize("pictures, steps", [(17, 100), (160, 300), (166, 320), (1000, 1880)])
 def test_steps_that_are_enough(pictures, steps):
-    assert config.enough_steps(pictures, 32) == steps
+    assert recipes.enough_steps(pictures, 32) == steps
 
 
 def test_a_line_has_the_means_of_its_steps(monkeypatch):

@@ -1,0 +1,172 @@
+"""train.py --model FILE.h5 and --model imagenet: Keras's weights give Keras's features."""
+
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import threading
+
+import h5py
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from helpers import refuses, run
+
+from suite.model import keras_weights, modelfolder, warmstart
+from suite.model.network import build_logits, load_weights
+from suite.process.errors import UserError
+
+SIZE = 65  # odd, so that Keras's padding of the first pool is on both sides, as 'SAME' is
+
+
+def draw_weights(layers, path, top=False, save="save_weights"):
+    """Write a file of random weights; the pooled features that Keras finds with them, and the images."""
+    images = np.random.RandomState(1).uniform(-1, 1, [2, SIZE, SIZE, 3]).astype("f")
+    with tf.Graph().as_default(), tf.Session().as_default():
+        build = getattr(tf.keras.applications, "ResNet%dV2" % layers)
+        model = build(
+            include_top=top, weights=None, input_shape=(SIZE, SIZE, 3), **({"classes": 3} if top else {})
+        )
+        rng = np.random.RandomState(0)
+        values = []
+        for variable in model.weights:
+            shape, name = variable.shape.as_list(), variable.name
+            if name.endswith("kernel:0"):
+                value = rng.normal(0, np.sqrt(1 / np.prod(shape[:-1])), shape)
+            elif "variance" in name or "gamma" in name:
+                value = rng.uniform(0.5, 1.5, shape)
+            else:
+                value = rng.normal(0, 0.1, shape)
+            # Keras pads the pool after it with 0, TF-Slim with nothing: above 0 they are the same.
+            values.append(value + 5 if name.startswith("conv1_conv/bias") else value)
+        model.set_weights(values)
+        getattr(model, save)(path)
+        features = tf.keras.Model(model.input, model.get_layer("post_relu").output)
+        return features.predict(images).mean((1, 2)), images
+
+
+def features_of(folder, images):
+    """The same of our network."""
+    model = modelfolder.load_model(folder)
+    with tf.Graph().as_default(), tf.Session() as session:
+        build_logits(tf.constant(images), model.network, model.classes, False)
+        load_weights(session, model.checkpoint)
+        return session.run("resnet/features:0").reshape(len(images), -1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [50, 101, 152])
+def test_the_features_are_kerass(workspace, tmp_path, layers):
+    path, output = str(tmp_path / "notop.h5"), tmp_path / "model"
+    expected, images = draw_weights(layers, path)
+    _, err = run("train.py", "--data", workspace.records, "--output", output, "--model", path, "--step", 0)
+    assert "layer_%d, projection, preactivation" % layers in err and "left out" not in err
+    assert "start fresh: logits/kernel, logits/bias\n" in err
+    assert modelfolder.load_model(str(output)).normalize == "minus1_1"
+    np.testing.assert_allclose(
+        features_of(str(output), images), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
+    )
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Keras's file for ResNet50V2 with a classifier, whole, of random weights."""
+    path = str(tmp_path_factory.mktemp("keras") / "model.h5")
+    draw_weights(50, path, top=True, save="save")
+    return path
+
+
+@pytest.mark.slow
+def test_a_classifier_in_it_is_passed_over(workspace, tmp_path, file):
+    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file, "--step", 0]
+    _, err = run("train.py", *arguments)
+    assert "start fresh: logits/kernel, logits/bias\n" in err
+    assert "left out: " in err and "/kernel" in err.split("left out: ")[1]
+
+
+@pytest.mark.slow
+def test_arrays_of_other_names_go_by_their_order(tmp_path, file):
+    """As where a layer's arrays were called otherwise."""
+    path = shutil.copy(file, str(tmp_path / "renamed.h5"))
+    with h5py.File(path, "r+") as renamed:
+        for group in renamed["model_weights"].values():
+            names = [as_text(name) for name in group.attrs.get("weight_names", ())]
+            others = ["x%d:0" % i for i in range(len(names))]
+            for name, other in zip(names, others):
+                group.move(name, other)
+            if names:
+                group.attrs["weight_names"] = [other.encode() for other in others]
+    before, after = (warmstart.open_weights(each, None) for each in (file, path))
+    for name in ("conv_1/bias", "resnet/group_4/bottleneck_3/conv_2/batch_norm/moving_variance"):
+        there, here = (each.reader.get_tensor(each.names[name]) for each in (before, after))
+        np.testing.assert_array_equal(here, there)
+
+
+def as_text(name):
+    return name.decode() if isinstance(name, bytes) else name
+
+
+@pytest.mark.slow
+def test_what_is_no_such_file(workspace, tmp_path, file):
+    same = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 0, "--model"]
+    text, short, other, half = (
+        str(tmp_path / name) for name in ("text.h5", "short.h5", "other.h5", "half.h5")
+    )
+    with open(text, "w") as written:
+        written.write("no weights")
+    refuses("train.py", *same, text, says="text.h5: no weights of Keras's in HDF5", status=1)
+    shutil.copy(file, short)
+    os.truncate(short, 1_000_000)
+    refuses("train.py", *same, short, says="short.h5: no weights of Keras's in HDF5", status=1)
+    with h5py.File(other, "w") as written:
+        written["kernel"] = 1
+    refuses("train.py", *same, other, says="other.h5: not the weights of ResNet50V2", status=1)
+    shutil.copy(file, half)
+    with h5py.File(half, "r+") as written:
+        del written["model_weights"]["conv3_block1_1_bn"]
+    says = "half.h5: does not fit: it has no resnet/group_2/bottleneck_1/conv_1/batch_norm"
+    assert says in run("train.py", *same, half, status=1)[1].splitlines()[-1]
+    named = shutil.copy(file, str(tmp_path / (keras_weights.FILE % 50)))
+    refuses("train.py", *same, named, says="its MD5 is not fac2f116257151a9d068a22e544a4917", status=1)
+    refuses("train.py", *same, "imagenot", says="no such model folder", status=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "option, there",
+    [
+        (["--layers", 101], "50"),
+        (["--mini"], "False"),
+        (["--shortcut", "zero_pad"], "projection"),
+        (["--normalize", "per_image"], "minus1_1"),
+        (["--zero_init_residual", "yes"], "False"),
+    ],
+)
+def test_options_that_contradict_it(workspace, tmp_path, file, option, there):
+    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file, *option]
+    refuses("train.py", *arguments, says="is of a network with %s; leave it out" % there, status=2)
+    assert not os.path.exists(str(tmp_path / "model"))
+
+
+@pytest.mark.slow
+def test_imagenet_is_that_file_fetched_once(tmp_path, monkeypatch, file):
+    with open(file, "rb") as opened:
+        content = opened.read()
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / (keras_weights.FILE % 50)).write_bytes(content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setitem(keras_weights.MD5, 50, hashlib.md5(content).hexdigest())
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        addresses = "http://127.0.0.1:9/", "http://127.0.0.1:%d/" % server.server_address[1]
+        monkeypatch.setattr(keras_weights, "ADDRESSES", addresses)
+        weights = warmstart.open_weights("imagenet", None)
+        with pytest.raises(UserError, match="101v2.*cannot be downloaded.*404.*--model FILE.h5"):
+            warmstart.open_weights("imagenet", 101)
+        server.shutdown()
+    assert weights.network["layers"] == 50
+    assert weights.checkpoint == str(tmp_path / "keras" / "models" / (keras_weights.FILE % 50))
+    assert warmstart.open_weights("imagenet", 50).checkpoint == weights.checkpoint  # with no server
