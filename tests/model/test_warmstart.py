@@ -73,7 +73,7 @@ def written(folder, names, classes, averages=False):
     weights = {name.replace(AVERAGED, ""): name for name in sorted(old, key=len)}
     with tf.Graph().as_default():
         small_network(len(classes), tf.train.AdamOptimizer(0.1))
-        source = warmstart.Weights(path, weights, {}, "per_image", names)
+        source = warmstart.Weights(path, tf.train.load_checkpoint(path), weights, {}, "per_image", names)
         warmstart.write_checkpoint(source, classes, str(folder / "new.ckpt"))
         path = str(folder / "new.ckpt-0")
         return old, {v.op.name: tf.train.load_variable(path, v.op.name) for v in tf.global_variables()}
@@ -120,9 +120,21 @@ def test_weights_and_statistics_are_taken_and_nothing_else(tmp_path, averages):
     assert new["global_step"] == 0 and old["global_step"] == 1
 
 
-def test_next_to_nothing_in_common_is_refused(tmp_path):
-    with pytest.raises(errors.UserError, match="2 of its 3 weights"):
-        written(tmp_path, ["a", "b"], ["c", "d"])
+@pytest.mark.parametrize("missing", ["kernel", "batch_norm/moving_mean"])
+def test_half_a_network_is_refused(tmp_path, monkeypatch, missing):
+    """Also where it is a statistic of batch norm's that is not there, or has another shape."""
+    used = warmstart.Weights
+
+    def without(path, reader, names, *more):
+        return used(path, reader, {name: theirs for name, theirs in names.items() if name != missing}, *more)
+
+    def swapped(path, reader, names, *more):
+        return used(path, reader, dict(names, **{missing: "logits/kernel"}), *more)
+
+    for other in (without, swapped):
+        monkeypatch.setattr(warmstart, "Weights", other)
+        with pytest.raises(errors.UserError, match="does not fit: it has no %s of " % missing):
+            written(tmp_path, ["a", "b", "c"], ["a", "b", "c"])
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ def clock(monkeypatch):
 def make(first_step=0, val=16, train=640, size=32, **options):
     """A TimeLeft for 8 pictures a step, 100 steps, a checkpoint every 40 and 10 batches at the end."""
     settings = {"step": 100, "batch_size": 8, "freeze": 0, "save_num": 40, "bn_batches": 10, "workers": 0}
-    settings.update({"mini": True, "data": "data/tfrecords", "output": "models/resnet"}, **options)
+    settings.update(
+        {"mini": True, "model": None, "data": "data/tfrecords", "output": "models/resnet"}, **options
+    )
     network = {"mini": settings["mini"]}
     records = types.SimpleNamespace(count={"train": train, "val": val}.get)
     return time_left.TimeLeft(
@@ -93,6 +95,9 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
         "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_small\n" % (flowio, train)
     )
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
+    tuned = "python train.py --model imagenet --output models/resnet_small"
+    assert said(**dict(slow, model="imagenet")) == "without a GPU in minutes: %s; %s\n" % (flowio, tuned)
+    assert said(**dict(slow, model="imagenet", size=64)) == ""
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0"])
     assert said(**dict(slow, step=50)) == ""
 
