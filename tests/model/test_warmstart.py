@@ -47,6 +47,29 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     assert len(differing(frozen, os.path.join(output, "model.ckpt-3"))) > 100
 
 
+@pytest.mark.slow
+def test_a_class_that_comes_later(workspace, tmp_path):
+    """The README's way: the old classes keep their columns of the classifier, and training goes on."""
+    dataset, more, new = (str(tmp_path / name) for name in ("dataset", "more", "new"))
+    shutil.copytree(workspace.dataset, dataset)
+    draw_dataset(tmp_path / "drawn", 12, ["watermelon"])
+    shutil.move(str(tmp_path / "drawn" / "watermelon"), dataset)
+    run("FlowIO.py", "--dataset", dataset, "--output", more, "--image_size", 32)
+    same = ["--data", more, "--model", workspace.model, "--output", new]
+    _, err = run("train.py", *same, "--step", 0)
+    assert "starts fresh: watermelon\n" in err and "recipe: article" in err
+    before = tf.train.load_variable(modelfolder.load_model(workspace.model).checkpoint, "logits/kernel")
+    after = tf.train.load_variable(os.path.join(new, "model.ckpt-0"), "logits/kernel")
+    names = modelfolder.load_model(new).classes
+    kept = [names.index(name) for name in modelfolder.load_model(workspace.model).classes]
+    np.testing.assert_array_equal(after[..., kept], before)
+
+    _, err = run("train.py", *same, "--fresh", "--step", 10)
+    assert "recipe: finetune: optimizer momentum" in err and "freeze 2," in err
+    out, _ = run("evaluate.py", "--model", new, "--data", more)
+    assert "watermelon" in out
+
+
 def small_network(classes, optimizer, averages=False):
     """The variables of a network that is one kernel and a classifier, with the optimizer's slots."""
     for name, shape in (("kernel", [2, 2]), ("logits/kernel", [2, classes]), ("logits/bias", [classes])):
