@@ -14,22 +14,17 @@ import re
 import stat
 import warnings
 import zlib
-from typing import Iterable, Sequence
+from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, MpoImagePlugin, PngImagePlugin  # noqa: F401  (MPO: see warm_up)
 
+from suite.files.litter import visible
 from suite.pictures import recognition
 from suite.process import commandline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
-# Files and folders that systems leave behind, in lower case: like hidden ones, passed over.
-LITTER = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "lost+found"),
-    *("$recycle.bin", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
-    *("network trash folder", "temporary items", "thevolumesettingsfolder"),
-}
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes
@@ -351,11 +346,6 @@ def natural(name: str) -> tuple[list, str]:
     """A sort key that puts 2 before 10."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
-
-
-def visible(names: Iterable[str]) -> list[str]:
-    """The names but for hidden ones and LITTER."""
-    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
 
 
 def list_files(folder: str, follow_links: bool = False) -> list[str]:

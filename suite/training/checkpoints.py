@@ -18,7 +18,7 @@ from suite.process.tf_versions import tf
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
 UNFINISHED = re.compile(
-    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.partial"
+    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.replacing\.partial"
 )
 
 

@@ -9,6 +9,7 @@ import numpy
 import PIL
 
 from suite.files import atomic, classnames, jsonfile
+from suite.files.litter import visible
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -103,8 +104,7 @@ def read_existing(output):
         UserError: there are checkpoints, or something else, and no model.json; or the best one alone.
     """
     path = os.path.join(output, "model.json")
-    names = sorted(os.listdir(output)) if os.path.isdir(output) else []
-    names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
+    names = [name for name in sorted(visible(atomic.contents(output))) if not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
         raise UserError(
             "%s: holds %s and no model.json; choose another --output, such as %s"
