@@ -81,11 +81,16 @@ def read_names(path: str) -> list[str]:
         UserError: there is none, or it cannot be read.
     """
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
-        raise UserError(commandline.missing(path, "no such model folder or checkpoint"))
+        raise UserError(commandline.missing(path, "no such model folder or checkpoint", is_weights))
     try:
         return [name for name, _ in tf.train.list_variables(modelfolder.literal(path))]
     except tf_versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
+
+
+def is_weights(path: str) -> bool:
+    """Whether a path may be what `open_weights` takes; TF-Slim's first checkpoints are one file."""
+    return modelfolder.is_model(path) or path.endswith(".ckpt") and os.path.isfile(path)
 
 
 def our_name(slim_name: str) -> str:

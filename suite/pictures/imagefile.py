@@ -96,10 +96,18 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        hint = commandline.meant(path) if isinstance(error, FileNotFoundError) else ""
+        hint = commandline.meant(path, may_be_picture) if isinstance(error, FileNotFoundError) else ""
         raise BadPicture("cannot be read: %s%s" % (error.strerror, hint)) from error
     except ValueError as error:
         raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
+
+
+def may_be_picture(path: str) -> bool:
+    """Whether a path is that of a folder, or of a file that begins as pictures do."""
+    if not os.path.isfile(path):
+        return os.path.isdir(path)
+    with open(path, "rb") as file:
+        return recognition.is_picture(file.read(64))
 
 
 def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS) -> bytes:

@@ -172,10 +172,10 @@ def test_what_somebody_puts_there_meanwhile_stays(tmp_path, monkeypatch, stays, 
     if stays:
         cannot_be_renamed(monkeypatch)
     fill(tmp_path / "out", OLD)
-    with pytest.raises(UserError, match="out: holds %s, which is not ours" % re.escape(name)):
-        with atomic.replacing(str(tmp_path / "out"), OWN) as new:
-            fill(new, NEW)
-            fill(tmp_path / "out", {name: "mine"})
+    says = "out: holds %s, which is not ours" % re.escape(name)
+    with pytest.raises(UserError, match=says), atomic.replacing(str(tmp_path / "out"), OWN) as new:
+        fill(new, NEW)
+        fill(tmp_path / "out", {name: "mine"})
     assert files(tmp_path) == {"out/" + each: text for each, text in {**OLD, name: "mine"}.items()}
 
 

@@ -121,6 +121,8 @@ def test_the_live_line_of_a_terminal(workspace, copy):
     assert [
         line for line in lines if re.match(r"step 103/103 epoch [\d.]+ loss .* eta [\d.]+[sm] █+ *$", line)
     ]
+    live = [line.rstrip() for line in lines if line.startswith("step 10") and "/" in line]
+    assert re.match(r"step 103/103 epoch [\d.]+ loss [\d.]+ acc \d+% lr \S+ █+$", live[-1])
     assert [
         line for line in lines if line.startswith("step 103: validation accuracy")
     ]  # in a line of its own
