@@ -33,6 +33,7 @@ START_OF_SCAN = b"\xff\xda"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
 END_OF_IMAGE = b"\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
@@ -198,17 +199,22 @@ def without_clutter(data: bytes) -> bytes:
     """A PNG without its texts and without chunks that it can do without and whose checksums are wrong.
 
     So browsers read it, and Pillow refuses it. Other formats stay as they are.
+
+    Raises:
+        BadPicture: they are so many that the file was made to keep us busy.
     """
     if not data.startswith(PNG):
         return data
-    kept, at = [PNG], len(PNG)
+    kept, at, count = [PNG], len(PNG), 0
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         kind, said = data[at + 4 : at + 8], data[end - 4 : end]
         needed = kind[:1].isupper()
         if needed or kind not in PNG_TEXTS and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == said:
             kept.append(data[at:end])
-        at = end
+        at, count = end, count + 1
+        if count > MOST_CHUNKS:
+            raise BadPicture("a PNG of more than %d chunks" % MOST_CHUNKS)
     return b"".join(kept)
 
 
@@ -244,8 +250,9 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
         raise BadPicture(
             "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
         )
+    data = without_clutter(data)
     try:
-        image = Image.open(io.BytesIO(without_clutter(data)), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # see `make_small`
         raise BadPicture(recognition.why_refused(data, formats)) from error
     pixels = image.width * image.height
@@ -332,8 +339,9 @@ def to_rgb(
 ) -> Image.Image:
     """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 12 and 16 bits scaled to 8."""
     if image.mode.startswith("I"):
-        scale = 65535 // white
-        image = Image.fromarray(EIGHT_BITS[np.asarray(image) * scale])
+        values = np.asarray(image) * (65535 // white)
+        transparent = values == image.info.get("transparency", -1)  # Pillow only knows this of 8 bits
+        image = Image.fromarray(EIGHT_BITS[np.where(transparent, 65535, values)])
     elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
