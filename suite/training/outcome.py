@@ -13,12 +13,13 @@ from suite.training.options import RECORDS
 def is_done(options, validates):
     """Whether nothing is left to do, which is said; `validates`: whether there are pictures for that."""
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
-    over = checkpoints.is_over(best, options.patience)
+    over = checkpoints.is_over(best, vars(options))
     if step < options.step and not over:
         return False
     # A run that was killed after the last step left what follows it.
     validated = not validates or checkpoints.is_validated(step, best)
-    recalibrated = not options.bn_batches or bool(best) and best["recalibrated"]
+    stays = best and not validates and best["accuracy"] is not None  # see validation.open_validator
+    recalibrated = not options.bn_batches or stays or best and best["recalibrated"]
     if step <= options.step and not (validated and recalibrated):
         return False
     how, more = ("stopped early", "--patience") if step < options.step else ("is", "--step")
@@ -29,7 +30,7 @@ def is_done(options, validates):
 def conclude(options):
     """Say what came out, and what to do with it."""
     best = checkpoints.read_best(options.output)
-    if checkpoints.is_over(best, options.patience):
+    if checkpoints.is_over(best, vars(options)):
         turns = counted(options.patience, "checkpoint")
         say("stopped early: %s in turn validated no better than those before" % turns)
     if best and best["accuracy"] is not None:
