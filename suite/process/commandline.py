@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import shlex
+import sys
 
 from suite.process.terminal import say
 
@@ -72,6 +73,11 @@ class ArgumentParser(argparse.ArgumentParser):
         first = list(self._option_string_actions)[2]  # after -h and --help: what the script is given to read
         is_path = os.sep in word or os.path.exists(word)
         return "; did you mean %s %s?" % (first, shlex.quote(word)) if is_path else ""
+
+
+def is_given(name):
+    """Whether the command line has the option --name, be it with its default."""
+    return any(word.partition("=")[0] == "--" + name for word in sys.argv[1:])
 
 
 def did_you_mean(word, words):
