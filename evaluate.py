@@ -194,10 +194,16 @@ def name_pictures(results):
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
-    averages = (dict(results[name], label=label, n="") for name, label in AVERAGES.items())
     rows = [("class", "precision", "recall", "f1", "n")]
-    for row in (*results["per_class"], *averages):
-        rows.append((row["label"], *("%.3f" % row[name] for name in rows[0][1:4]), row["n"]))
+    for row in results["per_class"]:
+        of = {
+            "precision": row["predicted"],
+            "recall": row["n"],
+            "f1": row["n"] or row["predicted"],
+        }  # pictures
+        rows.append((row["label"], *("%.3f" % row[name] if of[name] else "-" for name in of), row["n"]))
+    for name, label in AVERAGES.items():
+        rows.append((label, *("%.3f" % results[name][each] for each in rows[0][1:4])))
     terminal.print_table(rows, (9, 9, 9, 7))
     low, high = results["accuracy_ci95"]
     print(

@@ -98,7 +98,7 @@ def default_output(model, format):
     """The folder to write to where --output does not say."""
     folder = os.path.join(model.folder, "export")
     if format == "saved_model":  # TensorFlow Serving wants a number below the model's folder
-        return os.path.join(folder, "saved_model", str(modelfolder.checkpoint_step(model.checkpoint)))
+        return os.path.join(folder, "saved_model", str(modelfolder.checkpoint_step(model.checkpoint) or 0))
     return folder
 
 

@@ -136,18 +136,28 @@ def list_images(images: list[str]) -> Iterator[str]:
 
 
 def names_on_stdin() -> Iterator[str]:
-    """The file names on standard input, as they come."""
+    """The file names on standard input, as they come.
+
+    Raises:
+        UserError: it is closed.
+    """
+    if sys.stdin is None:
+        raise UserError("-: standard input is closed; file names are read from there, one a line")
     # Not from sys.stdin: a thread that waits for that holds a lock, which Python wants when it ends.
     return split_names(iter(lambda: os.read(0, 1 << 16), b""))
 
 
 def split_names(blocks: Iterator[bytes]) -> Iterator[str]:
-    """File names from blocks of bytes: they end at NULs where the first block has any, else with the lines.
+    """File names from blocks of bytes: they end at NULs where the first does, else with the lines.
 
     Raises:
         UserError: there are none, or it is something else.
     """
-    first = next(blocks, b"")
+    first = b""
+    for block in blocks:
+        first += block
+        if b"\0" in first or b"\n" in first:
+            break
     if recognition.is_picture(first):
         raise UserError("-: takes file names, one a line, and these are the bytes of a picture")
     if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

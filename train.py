@@ -23,6 +23,7 @@ from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
 from suite.training.config import (
     announce,
+    announce_fresh,
     begins_anew,
     check_existing,
     complete_options,
@@ -57,12 +58,14 @@ def main():
         check_existing(existing, config)
     strategy = distribution.choose_strategy(machines, options)
     announce(config, records, existing)
+    if replaced:
+        announce_fresh(config)
     time_left = TimeLeft(config, records, modelfolder.latest_step(options.output) if existing else 0)
     if options.dry_run:
         memory.print_needs(config, records)
         time_left.print_estimate()
         return
-    if existing and outcome.is_done(options, records.count("val")):
+    if existing and outcome.is_done(options, records.count("val"), existing):
         return
 
     if options.step and not strategy:

@@ -103,8 +103,11 @@ def test_resnet_in_a_program(tmp_path):
 def test_the_records_in_a_program(workspace, tmp_path):
     """As FlowIO.load_records and FlowIO.read have always given them."""
     code = """if True:
+        import signal, sys
         import FlowIO
         import tensorflow.compat.v1 as tf
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert sys.excepthook is sys.__excepthook__
         records = FlowIO.load_records(%r)
         with tf.Graph().as_default(), tf.Session() as session:
             for split, more in (("test", {}), ("train", {"augment": "flip", "seed": 1, "part": (1, 2)})):

@@ -6,7 +6,6 @@ import io
 import itertools
 import math
 import os
-import re
 
 import jinja2
 import numpy as np
@@ -49,7 +48,7 @@ def write_html(folder, results, predictions, model, records, language):
     order, galleries = choose_pictures(predictions, shown)
     pictures = read_pictures(records, results["split"], order, model.image_size)
     curves = training_curves(model.folder)
-    step = checkpoint_step(model.checkpoint)
+    step = modelfolder.checkpoint_step(model.checkpoint)
     html = (
         environment(language)
         .get_template("report.html")
@@ -235,9 +234,3 @@ def train_accuracy(curves, step):
     points = next((curve["smooth"] for curve in curves if curve["name"] == "accuracy"), [])
     before = [value for at, value in points if step is None or at <= step]
     return before[-1] if before else None
-
-
-def checkpoint_step(checkpoint):
-    """The step in a checkpoint's name, None where there is none."""
-    found = re.search(r"-([0-9]+)\Z", checkpoint or "")
-    return int(found.group(1)) if found else None

@@ -12,13 +12,14 @@ import time
 from pathlib import PurePath
 from typing import Iterator
 
+from suite.files.litter import visible
 from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
 
 # Suffixes beside the folder that is written: of what is not written to its end, and of the old folder while
-# the new one takes its place.
-PARTIAL, PREVIOUS = ".partial", ".previous"
-# The same for a folder that cannot be renamed: folders inside it, of what is not written to its end, of that
+# the new one takes its place. What bears them is removed, so nobody else must come upon these names.
+PARTIAL, PREVIOUS = ".replacing.partial", ".replacing.previous"
+# The same for a folder that stays: hidden folders inside it, of what is not written to its end, of that
 # while the old files go, and of that while it moves up to their place.
 INSIDE = (".replacing.partial", ".replacing.complete", ".replacing.moving")
 LOCK_SECONDS = 3  # that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
@@ -91,22 +92,24 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     """A new folder to write to, which takes the place of `output` when all went well; links stay.
 
     Args:
-        own: of the names that `output` may hold: what is replaced.
+        own: of the names that `output` may hold: what is replaced. Hidden files and what systems leave there
+            stay, and so does the folder then.
 
     Raises:
-        UserError: `output` is a file or holds something else, which would be lost; another process uses it;
-            or the disk is full.
+        UserError: `output` is a file or holds something else, or does so by the end, which would be lost;
+            another process uses it; or the disk is full.
     """
     given, output = output, os.path.realpath(output)
     settle(output)
     if os.path.lexists(output) and not os.path.isdir(output):
         raise UserError("%s: is a file; --output names a folder" % given)
-    foreign = [name for name in contents(output) if not own.fullmatch(name) and name not in INSIDE]
-    if foreign:
-        raise UserError("%s: holds %s, which is not ours; choose another --output" % (given, foreign[0]))
+    refuse_foreign(given, visible(contents(output)), own)
+    stays = cannot_be_renamed(output) or len(visible(contents(output))) < len(contents(output))
     try:
-        with (exchanging if cannot_be_renamed(output) else renaming)(output) as partial:
+        with (exchanging if stays else renaming)(output) as partial:
             yield partial
+            names = contents(output)
+            refuse_foreign(given, visible(names) if stays else names, own)
             for parent, _, names in os.walk(partial):
                 for name in names:
                     flush(os.path.join(parent, name))
@@ -117,6 +120,13 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
         raise UserError(message % given) from error
 
 
+def refuse_foreign(output: str, names: list[str], own: re.Pattern[str]) -> None:
+    """Raises UserError where one of the names in a folder is not `own`."""
+    foreign = [name for name in names if not own.fullmatch(name)]
+    if foreign:
+        raise UserError("%s: holds %s, which is not ours; choose another --output" % (output, foreign[0]))
+
+
 @contextlib.contextmanager
 def renaming(output: str) -> Iterator[str]:
     """A new folder beside `output`, which takes its name at the end."""
@@ -124,7 +134,7 @@ def renaming(output: str) -> Iterator[str]:
     locks = [lock_new(partial)]
 
     def tidy():
-        settle(output)
+        bring_back(output)
         remove(partial)
         for descriptor in locks:
             os.close(descriptor)
@@ -163,9 +173,8 @@ def move_up(output: str) -> None:
     """Let the complete files inside take the place of all others, or go on with that."""
     _, complete, moving = (os.path.join(output, name) for name in INSIDE)
     if os.path.isdir(complete):
-        for name in contents(output):
-            if name not in INSIDE:
-                remove(os.path.join(output, name))
+        for name in visible(contents(output)):
+            remove(os.path.join(output, name))
         os.rename(complete, moving)
     for name in contents(moving):
         os.rename(os.path.join(moving, name), os.path.join(output, name))
@@ -180,11 +189,19 @@ def settle(output: str) -> None:
     """
     output = os.path.realpath(output)
     if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
-        os.rename(output + PREVIOUS, output)
+        descriptor = lock_as_it_is(output + PREVIOUS, alone=True)
+        bring_back(output)
+        os.close(descriptor)
     if any(os.path.isdir(os.path.join(output, name)) for name in INSIDE[1:]):
         descriptor = lock_as_it_is(output, alone=True)
         move_up(output)
         os.close(descriptor)
+
+
+def bring_back(output: str) -> None:
+    """Give the old folder its name again, where the new one has not got it."""
+    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
+        os.rename(output + PREVIOUS, output)
 
 
 def cannot_be_renamed(folder: str) -> bool:

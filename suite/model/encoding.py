@@ -58,8 +58,8 @@ def decode_png(data):
     depth, is_grey = header[24], tf.equal(header[25], 0)
 
     def grey_of_16_bits():
-        values = tf.cast(tf.image.decode_png(data, 1, tf.uint16), tf.int32)
-        return tf.tile((values + 128) // 257, [1, 1, 3])
+        values, opacity = tf.split(tf.cast(tf.image.decode_png(data, 4, tf.uint16), tf.int32), [3, 1], 2)
+        return (tf.where_v2(tf.equal(opacity, 0), 65535, values) + 128) // 257
 
     def colours_on_white():
         colours, opacity = tf.split(tf.cast(tf.image.decode_png(data, 4), tf.int32), [3, 1], 2)

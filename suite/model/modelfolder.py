@@ -61,7 +61,8 @@ def load_model(path: str) -> Model:
     if os.path.exists(path + ".index"):
         folder, checkpoint = os.path.dirname(path) or ".", path
     elif not os.path.isdir(path):
-        raise UserError(commandline.missing(path, "no such model folder or checkpoint; train.py makes one"))
+        problem = "no such model folder or checkpoint; train.py makes one"
+        raise UserError(commandline.missing(path, problem, is_model))
     for candidate in (folder, os.path.dirname(os.path.abspath(folder))):
         if os.path.exists(os.path.join(candidate, "model.json")):
             folder, start_at = candidate, folder
@@ -85,6 +86,12 @@ def load_model(path: str) -> Model:
         config.get("dataset", {}).get("fingerprints", {}),
         config["options"].get("recipe"),
     )
+
+
+def is_model(path: str) -> bool:
+    """Whether a path may be what `load_model` takes."""
+    signs = path + ".index", os.path.join(path, "model.json"), os.path.join(path, "checkpoint")
+    return any(map(os.path.exists, signs))
 
 
 def read_log(folder: str) -> list[dict[str, str]]:
@@ -157,15 +164,16 @@ def checkpoints(folder: str) -> list[str]:
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = [name[: -len(".index")] for name in names if re.fullmatch(r".+\.ckpt-\d+\.index", name)]
     found = [each for each in found if any(name.startswith(each + ".data-") for name in names)]
-    return [os.path.join(folder, each) for each in sorted(found, key=checkpoint_step)]
+    return [os.path.join(folder, each) for each in sorted(found, key=lambda each: checkpoint_step(each) or 0)]
 
 
-def checkpoint_step(checkpoint: str) -> int:
-    """The step in a checkpoint's name: 2000 for models/resnet/model.ckpt-2000."""
-    return int(checkpoint.rpartition("-")[2])
+def checkpoint_step(checkpoint: str) -> int | None:
+    """The step in a checkpoint's name: 2000 for models/resnet/model.ckpt-2000; None where there is none."""
+    found = re.search(r"-([0-9]+)\Z", checkpoint)
+    return int(found.group(1)) if found else None
 
 
 def latest_step(folder: str) -> int:
     """The step of the folder's latest checkpoint, 0 where there is none."""
     checkpoint = latest_checkpoint(folder)
-    return checkpoint_step(checkpoint) if checkpoint else 0
+    return checkpoint and checkpoint_step(checkpoint) or 0

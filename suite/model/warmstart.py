@@ -97,11 +97,16 @@ def open_checkpoint(path: str) -> Any:
         UserError: there is none, or it cannot be read.
     """
     if not os.path.exists(path) and not os.path.exists(path + ".index"):
-        raise UserError(commandline.missing(path, "no such model folder or checkpoint"))
+        raise UserError(commandline.missing(path, "no such model folder or checkpoint", is_weights))
     try:
         return tf.train.load_checkpoint(modelfolder.literal(path))
     except tf_versions.checkpoint_errors() as error:
         raise UserError("%s: not a checkpoint, or damaged" % path) from error
+
+
+def is_weights(path: str) -> bool:
+    """Whether a path may be what `open_weights` takes; TF-Slim's first checkpoints are one file."""
+    return modelfolder.is_model(path) or path.endswith(".ckpt") and os.path.isfile(path)
 
 
 def our_name(slim_name: str) -> str:

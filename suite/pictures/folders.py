@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Iterable, NamedTuple
 
 from suite.files import atomic, classnames
+from suite.files.litter import visible
 from suite.files.schemas import SPLITS
 from suite.pictures import imagefile
 from suite.process import commandline
@@ -208,7 +209,7 @@ def list_folders(folder: str) -> list[str]:
     """The names of the folders in it that are not hidden."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if is_folder(entry)]
-    return sorted(imagefile.visible(names), key=imagefile.natural)
+    return sorted(visible(names), key=imagefile.natural)
 
 
 def is_folder(entry: os.DirEntry) -> bool:
@@ -220,7 +221,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 def visible_names(folder: str) -> list[str]:
     """The names in it, in natural order, but for hidden ones."""
-    return sorted(imagefile.visible(os.listdir(folder)), key=imagefile.natural)
+    return sorted(visible(os.listdir(folder)), key=imagefile.natural)
 
 
 def is_text(name: str) -> bool:

@@ -14,22 +14,17 @@ import re
 import stat
 import warnings
 import zlib
-from typing import Iterable, Sequence
+from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, MpoImagePlugin, PngImagePlugin  # noqa: F401  (MPO: see warm_up)
 
+from suite.files.litter import visible
 from suite.pictures import recognition
 from suite.process import commandline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
-# Files and folders that systems leave behind, in lower case: like hidden ones, passed over.
-LITTER = {
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "lost+found"),
-    *("$recycle.bin", "system volume information", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
-    *("network trash folder", "temporary items", "thevolumesettingsfolder"),
-}
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes
@@ -38,6 +33,7 @@ START_OF_SCAN = b"\xff\xda"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
 END_OF_IMAGE = b"\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
+MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
@@ -101,10 +97,18 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        hint = commandline.meant(path) if isinstance(error, FileNotFoundError) else ""
+        hint = commandline.meant(path, may_be_picture) if isinstance(error, FileNotFoundError) else ""
         raise BadPicture("cannot be read: %s%s" % (error.strerror, hint)) from error
     except ValueError as error:
         raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
+
+
+def may_be_picture(path: str) -> bool:
+    """Whether a path is that of a folder, or of a file that begins as pictures do."""
+    if not os.path.isfile(path):
+        return os.path.isdir(path)
+    with open(path, "rb") as file:
+        return recognition.is_picture(file.read(64))
 
 
 def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS) -> bytes:
@@ -195,17 +199,22 @@ def without_clutter(data: bytes) -> bytes:
     """A PNG without its texts and without chunks that it can do without and whose checksums are wrong.
 
     So browsers read it, and Pillow refuses it. Other formats stay as they are.
+
+    Raises:
+        BadPicture: they are so many that the file was made to keep us busy.
     """
     if not data.startswith(PNG):
         return data
-    kept, at = [PNG], len(PNG)
+    kept, at, count = [PNG], len(PNG), 0
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         kind, said = data[at + 4 : at + 8], data[end - 4 : end]
         needed = kind[:1].isupper()
         if needed or kind not in PNG_TEXTS and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == said:
             kept.append(data[at:end])
-        at = end
+        at, count = end, count + 1
+        if count > MOST_CHUNKS:
+            raise BadPicture("a PNG of more than %d chunks" % MOST_CHUNKS)
     return b"".join(kept)
 
 
@@ -241,8 +250,9 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
         raise BadPicture(
             "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
         )
+    data = without_clutter(data)
     try:
-        image = Image.open(io.BytesIO(without_clutter(data)), formats=formats)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # see `make_small`
         raise BadPicture(recognition.why_refused(data, formats)) from error
     pixels = image.width * image.height
@@ -329,8 +339,9 @@ def to_rgb(
 ) -> Image.Image:
     """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 12 and 16 bits scaled to 8."""
     if image.mode.startswith("I"):
-        scale = 65535 // white
-        image = Image.fromarray(EIGHT_BITS[np.asarray(image) * scale])
+        values = np.asarray(image) * (65535 // white)
+        transparent = values == image.info.get("transparency", -1)  # Pillow only knows this of 8 bits
+        image = Image.fromarray(EIGHT_BITS[np.where(transparent, 65535, values)])
     elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -351,11 +362,6 @@ def natural(name: str) -> tuple[list, str]:
     """A sort key that puts 2 before 10."""
     parts = re.split("([0-9]+)", name)
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name
-
-
-def visible(names: Iterable[str]) -> list[str]:
-    """The names but for hidden ones and LITTER."""
-    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
 
 
 def list_files(folder: str, follow_links: bool = False) -> list[str]:

@@ -10,6 +10,7 @@ import io
 import re
 from typing import Sequence
 
+import numpy as np
 from PIL import Image, TiffImagePlugin
 
 SIGNATURES = {  # of the formats that can be opened
@@ -51,6 +52,8 @@ NO_PICTURES = (
 
 # TIFF's tags, and values of them
 SUBFILE_TYPE, WIDTH, PHOTOMETRIC, SUB_IFDS, DNG_VERSION = 254, 256, 262, 330, 50706
+BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SAMPLE_FORMAT = 258, 277, 339
+KINDS = {1: "integers", 2: "integers with a sign", 3: "fractions"}  # by the last of these
 REDUCED, MASK = 1, 4
 SENSOR = (32803, 34892)  # values of single sensor cells
 MOST_IFDS = 16  # of one file are looked at
@@ -72,7 +75,10 @@ def why_refused(data: bytes, formats: Sequence[str]) -> str:
         if re.match(pattern, beginning, re.DOTALL):
             if format not in formats:
                 return "%s, which is %s" % (format, OFF[format])
-            return "damaged %s: %s" % (format, what_pillow_says(data, format))
+            said = what_pillow_says(data, format)
+            if said == "unknown pixel mode":  # of a TIFF
+                return "TIFF %s, which is not opened; convert it to RGB of 8 bits" % describe_pixels(data)
+            return "damaged %s: %s" % (format, said)
     for pattern, reason in NO_PICTURES:
         if re.match(pattern, beginning, re.DOTALL):
             return reason
@@ -90,6 +96,14 @@ def what_pillow_says(data: bytes, format: str) -> str:
 
 
 # --- TIFF ----------------------------------------
+
+
+def describe_pixels(data: bytes) -> str:
+    """What a TIFF's first picture says that it holds for each pixel."""
+    pages, _ = read_ifds(data)
+    tags = BITS_PER_SAMPLE, SAMPLE_FORMAT, SAMPLES_PER_PIXEL
+    bits, kind, count = (np.ravel(pages[0].get(tag, 1))[0] for tag in tags)
+    return "of %s of %d bits, %d a pixel" % (KINDS.get(kind, "values"), bits, count)
 
 
 def is_tiff(data: bytes) -> bool:

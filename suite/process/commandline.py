@@ -5,6 +5,12 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
+import sys
+
+from suite.process.terminal import say
+
+NEAR = 10  # paths that are near to a mistyped one, among which one of the right kind is looked for
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -36,7 +42,9 @@ class ArgumentParser(argparse.ArgumentParser):
             help="where to compute",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
-        options = super().parse_args(*arguments)
+        options, unknown = self.parse_known_args(*arguments)
+        if unknown:
+            self.error("unrecognized arguments: %s%s" % (" ".join(unknown), self.hint(unknown[0])))
         self.check_paths(options)
         if not options.verbose:
             os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported
@@ -55,32 +63,56 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message):
         """End with exit status 2 and one line, without argparse's lines of usage."""
-        unknown = re.match("unrecognized arguments: (--[^ =]+)", message)
-        if unknown:
-            message += did_you_mean(unknown.group(1), self._option_string_actions)
-        self.exit(2, "%s: error: %s\n" % (self.prog, message))
+        say("%s: error: %s" % (self.prog, message))
+        self.exit(2)
+
+    def hint(self, word):
+        """For the end of a message: the option that a word may have been meant as, or nothing."""
+        if word.startswith("--"):
+            return did_you_mean(word.partition("=")[0], self._option_string_actions)
+        first = list(self._option_string_actions)[2]  # after -h and --help: what the script is given to read
+        is_path = os.sep in word or os.path.exists(word)
+        return "; did you mean %s %s?" % (first, shlex.quote(word)) if is_path else ""
 
 
-def did_you_mean(word, words, shown=str):
-    """For the end of a message: which of the words a mistyped one is near to, as `shown`, or nothing."""
-    near = difflib.get_close_matches(word, [each for each in words if each != word], 1)
-    return "; did you mean %s?" % shown(near[0]) if near else ""
+def is_given(name):
+    """Whether the command line has the option --name, be it with its default."""
+    return any(word.partition("=")[0] == "--" + name for word in sys.argv[1:])
 
 
-def meant(path):
-    """`did_you_mean`, for a path that is not there."""
+def did_you_mean(word, words):
+    """For the end of a message: which of the words a mistyped one is near to, or nothing."""
+    near = difflib.get_close_matches(word, words, 1)
+    return "; did you mean %s?" % near[0] if near else ""
+
+
+def meant(path, fits=os.path.exists):
+    """`did_you_mean`, for a path that is not there.
+
+    Args:
+        fits: a function of a path that is there, whether it is of the kind that there should be.
+    """
     parent, name = os.path.split(os.path.normpath(path))
     while not os.path.isdir(parent or "."):
         parent, name = os.path.split(parent)
+        fits = os.path.isdir
     with contextlib.suppress(OSError):
-        return did_you_mean(name, os.listdir(parent or "."), lambda near: os.path.join(parent, near))
+        names = (re.sub(r"\.index\Z", "", each) for each in os.listdir(parent or "."))  # of a checkpoint
+        near = difflib.get_close_matches(name, [each for each in names if each != name], NEAR)
+        for each in (os.path.join(parent, each) for each in near):
+            if fits(each):
+                return "; did you mean %s?" % each
     return ""
 
 
-def missing(path, problem):
-    """A message about a path that is not there: it says what a relative one is relative to."""
+def missing(path, problem, fits=os.path.isdir):
+    """A message about a path that is not there: it says what a relative one is relative to.
+
+    Args:
+        fits: see `meant`.
+    """
     place = path if os.path.isabs(path) else "%s (in %s)" % (path, os.getcwd())
-    return "%s: %s%s" % (place, problem, meant(path))
+    return "%s: %s%s" % (place, problem, meant(path, fits))
 
 
 def device_name(text):

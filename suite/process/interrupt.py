@@ -1,4 +1,5 @@
-"""What has to be before a script imports what it needs: Ctrl-C is one line, and so is Windows.
+"""What has to be before a script imports what it needs: Ctrl-C is one line, and so are Windows and a Python
+that lacks the packages.
 
 `lifetime.run` takes over. Before this file is reached, Python itself starts, and answers in its own way.
 """
@@ -23,6 +24,19 @@ def stop(signal_number, frame):
     os._exit(128 + signal_number)
 
 
+def explain(kind, error, traceback):
+    """Answer what is not caught: where a package is not installed, in one line."""
+    missing = getattr(error, "name", None) if kind is ModuleNotFoundError else None
+    if not missing or "." in missing or missing == "suite":
+        sys.__excepthook__(kind, error, traceback)
+        return
+    cure = "source .venv/bin/activate, or pip install -r requirements.txt"
+    package = {"PIL": "Pillow"}.get(missing, missing)
+    names = os.path.basename(sys.argv[0]), package, sys.executable, cure
+    sys.stderr.write("%s: error: %s is not installed for %s; %s\n" % names)
+
+
 if not in_notebook():
+    sys.excepthook = explain
     for number in (_signal.SIGINT, _signal.SIGTERM):
         _signal.signal(number, stop)

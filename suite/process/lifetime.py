@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 
-from suite.process import interrupt, tf_versions
+from suite.process import tf_versions
 from suite.process.errors import Stopped, UserError
 from suite.process.terminal import is_terminal, say
 
@@ -81,6 +81,8 @@ def program():
 
 def run(main):
     """End the process with the exit status of `main()`, or of the exception that it ended with."""
+    from suite.process import interrupt  # here, because importing it changes what a program does
+
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     notebook = interrupt.in_notebook()
     if not notebook:

@@ -1,6 +1,7 @@
 """What a person sees: lines on standard error, and text from outside made fit for a terminal."""
 
 import functools
+import os
 import re
 import sys
 import unicodedata
@@ -42,13 +43,28 @@ def is_terminal():
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def wrapped(line):
+    """On a terminal, broken between words where it would break within one; commands stay whole, to be copied.
+
+    Elsewhere a message is one line.
+    """
+    width = os.get_terminal_size(sys.stderr.fileno()).columns if is_terminal() else 0
+    lines = [""]
+    for word in re.findall(r"\s*(?:python \w+\.py[^;]*;?|\S+)", line) if width else [line]:
+        if lines[-1] and columns(lines[-1] + word) > width:
+            lines.append("")
+            word = word.lstrip()
+        lines[-1] += word
+    return "\n".join(lines)
+
+
 _write = print  # or, as soon as there is a bar, tqdm's, which writes above it
 
 
 def say(line):
     """What is not a result goes to standard error."""
     if sys.stderr is not None:
-        _write(printable(line), file=sys.stderr)
+        _write(wrapped(printable(line)), file=sys.stderr)
         sys.stderr.flush()
 
 

@@ -16,14 +16,15 @@ def recalibrate(config, records, step, validator):
 
     While training, the moving averages follow weights that change; He et al. 2015 computed the
     statistics anew after training, as this does. Without validation pictures the last checkpoint
-    counts as the best; with them, the new statistics are kept if they validate no worse.
+    counts as the best, unless one was validated on other records, which stays as it is; with them, the new
+    statistics are kept if they validate no worse.
     """
     output, batches = config["options"]["output"], config["options"]["bn_batches"]
     best = read_best(output)
     step = best["step"] if best else step
     old = modelfolder.load_model(output).checkpoint
     new = os.path.join(output, modelfolder.BEST, "recalibrated.ckpt-%d" % step)
-    if not batches or best and best["recalibrated"]:
+    if not batches or best and (best["recalibrated"] or not validator):
         return
     over = counted(batches, "batch", "batches")
     say("batch norm: making its statistics anew over %s" % over)

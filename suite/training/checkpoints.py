@@ -18,7 +18,7 @@ from suite.process.tf_versions import tf
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
 UNFINISHED = re.compile(
-    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.partial"
+    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.replacing\.partial"
 )
 
 
@@ -114,9 +114,15 @@ def is_validated(step, best):
     return bool(best) and best["accuracy"] is not None and step in (best["step"], *best["since"])
 
 
-def is_over(best, patience):
-    """Whether --patience ends the training; 0 never does. `best`: see `read_best`."""
-    return bool(best) and 0 < patience <= len(best["since"])
+def is_over(best, options):
+    """Whether --patience ends the training; 0 never does, and steps of --freeze do not count.
+
+    Args:
+        best: see `read_best`.
+        options: {"patience", "freeze"}.
+    """
+    waited = [step for step in best["since"] if step > options["freeze"]] if best else []
+    return 0 < options["patience"] <= len(waited)
 
 
 def is_better(other, accuracy, loss):

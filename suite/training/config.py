@@ -9,12 +9,14 @@ import numpy
 import PIL
 
 from suite.files import atomic, classnames, jsonfile
+from suite.files.litter import visible
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records import fingerprints
 from suite.training import recipes
+from suite.training.options import shown
 
 MANY_EPOCHS = 200  # passes over the pictures that are worth a remark
 
@@ -38,6 +40,8 @@ def complete_options(options, records, existing, weights):
         existing: the content of model.json in --output, or None.
         weights: a warmstart.Weights, or None.
     """
+    if existing and not options.model:
+        options.model = existing["options"].get("model")  # with which the same command may come again
     known = existing["network"] if existing else weights.network if weights else {}
     if weights:
         check_weights(options, weights)
@@ -133,8 +137,7 @@ def read_existing(output):
         UserError: there are checkpoints, or something else, and no model.json; or the best one alone.
     """
     path = os.path.join(output, "model.json")
-    names = sorted(os.listdir(output)) if os.path.isdir(output) else []
-    names = [name for name in names if not name.startswith(".") and not name.endswith(atomic.PARTIAL)]
+    names = [name for name in sorted(visible(atomic.contents(output))) if not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
         raise UserError(
             "%s: holds %s and no model.json; choose another --output, such as %s"
@@ -198,28 +201,53 @@ def set_aside(output):
     say("the old model is in %s now" % aside)
 
 
+def fixed_settings(config):
+    """Of the content of model.json what stays over resumes, by option."""
+    options = config["options"]
+    return dict(
+        dict.fromkeys(NETWORK, False),  # of before there were all of these options
+        **config["network"],
+        normalize=config["normalize"],
+        optimizer=options.get("optimizer", "adam"),  # because of what it keeps for each weight
+        ema=options.get("ema", 0),
+        mixed_precision=options.get("mixed_precision", False),  # likewise, for its loss scale
+    )
+
+
+def announce_fresh(config):
+    """Say how the model that --fresh begins differs from the one that it sets aside."""
+    try:
+        before = fixed_settings(jsonfile.read(os.path.join(config["options"]["output"], "model.json")))
+    except UserError:  # damaged, which may be why it goes
+        return
+    changes = [
+        "--%s %s, now %s" % (name, shown(before[name]), shown(value))
+        for name, value in fixed_settings(config).items()
+        if before[name] != value
+    ]
+    if changes:
+        say("the old model had %s" % "; ".join(changes))
+
+
 def check_existing(existing, config):
     """Compare the model in --output with the one that is asked for.
 
     Raises:
-        UsageError, UserError: it is another network, or has other classes.
+        UsageError, UserError: it was begun with other weights, is another network, or has other classes.
     """
-    output = config["options"]["output"]
-    there, asked = (
-        dict(
-            each["network"],
-            normalize=each["normalize"],
-            optimizer=each["options"].get("optimizer", "adam"),  # because of what it keeps for each weight
-            ema=each["options"].get("ema", 0),
-            mixed_precision=each["options"].get("mixed_precision", False),  # likewise, for its loss scale
+    output, model = config["options"]["output"], config["options"]["model"]
+    begun_with = existing["options"].get("model")
+    if model and not (begun_with and os.path.realpath(model) == os.path.realpath(begun_with)):
+        raise UsageError(
+            "--model %s: %s holds a model that was not begun with it; leave out --model to go on with that, "
+            "or take %s" % (model, output, other_output(output))
         )
-        for each in (existing, config)
-    )
+    there, asked = fixed_settings(existing), fixed_settings(config)
     for name in asked:
-        if there.get(name, False) != asked[name]:  # False: a model.json of before there was this option
+        if there[name] != asked[name]:
             raise UsageError(
                 "--%s %s: %s was trained with %s; use that, or %s"
-                % (name, asked[name], output, there.get(name, False), other_output(output))
+                % (name, asked[name], output, there[name], other_output(output))
             )
     for name in ("classes", "image_size"):
         here, there = existing[name], config[name]
@@ -257,9 +285,7 @@ def announce(config, records, existing):
     settings = ", ".join("%s %s" % (name, options[name]) for name in names if options[name])
     say("recipe: %s: %s" % (options["recipe"], settings))
     if existing:
-        other = options["model"] not in (None, existing["options"].get("model"))
-        ignored = "; --model is for new trainings and changes nothing" if other else ""
-        say("resuming at step %d%s" % (modelfolder.latest_step(options["output"]), ignored))
+        say("resuming at step %d" % modelfolder.latest_step(options["output"]))
         announce_change(existing.get("dataset", {}), records)
 
 

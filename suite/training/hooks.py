@@ -43,6 +43,7 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         self.taken = 0  # steps
         self.seen = []  # loss and accuracy of each step since then
         self.passed_over = 0  # batches in turn, by a loss scale
+        self.line = ""
         say("taking the first step, the slowest")
 
     def before_run(self, context):
@@ -83,7 +84,9 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         if self.speed:
             measured["images_per_second"] = self.speed
         left = self.time_left.seconds(self.step) if self.speed else None
-        line = progress_line(self.step, self.steps, self.step / self.log.epoch_steps, **measured, left=left)
+        place = self.step, self.steps, self.step / self.log.epoch_steps
+        line = progress_line(*place, **measured, left=left)
+        self.line = progress_line(*place, **measured)
         self.bar.set_description_str(line, refresh=False)
         self.bar.update(self.step - self.bar.n)
         if self.taken > STEADY and not self.is_timed:
@@ -95,6 +98,10 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
             self.log.add(self.step, **measured)
             self.busy = self.timed = 0
             self.seen = []
+
+    def end(self, session):
+        if self.line:
+            self.bar.set_description_str(self.line)  # without a time that is left
 
 
 class SavingHook(tf.train.SessionRunHook):  # type: ignore

@@ -81,7 +81,8 @@ def add_training(group):
         "--patience",
         type=number(int, 0),
         default=0,
-        help="stop when so many checkpoints in turn validate no better than the best; 0: never",
+        help="stop when so many checkpoints in turn validate no better than the best, not counting those of "
+        "--freeze; 0: never",
     )
     group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
     group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")

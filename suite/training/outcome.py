@@ -4,32 +4,49 @@ import shlex
 
 from suite.files import atomic
 from suite.model import modelfolder
+from suite.process import commandline
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.training import checkpoints, memory
-from suite.training.options import RECORDS
+from suite.training.options import RECORDS, shown
+
+# Options that are no settings of the training, or compared by check_existing.
+ASIDE = ("data", "output", "model", "device", "verbose", "workers")
 
 
-def is_done(options, validates):
-    """Whether nothing is left to do, which is said; `validates`: whether there are pictures for that."""
+def is_done(options, validates, existing):
+    """Whether nothing is left to do, which is said, and so what changes nothing.
+
+    Args:
+        validates: whether there are pictures for that.
+        existing: the content of model.json.
+    """
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
-    over = checkpoints.is_over(best, options.patience)
+    over = checkpoints.is_over(best, vars(options))
     if step < options.step and not over:
         return False
     # A run that was killed after the last step left what follows it.
     validated = not validates or checkpoints.is_validated(step, best)
-    recalibrated = not options.bn_batches or bool(best) and best["recalibrated"]
+    stays = best and not validates and best["accuracy"] is not None  # see validation.open_validator
+    recalibrated = not options.bn_batches or stays or best and best["recalibrated"]
     if step <= options.step and not (validated and recalibrated):
         return False
     how, more = ("stopped early", "--patience") if step < options.step else ("is", "--step")
-    say("%s %s at step %d already; a larger %s trains on" % (options.output, how, step, more))
+    before = existing["options"]
+    idle = [
+        "--%s %s" % (name, shown(value))
+        for name, value in vars(options).items()
+        if name not in ASIDE and commandline.is_given(name) and before.get(name) != value
+    ]
+    nothing = " and nothing is done with %s" % ", ".join(idle) if idle else ""
+    say("%s %s at step %d already%s; a larger %s trains on" % (options.output, how, step, nothing, more))
     return True
 
 
 def conclude(options):
     """Say what came out, and what to do with it."""
     best = checkpoints.read_best(options.output)
-    if checkpoints.is_over(best, options.patience):
+    if checkpoints.is_over(best, vars(options)):
         turns = counted(options.patience, "checkpoint")
         say("stopped early: %s in turn validated no better than those before" % turns)
     if best and best["accuracy"] is not None:

@@ -30,8 +30,16 @@ def open_validator(config, records, log, stop_signals):
     """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
     if records.count("val"):
         return Validator(config, records, log, stop_signals)
-    say("no validation pictures: the latest checkpoint counts as the best")
-    atomic.empty(os.path.join(config["options"]["output"], modelfolder.BEST))
+    output, best = config["options"]["output"], read_best(config["options"]["output"])
+    if best and best["accuracy"] is not None:  # of a run on other records
+        last = os.path.join(output, "model.ckpt-%d" % config["options"]["step"])
+        say(
+            "no validation pictures: best/ keeps step %d, the best of those that were validated; "
+            "--model %s will name the last" % (best["step"], last)
+        )
+    else:
+        say("no validation pictures: the latest checkpoint counts as the best")
+        atomic.empty(os.path.join(output, modelfolder.BEST))
     return None
 
 
@@ -106,7 +114,7 @@ class Validator:
         else:
             say("step %d: validation accuracy %.4f" % (step, accuracy))
             jsonfile.write(best_path(self.output), best)
-        return is_over(best, self.options["patience"])
+        return is_over(best, self.options)
 
     def catch_up(self, latest):
         """Validate the latest checkpoint before training goes on, and the best anew if that was on others.

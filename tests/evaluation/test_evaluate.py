@@ -92,6 +92,19 @@ def test_the_baseline_is_the_share_of_the_most_frequent_class(capsys):
     )
 
 
+def test_figures_of_no_pictures_are_none(capsys):
+    """Of c there is no picture, and none is taken for b."""
+    results = metrics.measure(np.array([0, 0, 1]), np.eye(4)[[0, 2, 0]], ["a", "b", "c", "d"])
+    evaluate.print_results(dict(results, split="test", latency=None), "evaluation")
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[1:5]]
+    assert table == [
+        ["a", "0.500", "0.500", "0.500", "2"],
+        ["b", "-", "0.000", "0.000", "1"],
+        ["c", "0.000", "-", "0.000", "0"],
+        ["d", "-", "-", "-", "0"],
+    ]
+
+
 def test_an_interval_that_tells_something(capsys):
     probabilities = np.eye(2)[[0] * 50 + [1] * 50]
     results = metrics.measure(np.array([0] * 100), probabilities, ["a", "b"])

@@ -165,7 +165,7 @@ def test_a_long_name_keeps_its_end():
 def test_bars_of_few_pictures_are_pale(tmp_path, n, judged):
     answers = predictions.Predictions(["a.jpg"] * n, np.zeros(n, int), np.tile([0.95, 0.05], [n, 1]), [])
     results = metrics.measure(answers.labels, answers.probabilities, ["a", "b"])
-    model = modelfolder.Model(str(tmp_path), None, None, ["a", "b"], 32, "per_image", False)
+    model = modelfolder.Model(str(tmp_path), "mine", None, ["a", "b"], 32, "per_image", False)
     records = make_records(tmp_path, answers.labels, ["a", "b"], noise(96))
     report.write_html(str(tmp_path), dict(results, split="test"), answers, model, records, "en")
     page = read(str(tmp_path / "report.html"))
@@ -227,8 +227,8 @@ def test_the_accuracy_of_the_training_is_that_at_the_checkpoint():
     curves = [{"name": "accuracy", "smooth": [[10, 0.2], [20, 0.4], [30, 0.6]]}]
     assert [report.train_accuracy(curves, step) for step in (5, 20, 25, None)] == [None, 0.4, 0.4, 0.6]
     assert report.train_accuracy([], 20) is None
-    steps = [report.checkpoint_step(name) for name in ("best/recalibrated.ckpt-240", "mine", None)]
-    assert steps == [240, None, None]
+    steps = [modelfolder.checkpoint_step(name) for name in ("best/recalibrated.ckpt-240", "mine")]
+    assert steps == [240, None]
 
 
 # --- the report in a browser ----------------------------------------

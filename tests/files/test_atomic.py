@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from helpers import ROOT
@@ -123,6 +125,68 @@ def test_a_reader_waits_for_who_moves_the_files(tmp_path, monkeypatch):
     os.close(held)
     os.close(atomic.lock(str(tmp_path)))
     assert files(tmp_path) == NEW
+
+
+def test_a_reader_between_the_two_renames_waits(tmp_path, monkeypatch):
+    """It must not give the old folder its name again, which the new one is about to take."""
+    fill(tmp_path / "out", OLD)
+    rename, seen = os.rename, []
+
+    def read():
+        os.close(atomic.lock(str(tmp_path / "out")))
+        seen.append(files(tmp_path / "out"))
+
+    def slowly(source, target):
+        rename(source, target)
+        if target.endswith(atomic.PREVIOUS):
+            readers.append(threading.Thread(target=read))
+            readers[0].start()
+            time.sleep(0.3)
+
+    readers: list = []
+    monkeypatch.setattr(os, "rename", slowly)
+    replace(tmp_path / "out")
+    readers[0].join()
+    assert seen == [NEW] and files(tmp_path) == {"out/" + name: text for name, text in NEW.items()}
+
+
+# --- what is not ours ---------------------------------------
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_others_named_like_it_stays(tmp_path, exists):
+    beside = {"out.partial/a": "mine", "out.previous/a": "mine", "out.bak": "mine", "a.txt.partial": "mine"}
+    fill(tmp_path, beside)
+    if exists:
+        fill(tmp_path / "out", OLD)
+    else:
+        os.close(atomic.lock(str(tmp_path / "out")))
+    replace(tmp_path / "out")
+    with atomic.replacing_file(str(tmp_path / "a.txt")) as partial:
+        fill(tmp_path, {partial: "new"})
+    assert files(tmp_path) == {**beside, "a.txt": "new", **{"out/" + name: NEW[name] for name in NEW}}
+
+
+@pytest.mark.parametrize("stays, name", [(False, "notes.txt"), (False, ".notes"), (True, "notes.txt")])
+def test_what_somebody_puts_there_meanwhile_stays(tmp_path, monkeypatch, stays, name):
+    if stays:
+        cannot_be_renamed(monkeypatch)
+    fill(tmp_path / "out", OLD)
+    says = "out: holds %s, which is not ours" % re.escape(name)
+    with pytest.raises(UserError, match=says), atomic.replacing(str(tmp_path / "out"), OWN) as new:
+        fill(new, NEW)
+        fill(tmp_path / "out", {name: "mine"})
+    assert files(tmp_path) == {"out/" + each: text for each, text in {**OLD, name: "mine"}.items()}
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_what_systems_leave_there_stays(tmp_path, monkeypatch, mounted):
+    if mounted:
+        cannot_be_renamed(monkeypatch)
+    left = {"lost+found/1": "theirs", "Thumbs.db": "theirs", ".nfs001": "theirs"}
+    fill(tmp_path / "out", {**OLD, **left})
+    replace(tmp_path / "out")
+    assert files(tmp_path / "out") == {**NEW, **left} and os.listdir(str(tmp_path)) == ["out"]
 
 
 # --- where a folder stays ----------------------------------------

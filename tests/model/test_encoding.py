@@ -1,6 +1,8 @@
 """suite/model/encoding.py: what Pillow makes of a file, made by TensorFlow."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def grey_of_16_bits(image):
     return Image.fromarray(values)
 
 
+def one_transparent(image):
+    """Of a middle grey, which Pillow does not write: the tRNS chunk comes before the pixels."""
+    data = file_bytes(grey_of_16_bits(image), "PNG")
+    content = b"tRNS" + struct.pack(">H", int(np.median(grey_of_16_bits(image))))
+    assert data[33:].startswith((b"IDAT", data[33:37] + b"IDAT"))
+    return data[:33] + struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content)) + data[33:]
+
+
 def few_colours(bits, **options):
     return lambda image: file_bytes(image.quantize(2**bits), "PNG", bits=bits, **options)
 
@@ -48,6 +58,7 @@ KINDS = {
     "transparent grey PNG": lambda image: file_bytes(transparent(image).convert("LA"), "PNG"),
     "PNG of black and white": lambda image: file_bytes(image.convert("1"), "PNG"),
     "grey PNG of 16 bits": lambda image: file_bytes(grey_of_16_bits(image), "PNG"),
+    "grey PNG of 16 bits, one transparent": one_transparent,
     "PNG of 2 colours": few_colours(1),
     "PNG of 16 colours": few_colours(4),
     "PNG of 256 colours": few_colours(8),

@@ -162,6 +162,19 @@ def test_16_bits_with_white_as_0_are_refused():
     assert np.abs(pixels(ramp_back) - ramp(65535, np.uint16)[..., None] / 257).max() <= 4
 
 
+@pytest.mark.parametrize(
+    "tags, says",
+    [
+        ({258: 32, 339: 3, 277: 3, 262: 2}, "TIFF of fractions of 32 bits, 3 a pixel, which is not opened"),
+        ({258: 16, 339: 2, 277: 3, 262: 2}, "TIFF of integers with a sign of 16 bits, 3 a pixel"),
+        ({258: 64, 339: 3}, "TIFF of fractions of 64 bits, 1 a pixel"),
+        ({258: 7}, "TIFF of integers of 7 bits, 1 a pixel"),
+    ],
+)
+def test_pixels_of_a_kind_that_is_not_opened_are_described(tags, says):
+    assert says in reason(tiff({**GREY, **tags}, bytes(600)))
+
+
 def test_a_directory_of_very_many_tags_is_not_read():
     """40,000 tags that each point at the whole file would fill the memory."""
     entries = struct.pack("<HHII", 65000, 1, 480000, 8) * 40000
@@ -250,6 +263,21 @@ CLUTTER = {
 def test_a_PNG_is_read_whatever_it_has_beside_its_pixels(clutter, where):
     data = png_with(clutter) if where == "before" else png_with(after=[clutter])
     assert imagefile.encode(data, 32) == imagefile.encode(file_bytes(gradient(), "PNG"), 32)
+
+
+def test_a_PNG_of_very_many_chunks_is_refused():
+    assert reason(png_with(chunk(b"abCd", b"") * 100001)) == "a PNG of more than 100000 chunks"
+
+
+def test_a_transparent_grey_of_16_bits_is_laid_on_white():
+    values = ramp(65535, np.uint16)
+    data = file_bytes(Image.fromarray(values), "PNG")
+    for grey in values[0, 0], values[15, 20], values[29, 39]:
+        clear = data[:33] + chunk(b"tRNS", struct.pack(">H", grey)) + data[33:]
+        expected = np.where(values == grey, 65535, values)
+        assert imagefile.encode(clear, None) == imagefile.encode(
+            file_bytes(Image.fromarray(expected), "PNG"), None
+        )
 
 
 def test_a_large_colour_profile_is_applied():

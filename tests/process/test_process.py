@@ -1,13 +1,17 @@
 """Where it computes, and how it ends by a signal."""
 
+import os
+import re
 import subprocess
 import sys
 import types
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run
 
-from suite.process import commandline, device
+from suite.model import modelfolder, warmstart
+from suite.pictures import imagefile
+from suite.process import commandline, device, terminal
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,42 @@ def test_a_signal_stops_at_once_and_tidies_once(moment):
     assert (done.returncode, done.stdout, done.stderr) == (143, b"tidied", b"-c: stopped\n")
 
 
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
+def test_a_missing_package_is_one_line(script):
+    """-S: without what is installed."""
+    command = [sys.executable, "-S", os.path.join(ROOT, script), "--help"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env={})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"%s: error: \w+ is not installed for .*\n" % script, done.stderr)
+
+
+def test_other_failures_of_an_import_are_not_hidden():
+    for statement, says in (("import PIL.none", "No module"), ("raise KeyError(1)", "KeyError: 1")):
+        code = "from suite.process import interrupt\n" + statement
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+        assert done.returncode == 1 and "Traceback" in done.stderr and says in done.stderr
+
+
+# --- lines ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "width, shown",
+    [
+        (0, "a warning that is long; next: python train.py --model a b c; \u732b\u732b\u732b end"),
+        (20, "a warning that is|long; next:|python train.py --model a b c;|\u732b\u732b\u732b end"),
+        (10, "a warning|that is|long;|next:|python train.py --model a b c;|\u732b\u732b\u732b end"),
+        (9, "a warning|that is|long;|next:|python train.py --model a b c;|\u732b\u732b\u732b|end"),
+    ],
+)
+def test_a_terminal_breaks_lines_between_words(monkeypatch, capsys, width, shown):
+    monkeypatch.setattr(terminal, "is_terminal", lambda: width > 0)
+    monkeypatch.setattr(terminal.os, "get_terminal_size", lambda _: os.terminal_size((width, 24)))
+    monkeypatch.setattr(terminal.sys.stderr, "fileno", lambda: 2, raising=False)
+    terminal.say("a warning that is long; next: python train.py --model a b c; \u732b\u732b\u732b end")
+    assert capsys.readouterr().err == shown.replace("|", "\n") + "\n"
+
+
 # --- mistakes that are near to something ----------------------------------------
 
 
@@ -97,6 +137,45 @@ def test_a_mistyped_path_is_answered_with_the_one_that_is_there(tmp_path, monkey
     assert commandline.missing(path, "no such folder").startswith(
         "%s (in %s): no such folder" % (path, tmp_path)
     )
+
+
+@pytest.mark.parametrize(
+    "path, fits, meant",
+    [
+        ("models/resent", modelfolder.is_model, "models/resnet"),
+        ("models/resnet/model.ckpt-2O", modelfolder.is_model, "models/resnet/model.ckpt-20"),
+        ("modles/resnet", modelfolder.is_model, "models"),
+        ("resnet.pi", modelfolder.is_model, None),
+        ("slim_v2_5.ckpt", modelfolder.is_model, None),
+        ("slim_v2_5.ckpt", warmstart.is_weights, "slim_v2_50.ckpt"),
+        ("cats.pn", imagefile.may_be_picture, "cats.png"),
+        ("text.pn", imagefile.may_be_picture, None),
+        ("resnet.pi", os.path.isdir, None),
+    ],
+)
+def test_what_is_of_another_kind_is_not_meant(tmp_path, path, fits, meant):
+    (tmp_path / "models" / "resnet").mkdir(parents=True)
+    for name in ("models/resnet/model.json", "models/resnet/model.ckpt-20.index", "slim_v2_50.ckpt"):
+        (tmp_path / name).write_bytes(b"")
+    for name, beginning in (("resnet.py", b"import"), ("text.png", b"text"), ("cats.png", imagefile.PNG)):
+        (tmp_path / name).write_bytes(beginning)
+    hint = "; did you mean %s?" % (tmp_path / meant) if meant else ""
+    assert commandline.meant(str(tmp_path / path), fits) == hint
+
+
+@pytest.mark.parametrize(
+    "script, word, hint",
+    [
+        ("FlowIO.py", "data/my set", "; did you mean --dataset 'data/my set'?"),
+        ("train.py", "data/tfrecords", "; did you mean --data data/tfrecords?"),
+        ("evaluate.py", "models/resnet", "; did you mean --model models/resnet?"),
+        ("export.py", "models/resnet", "; did you mean --model models/resnet?"),
+        ("train.py", "yes", ""),
+    ],
+)
+def test_a_path_without_its_option_is_answered_with_that(script, word, hint):
+    _, err = run(script, word, status=2)
+    assert err == "%s: error: unrecognized arguments: %s%s\n" % (script, word, hint)
 
 
 def test_a_mistyped_option_is_answered_with_the_right_one(capsys):

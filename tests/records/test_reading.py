@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from helpers import LABELS, draw_dataset, file_bytes, gradient, pixels, run
 from PIL import Image
 
+from suite.files import atomic
 from suite.pictures import imagefile
 from suite.process.errors import UserError
 from suite.records import preprocessing, reading
@@ -114,7 +115,7 @@ def test_records_that_cannot_be_read(tmp_path):
             reading.load_records(str(tmp_path / "out"))
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(description))
     # Killed between the two renames: the old records come back.
-    os.rename(str(tmp_path / "out"), str(tmp_path / "out.previous"))
+    os.rename(str(tmp_path / "out"), str(tmp_path / "out") + atomic.PREVIOUS)
     assert reading.load_records(str(tmp_path / "out")).classes == LABELS
     os.remove(str(tmp_path / "out" / "train-00000-of-00001.tfrecord"))
     with pytest.raises(UserError, match="train-00000-of-00001.tfrecord is missing"):

@@ -30,6 +30,7 @@ from helpers import (
 from PIL import Image
 
 import FlowIO
+from suite.files import atomic
 from suite.files.schemas import SPLITS
 from suite.pictures import drawing, imagefile
 from suite.process.workers import map_in_processes
@@ -176,7 +177,13 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     file = output / "thesis.txt"
     refuses("FlowIO.py", "--dataset", dataset, "--output", file, says="thesis.txt: is a file", status=1)
     refuses(
-        "FlowIO.py", "--dataset", dataset, "--output", file / "out", says="out.partial: Not a dir", status=1
+        "FlowIO.py",
+        "--dataset",
+        dataset,
+        "--output",
+        file / "out",
+        says="out%s: Not a dir" % atomic.PARTIAL,
+        status=1,
     )
     assert file.read_text() == "years of work"
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
@@ -194,7 +201,7 @@ def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, stat
     for i in range(40):
         (dataset / "kiwi" / ("large %d.png" % i)).write_bytes(data)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not os.path.exists(str(output) + ".partial"):
+    while not os.path.exists(str(output) + atomic.PARTIAL):
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(number)

@@ -34,6 +34,7 @@ from suite.process.errors import UserError
         ([b"\xef\xbb\xbf", b"a.jpg\n"], ["a.jpg"]),
         ([b"a\nb.jpg\0c.jpg\0"], ["a\nb.jpg", "c.jpg"]),
         ([b"a.jpg\0b", b".jpg"], ["a.jpg", "b.jpg"]),
+        ([b"a.j", b"pg\0b.jpg\0"], ["a.jpg", "b.jpg"]),
         ([b"a.j", b"pg\n\xe7", b"\x8c\xab.jpg\n"], ["a.jpg", "\u732b.jpg"]),
         ([b"\xff.jpg\n"], ["\udcff.jpg"]),
         ([b"P1\nBMW.jpg\nnew_ftype.jpg\n"], ["P1", "BMW.jpg", "new_ftype.jpg"]),
@@ -210,6 +211,10 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("predict.py", tmp_path, "--model", workspace.model, says="no files in this folder", status=1)
     _, err = run("predict.py", "-", "--model", workspace.model, stdin="\n", status=1)
     assert "no file names on standard input" in err
+    closed = [sys.executable, os.path.join(ROOT, "predict.py"), "-"]
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *closed], capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and done.stderr.startswith("predict.py: error: -: standard input is closed")
+    assert done.stderr.count("\n") == 1
     file = os.path.join(workspace.model, "model.json")
     refuses(
         "predict.py", "a.jpg", "--model", workspace.model, "--save", file, says="is a file, not", status=1

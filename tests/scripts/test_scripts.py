@@ -160,8 +160,10 @@ def test_the_same_command_resumes(workspace, copy):
     assert any("Adam" in name for name in slots)
     _, err = run("train.py", *arguments, "--step", 104)
     assert "resuming at step 104\n" in err and "at step 104 already" in err
-    _, err = run("train.py", *arguments, "--step", 104, "--model", workspace.model)
-    assert "resuming at step 104; --model is for new trainings and changes nothing" in err
+    more = ["--step", 50, "--lr", 0.5, "--recipe", "article", "--augment", "none"]
+    _, err = run("train.py", *arguments, *more)
+    nothing = "at step 104 already and nothing is done with --step 50, --lr 0.5, --augment none; a larger"
+    assert nothing in err
 
 
 @pytest.mark.slow

@@ -121,6 +121,8 @@ def test_the_live_line_of_a_terminal(workspace, copy):
     assert [
         line for line in lines if re.match(r"step 103/103 epoch [\d.]+ loss .* eta [\d.]+[sm] █+ *$", line)
     ]
+    live = [line.rstrip() for line in lines if line.startswith("step 10") and "/" in line]
+    assert re.match(r"step 103/103 epoch [\d.]+ loss [\d.]+ acc \d+% lr \S+ █+$", live[-1])
     assert [
         line for line in lines if line.startswith("step 103: validation accuracy")
     ]  # in a line of its own
@@ -289,6 +291,34 @@ def test_fresh_minds_no_neighbour_of_a_like_name(tmp_path):
                 config.begins_anew(options, distribution.ALONE)
         else:
             assert config.begins_anew(options, distribution.ALONE)
+
+
+def test_fresh_says_how_the_new_model_differs(workspace, copy, capsys):
+    asked, _ = config_for(workspace, "--output", copy, "--optimizer", "momentum")
+    asked["network"].update(mini=False)
+    config.announce_fresh(asked)
+    assert capsys.readouterr().err == "the old model had --mini yes, now no; --optimizer adam, now momentum\n"
+    asked, _ = config_for(workspace, "--output", copy, "--lr", 0.1)
+    config.announce_fresh(asked)
+    with open(os.path.join(copy, "model.json"), "w") as file:  # --fresh is a way out of that
+        file.write("{")
+    config.announce_fresh(asked)
+    assert capsys.readouterr().err == ""
+
+
+def test_only_weights_that_it_was_begun_with_are_named_to_resume(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(str(tmp_path))
+    plain, records = config_for(workspace)
+    begun, _ = config_for(workspace, "--model", "other")
+    for model in ("other", "other/", "./other", str(tmp_path / "other")):
+        check_existing(begun, config_for(workspace, "--model", model)[0])
+    check_existing(begun, plain)
+    for there, model in ((plain, "other"), (plain, "models/resnet"), (begun, "another")):
+        with pytest.raises(UsageError, match="--model %s: .* leave out --model to go on" % model):
+            check_existing(there, config_for(workspace, "--model", model)[0])
+    options = parse_options(["--data", workspace.records])
+    config.complete_options(options, records, begun, None)
+    assert options.model == "other"  # after a resume without it, too
 
 
 def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from helpers import config_for, draw_dataset, read_log, refuses, run
+from helpers import config_for, draw_dataset, folder_bytes, read_log, refuses, run
 
 from suite.files import jsonfile
 from suite.model import modelfolder
@@ -62,6 +62,42 @@ def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_pa
         ends[step] = validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
     assert checkpoints.read_best(str(tmp_path))["since"] == [2, 3, 4]
     assert ends == {1: False, 2: False, 3: False, 4: True}
+
+
+def test_patience_does_not_count_the_steps_of_freeze(workspace, tmp_path, monkeypatch):
+    more = ["--patience", 2, "--model", "any", "--freeze", 3]
+    config, records = config_for(workspace, "--output", tmp_path, *more)
+    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
+    monkeypatch.setattr(
+        validator, "measure", lambda checkpoint, step: (0.9, 1.0) if step == 1 else (0.1, 1.0)
+    )
+    for step in range(1, 6):
+        for suffix in (".index", ".data-00000-of-00001"):
+            (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
+        assert validator.validate(str(tmp_path / ("model.ckpt-%d" % step))) == (step == 5)
+
+
+@pytest.mark.slow
+def test_the_best_stays_where_nothing_validates_any_more(workspace, copy, tmp_path):
+    run(
+        "FlowIO.py",
+        "--dataset",
+        workspace.dataset,
+        "--output",
+        tmp_path / "out",
+        "--image_size",
+        32,
+        "--val_ratio",
+        0,
+    )
+    path = os.path.join(copy, "best", "best.json")
+    jsonfile.write(path, dict(jsonfile.read(path), recalibrated=False))
+    before = folder_bytes(os.path.join(copy, "best"))
+    same = ["--data", tmp_path / "out", "--output", copy, "--step", 102]
+    for says in "no validation pictures: best/ keeps step ", "is at step 102 already":
+        _, err = run("train.py", *same)
+        assert says in err and folder_bytes(os.path.join(copy, "best")) == before
+    assert modelfolder.latest_step(copy) == 102
 
 
 @pytest.mark.parametrize(
