@@ -74,43 +74,53 @@ def main():
         set_aside(options.output)
     atomic.make_folder(options.output)
     if machines.index == 0:
-        start_model_folder(config, weights)
-    elif weights:
-        distribution.wait_for_start(options.output)
+        start_model_folder(config)
+    if weights and (strategy or not options.step):
+        if machines.index == 0:
+            write_weights(config, weights)
+        else:
+            distribution.wait_for_start(options.output)
+        weights = None  # they are there
     if options.step:
         with naming_damage(records):
-            train(config, records, machines, strategy, time_left)
+            train(config, weights, records, machines, strategy, time_left)
     if machines.index == 0:
         outcome.conclude(options)
     if len(machines.addresses) > 1:
         distribution.leave()
 
 
-def start_model_folder(config, weights):
-    """Lock, tidy and describe the model folder, and write the weights that the training starts from, if any.
-
+def start_model_folder(config):
+    """Lock, tidy and describe the model folder.
 
     Raises:
-        UserError: another process uses it, its latest checkpoint is damaged, or the weights do not fit.
+        UserError: another process uses it, or its latest checkpoint is damaged.
     """
-    options, size = config["options"], config["image_size"]
-    output = options["output"]
+    output = config["options"]["output"]
     atomic.lock(output, alone=True)
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), config)
-    if weights:  # as if we had stopped at step 0
-        say("taking over the weights of %s" % weights.checkpoint)
-        with tf.Graph().as_default():
-            tf.set_random_seed(options["seed"])
-            tf.train.create_global_step()
-            training_step({"image": tf.zeros([2, size, size, 3]), "label": tf.zeros([2], tf.int64)}, config)
-            warmstart.write_checkpoint(weights, config["classes"], os.path.join(output, "model.ckpt"))
 
 
-def train(config, records, machines, strategy, time_left):
+def write_weights(config, weights):
+    """Write the weights that the training starts from as a checkpoint, as if it had stopped at step 0.
+
+    Raises:
+        UserError: see warmstart.take_over.
+    """
+    options, size = config["options"], config["image_size"]
+    with tf.Graph().as_default():
+        tf.set_random_seed(options["seed"])
+        tf.train.create_global_step()
+        training_step({"image": tf.zeros([2, size, size, 3]), "label": tf.zeros([2], tf.int64)}, config)
+        warmstart.write_checkpoint(weights, config["classes"], os.path.join(options["output"], "model.ckpt"))
+
+
+def train(config, weights, records, machines, strategy, time_left):
     """Train to the last step, validate each checkpoint where there is a val split, and keep the best.
 
     Args:
+        weights: a warmstart.Weights to begin with; or None.
         machines: a distribution.Machines.
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
         time_left: a TimeLeft, which learns how long the work takes.
@@ -158,7 +168,10 @@ def train(config, records, machines, strategy, time_left):
                     time_left.begin_phase(classifier_only)
                     params = {"config": config, "classifier_only": classifier_only}
                     estimator = tf.estimator.Estimator(
-                        model_fn, modelfolder.literal(output), run_config(options, strategy), params
+                        functools.partial(model_fn, weights=weights),
+                        modelfolder.literal(output),
+                        run_config(options, strategy),
+                        params,
                     )
                     # Each phase and each resumed run sees the pictures in another order.
                     reordered = functools.partial(batches, seed=options["seed"] + begin)
@@ -178,13 +191,25 @@ def train(config, records, machines, strategy, time_left):
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)
 
 
-def model_fn(features, params):
-    """The training step, as tf.estimator asks for it."""
+def model_fn(features, params, weights):
+    """The training step, as tf.estimator asks for it; `weights`: see `train`."""
     config = params["config"]
     spec = training_step(features, config, params["classifier_only"])
+    if not tf.distribute.has_strategy():
+        spec = spec._replace(scaffold=scaffold(config, weights))
     if not device.gpus() and not tf.distribute.has_strategy():
         memory.check_batch(config["options"]["batch_size"], spec.train_op)
     return spec
+
+
+def scaffold(config, weights):
+    """What starts the session, without asking twice whether each variable has a value: that takes seconds.
+
+    All of them come from their initializers and the weights, or all from a checkpoint.
+    """
+    nothing = tf.constant([], tf.string)
+    init_fn = weights and (lambda _, session: warmstart.take_over(session, weights, config["classes"]))
+    return tf.train.Scaffold(ready_op=nothing, ready_for_local_init_op=nothing, init_fn=init_fn)
 
 
 def run_config(options, strategy):

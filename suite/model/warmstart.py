@@ -117,47 +117,57 @@ def our_name(slim_name: str) -> str:
 
 
 def write_checkpoint(weights, classes, target):
-    """Write the default graph's variables as the checkpoint `target`, with the weights that fit.
+    """Write the default graph's variables as the checkpoint `target`, with the weights; see `take_over`."""
+    with tf.Session(config=device.session_config()) as session:
+        session.run(tf.global_variables_initializer())
+        take_over(session, weights, classes)
+        saver = tf.train.Saver(tf.global_variables(), save_relative_paths=True)
+        saver.save(session, target, global_step=0, write_meta_graph=False)
+
+
+def take_over(session, weights, classes):
+    """Give the variables of the session's graph, which have values, the weights that fit, and say which.
 
     Weights and moving statistics go by name and shape, the classifier's columns by class name; where the
-    other checkpoint names no classes, as TF-Slim's, it is taken whole or not at all. All else starts fresh,
-    such as the optimizer's slots and the step.
+    other checkpoint names no classes, as TF-Slim's, it is taken whole or not at all. All else stays, such as
+    the optimizer's slots and the step.
 
     Raises:
         UserError: it is of another network, or damaged.
     """
-    variables = tf.global_variables()
+    say("taking over the weights of %s" % weights.checkpoint)
     names = {base_name(variable) for variable in tf.trainable_variables()}
     theirs = classnames.index_of(weights.classes or [])
     kept = [name for name in classes if classnames.find(theirs, name) is not None]
     shapes = weights.reader.get_variable_to_shape_map()
-    values, columns, fresh = {}, {}, []
-    for variable in variables:
+    values, fresh, by_column = {}, [], False
+    for variable in tf.global_variables():
         name = base_name(variable)
         if name not in names and not name.endswith(STATISTICS):
             continue
         found, shape = weights.names.get(name), variable.shape.as_list()
-        by_column = weights.classes and name.startswith("logits/")
-        fits = found and (shapes[found][:-1] == shape[:-1] and kept if by_column else shapes[found] == shape)
-        if not fits and not name.startswith("logits/"):
+        is_classifier = name.startswith("logits/")
+        if is_classifier and weights.classes:
+            fits = found and kept and shapes[found][:-1] == shape[:-1]
+        else:
+            fits = found and shapes[found] == shape
+        if not fits and not is_classifier:
             raise UserError("%s: does not fit: it has no %s of %s" % (weights.checkpoint, name, shape))
         if not fits:
             fresh += [name] if name not in fresh else []
             continue
         try:
-            (columns if by_column else values)[variable] = weights.reader.get_tensor(found)
+            value = weights.reader.get_tensor(found)
         except (*tf_versions.checkpoint_errors(), OSError) as error:
             raise UserError("%s: damaged (%s)" % (weights.checkpoint, tf_versions.reason(error))) from error
-    with tf.Session(config=device.session_config()) as session:
-        session.run(tf.global_variables_initializer(), {v.initializer.inputs[1]: values[v] for v in values})
-        for variable, value in columns.items():
-            mixed = session.run(variable)
-            for name in kept:
-                mixed[..., classes.index(name)] = value[..., classnames.find(theirs, name)]
-            session.run(variable.initializer, {variable.initializer.inputs[1]: mixed})
-        saver = tf.train.Saver(variables, save_relative_paths=True)
-        saver.save(session, target, global_step=0, write_meta_graph=False)
-    say_what_was_taken(weights, classes, names, fresh, kept if columns else [])
+        if is_classifier and weights.classes:
+            by_column, mixed = True, session.run(variable)
+            for each in kept:
+                mixed[..., classes.index(each)] = value[..., classnames.find(theirs, each)]
+            value = mixed
+        values[variable] = value
+    session.run([v.initializer for v in values], {v.initializer.inputs[1]: values[v] for v in values})
+    say_what_was_taken(weights, classes, names, fresh, kept if by_column else [])
 
 
 def base_name(variable):

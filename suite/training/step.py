@@ -60,7 +60,6 @@ def training_step(features, config, classifier_only=False):
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=tf.group(train_op, *updates),
-        scaffold=None if tf.distribute.has_strategy() else scaffold(),
     )
 
 
@@ -86,12 +85,3 @@ def sum_up(strategy, gradients):
     """The sums over all devices, for each of them; see tf.distribute.ReplicaContext.merge_call."""
     pairs = [(gradient, gradient) for gradient in gradients]
     return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
-
-
-def scaffold():
-    """What starts the session, without asking twice whether each variable has a value: that takes seconds.
-
-    All of them come from their initializers or all from a checkpoint.
-    """
-    nothing = tf.constant([], tf.string)
-    return tf.train.Scaffold(ready_op=nothing, ready_for_local_init_op=nothing)
