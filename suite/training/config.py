@@ -50,6 +50,8 @@ def complete_options(options, records, existing, weights):
     if options.epochs is not None:
         pictures = records.count("train")
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
+    if options.save_num is None:
+        options.save_num = min(500, max(1, options.step // 4))
     recipes.apply_recipe(options)
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True

@@ -96,8 +96,9 @@ class Validator:
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
         count = self.records.count("val")
         if is_no_worse(best, accuracy, loss, count):
-            shown = step, accuracy, best["highest"]["accuracy"], count
-            say("step %d: validation accuracy %.4f, kept: as good as %.4f among %d" % shown)
+            line = "step %d: validation accuracy %.4f, kept as the later one: %s too few to tell it from %.4f"
+            pictures = counted(count, "picture is", "pictures are")
+            say(line % (step, accuracy, pictures, best["highest"]["accuracy"]))
             keep_best(
                 self.output,
                 checkpoint,

@@ -296,3 +296,12 @@ def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):
     arguments = ["--data", workspace.records, "--output", tmp_path, "--fresh"]
     refuses("train.py", *arguments, says="holds letters.txt", status=1)
     assert (tmp_path / "letters.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "step, given, every",
+    [(2000, None, 500), (9999, None, 500), (300, None, 75), (3, None, 1), (300, 200, 200)],
+)
+def test_a_short_training_has_several_checkpoints(workspace, step, given, every):
+    arguments = ["--step", step] + (["--save_num", given] if given else [])
+    assert config_for(workspace, *arguments)[0]["options"]["save_num"] == every
