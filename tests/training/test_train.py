@@ -242,10 +242,10 @@ def test_peak_memory_by_hand(graph):
 
 def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path):
     output = str(tmp_path / "resnet")
-    assert config.unused(output + os.sep) == output + "-2"
+    assert modelfolder.unused(output + os.sep) == output + "-2"
     (tmp_path / "resnet-2").mkdir()
     os.symlink("nowhere", output + "-3")
-    assert config.unused(output) == output + "-4"
+    assert modelfolder.unused(output) == output + "-4"
 
 
 @pytest.mark.slow
