@@ -10,7 +10,8 @@ VENV := $(or $(VENV_$(TF)),$(error TF=$(TF): must be 1.15 or 2.15))
 MODEL := models/demo
 RECORDS := data/demo/tfrecords
 RUN := $(VENV)/bin/python
-PIP := -m pip install --quiet --disable-pip-version-check
+# With its progress where a person watches, which make knows since 4.1.
+PIP := -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 
 .PHONY: help demo test test-all coverage test-faults test-intel test-both test-install lint benchmark clean
 
@@ -92,6 +93,7 @@ clean:
 	touch $@
 
 .venv/run: .venv/made requirements/tf1.lock
+	@echo "Installing TensorFlow 1.15 into $(@D): 430 MB to fetch, 1.5 GB on disk; some minutes, once"
 	$(@D)/bin/python $(PIP) --require-hashes -r requirements/tf1.lock
 	touch $@
 
@@ -108,6 +110,7 @@ clean:
 	touch $@
 
 .venv-tf2/run: .venv-tf2/made requirements/tf2.lock
+	@echo "Installing TensorFlow 2.15 into $(@D): 290 MB to fetch, 1.3 GB on disk; some minutes, once"
 	$(@D)/bin/python $(PIP) --require-hashes -r requirements/tf2.lock
 	touch $@
 

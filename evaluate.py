@@ -205,6 +205,10 @@ def print_results(results, folder):
     for name, label in AVERAGES.items():
         rows.append((label, *("%.3f" % results[name][each] for each in rows[0][1:4])))
     terminal.print_table(rows, (9, 9, 9, 7))
+    few = ["%s (%d)" % (row["label"], row["n"]) for row in results["per_class"] if row["n"] < metrics.FEW]
+    if few:
+        line = "fewer than %d pictures, which tell nothing of a class: %s" % (metrics.FEW, terminal.some(few))
+        print(terminal.printable(line))
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
@@ -222,7 +226,7 @@ def print_results(results, folder):
         values = (top_k["k"], top_k["accuracy"], low, high)
         print("right class among the first %d: %.4f (95%% interval %.4f to %.4f)" % values)
     values = (results["log_loss"], results["calibration"]["ece"])
-    print("log loss %.4f, expected calibration error %.4f" % values)
+    print("log loss %.4f; probabilities off by %.4f on average (expected calibration error)" % values)
     doubtful, right = results["threshold"], round(results["accuracy"] * results["n"])
     values = (doubtful["threshold"], doubtful["wrong"], results["n"] - right, doubtful["right"], right)
     print("--threshold %g would withhold %d of %d wrong answers and %d of %d right ones" % values)

@@ -1,6 +1,6 @@
 """Turn Fashion-MNIST's files into class folders of pictures for FlowIO.py.
 
-    apt-get install dataset-fashion-mnist    # or the four .gz files from its authors, in one folder
+    sudo apt-get install dataset-fashion-mnist    # or the four .gz files from its authors, in one folder
     python data/fashion_mnist.py [--source /usr/share/datasets/fashion-mnist] [--output data/fashion_mnist]
     python FlowIO.py --dataset data/fashion_mnist --output data/fashion_mnist_records --image_size 32
 

@@ -70,8 +70,14 @@ def check_export(assignment):
     assert len(machines.addresses) == 2 and machines.index == 0
 
 
-def check_apt(verb, package):
-    assert verb == "install" and "apt-get install %s " % package in read("data/fashion_mnist.py")
+def check_git(*arguments):
+    clone, address, folder, *more = arguments
+    assert (clone, address) == ("clone", "REPOSITORY") and more == ["&&", "cd", folder]
+
+
+def check_sudo(program, verb, package):
+    assert (program, verb) == ("apt-get", "install")
+    assert "sudo apt-get install %s " % package in read("data/fashion_mnist.py")
 
 
 def check_tensorboard(option, folder):
@@ -84,7 +90,8 @@ CHECKS = {
     "pip": check_pip,
     "source": check_source,
     "export": check_export,
-    "apt-get": check_apt,
+    "git": check_git,
+    "sudo": check_sudo,
     "tensorboard": check_tensorboard,
     "docker": lambda *_: None,  # these two: see test_serving
     "curl": lambda *_: None,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 
 from suite.evaluation import metrics
+from suite.model import modelfolder
 
 FEW = 80  # pictures of a class to train on; with fewer, more of them are the first thing to try
 GOOD = 0.9  # an accuracy or a recall that asks no question
@@ -13,53 +15,101 @@ CONFUSED = 3, 0.1  # pictures at least, and their share of both classes
 OVERFIT = 0.15  # how much more it is right on the pictures of the training
 MOST_CLASSES, MOST_PAIRS = 5, 3  # that are named
 
+# The options that another training of a model repeats, and what train.py takes where they are not given.
+REPEATED = {
+    "data": "data/tfrecords",
+    "model": None,
+    "layers": 50,
+    "mini": False,
+    "shortcut": "zero_pad",
+    "preactivation": False,
+    "recipe": "article",
+    "step": 2000,
+    "batch_size": 32,
+    "augment": "flip",
+    "dropout": 0,
+}
 
-def advise(results: dict, trained_on: dict | None = None, train_accuracy: float | None = None) -> list[dict]:
+
+def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None = None) -> list[dict]:
     """What the numbers ask for, the gravest first; one piece of advice at least.
 
     Args:
         results: what metrics.measure returned.
-        trained_on: pictures of each class that the model was trained on; None where nobody knows.
-        train_accuracy: that of the training's last batches; None likewise.
+        train_accuracy: that of the training's last batches; None where nobody knows.
     Returns:
         [{"kind", and what its words need}], of these kinds: "guessing" (not shown to be better than the most
-        frequent class), "wide" (the interval tells nothing), "class" (`label` has few pictures, or is hardly
-        recognised), "classes" (`count` more of these), "pair" (`labels` are taken for each other),
-        "overfitting", and where there is none of these "unclear" or "fine".
+        frequent class), "wide" (the interval tells nothing), "few" (`classes` that have few pictures and are
+        not well recognised, and how many `more`), "hard" (those that are hardly recognised, with many),
+        "pair" (`labels` are taken for each other), "overfitting", and where there is none of these "unclear"
+        or "fine". `command` is what to try.
     """
     accuracy, (low, high) = results["accuracy"], results["accuracy_ci95"]
-    advice = []
+    options, advice = options_of(model), []
     guessing = low <= results["baseline"]["accuracy"] < 1
     if guessing:
-        advice.append({"kind": "guessing", **results["baseline"]})
+        longer = retraining(model, step=2 * options["step"])
+        advice.append({"kind": "guessing", "command": longer, **results["baseline"]})
     if metrics.is_wide([low, high]):
         advice.append({"kind": "wide"})
-    classes = weak_classes(results, trained_on)
+    few, hard = weak_classes(results, model.trained_on)
     if guessing:  # which classes it fails on then tells nothing
-        classes = [each for each in classes if each["few"]]
-    advice += classes[:MOST_CLASSES]
-    if classes[MOST_CLASSES:]:
-        advice.append({"kind": "classes", "count": len(classes) - MOST_CLASSES})
+        hard = []
+    for kind, classes in (("few", few), ("hard", hard)):
+        if classes:
+            more = len(classes[MOST_CLASSES:])
+            advice.append({"kind": kind, "classes": classes[:MOST_CLASSES], "more": more})
     if not guessing:
-        advice += confused_pairs(results, {each["label"] for each in classes})[:MOST_PAIRS]
+        advice += confused_pairs(results, {each["label"] for each in few + hard})[:MOST_PAIRS]
     if train_accuracy is not None and train_accuracy > max(high, accuracy + OVERFIT):
-        advice.append({"kind": "overfitting", "train_accuracy": train_accuracy})
-    return advice or [{"kind": "fine" if accuracy >= GOOD else "unclear"}]
+        changed: dict = {"augment": "standard"}
+        if options["augment"] != "flip":  # it is that already, or none, which has its reason
+            changed = {"step": options["step"] // 2} if options["dropout"] else {"dropout": 0.2}
+        command = retraining(model, **changed)
+        advice.append({"kind": "overfitting", "train_accuracy": train_accuracy, "command": command})
+    if advice or accuracy >= GOOD:
+        return advice or [{"kind": "fine"}]
+    changed = {"recipe": "modern"} if options["recipe"] == "article" else {"step": 2 * options["step"]}
+    return [{"kind": "unclear", "command": retraining(model, **changed)}]
 
 
-def weak_classes(results: dict, trained_on: dict | None) -> list[dict]:
-    """The classes that are recognised seldom, or not well and from few pictures, most mistakes first."""
-    found = []
+def options_of(model: modelfolder.Model) -> dict:
+    """What train.py was given or took of REPEATED."""
+    known = {**model.options, **model.network}
+    return {name: known.get(name) or usual for name, usual in REPEATED.items()}
+
+
+def retraining(model: modelfolder.Model, **changed: str | float) -> str:
+    """The command that trains such a model with other options, as a new one: a finished one would stay."""
+    words = ["python", "train.py"]
+    for name, value in {**options_of(model), **changed}.items():
+        if value != REPEATED.get(name):
+            words += ["--" + name] + [str(value)] * (value is not True)
+    return " ".join(map(shlex.quote, [*words, "--output", modelfolder.unused(model.folder)]))
+
+
+def weak_classes(results: dict, trained_on: dict | None) -> tuple[list[dict], list[dict]]:
+    """The classes that are not well recognised and have few pictures, and those that hardly are with many.
+
+    Args:
+        trained_on: pictures of each class that the model was trained on; None where nobody knows.
+    Returns:
+        Two lists of {"label", "n", "correct", "trained", "taken_for"}, most mistakes first.
+    """
+    few: list[dict] = []
+    hard: list[dict] = []
     for i, row in enumerate(results["per_class"]):
         trained = None if trained_on is None else trained_on.get(row["label"], 0)
-        few = trained is not None and trained < FEW
-        if row["n"] and row["recall"] < (GOOD if few else WEAK):
+        is_few = trained is not None and trained < FEW
+        if row["n"] and row["recall"] < (GOOD if is_few else WEAK):
             counts = list(results["confusion_matrix"][i])
             correct, counts[i] = counts[i], 0
             taken_for = results["per_class"][counts.index(max(counts))]["label"]
-            each = {"kind": "class", "label": row["label"], "n": row["n"], "correct": correct}
-            found.append({**each, "trained": trained, "few": few, "taken_for": taken_for})
-    return sorted(found, key=lambda each: each["correct"] - each["n"])
+            found = {"label": row["label"], "n": row["n"], "correct": correct}
+            (few if is_few else hard).append({**found, "trained": trained, "taken_for": taken_for})
+    for classes in (few, hard):
+        classes.sort(key=lambda each: each["correct"] - each["n"])
+    return few, hard
 
 
 def confused_pairs(results: dict, passed_over: set[str]) -> list[dict]:

@@ -7,6 +7,7 @@ import numpy as np
 THRESHOLD = 0.8  # of the probability of an answer, an example of predict.py --threshold
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
+FEW = 10  # pictures whose share that is right tells nothing
 WIDEST = 0.3  # of an interval that still tells something
 CHANCE = 0.05  # a p value above which two models show no difference
 

@@ -28,7 +28,6 @@ PER_CELL = 12  # pictures behind a cell of the confusion matrix
 MOST_PICTURES = 600
 THUMBNAIL = 320  # pixels, twice of what a page shows them in, for screens with two pixels in place of one
 THUMBNAIL_BYTES = 3000 * 1000  # of all together, so that the page stays below 5 MB and opens at once
-FEW = 10  # pictures whose share that is right says nothing
 CURVE_POINTS = 300
 LARGEST = 1e30  # a loss that is drawn
 SMOOTHED = 0.1  # of a curve, that each of its points is the mean of
@@ -55,7 +54,7 @@ def write_html(folder, results, predictions, model, records, language):
         .render(
             language=catalogue.LANGUAGES[language],
             results=results,
-            advice=advice.advise(results, model.trained_on, train_accuracy(curves, step)),
+            advice=advice.advise(results, model, train_accuracy(curves, step)),
             chance=metrics.CHANCE,
             is_wide=metrics.is_wide(results["accuracy_ci95"]),
             pictures=[row_of(predictions, i, pictures[i]) for i in order if i in pictures],
@@ -64,7 +63,7 @@ def write_html(folder, results, predictions, model, records, language):
             doubtful=len(galleries["doubtful"]),
             shown=shown,
             sure=SURE,
-            few=FEW,
+            few=metrics.FEW,
             guess=math.log(len(model.classes)),
             curves=curves,
             step=step,

@@ -79,7 +79,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "classes": CLASSES,
             "image_size": IMAGE_SIZE,
             "normalize": {"enum": list(NORMALIZATIONS)},
-            "options": {"type": "object"},
+            "options": {"type": "object", "properties": {"step": {"type": "integer", "minimum": 0}}},
         },
         {
             "keep_size": {"type": "boolean"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import csv
 import functools
+import itertools
 import os
 import re
 from typing import NamedTuple
@@ -48,7 +49,7 @@ class Model(NamedTuple):
     trained_on: dict[str, int] | None = None  # pictures of each class; None where an older version wrote it
     # Of the pictures that it was trained and validated on, by split, as fingerprints.from_json reads them.
     fingerprints: dict = {}
-    recipe: str | None = None  # that it was trained by; likewise
+    options: dict = {}  # of the train.py that wrote it
 
 
 def load_model(path: str) -> Model:
@@ -84,7 +85,7 @@ def load_model(path: str) -> Model:
         config.get("keep_size", False),
         config.get("dataset", {}).get("counts", {}).get("train"),
         config.get("dataset", {}).get("fingerprints", {}),
-        config["options"].get("recipe"),
+        config["options"],
     )
 
 
@@ -92,6 +93,13 @@ def is_model(path: str) -> bool:
     """Whether a path may be what `load_model` takes."""
     signs = path + ".index", os.path.join(path, "model.json"), os.path.join(path, "checkpoint")
     return any(map(os.path.exists, signs))
+
+
+def unused(folder: str) -> str:
+    """A name like that of a model folder, of nothing that is there: models/resnet-2."""
+    folder = folder.rstrip(os.sep)
+    names = ("%s-%d" % (folder, number) for number in itertools.count(2))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def read_log(folder: str) -> list[dict[str, str]]:

@@ -69,8 +69,8 @@ def open_weights(path: str, layers: int | None) -> Weights:
     names = sorted(reader.get_variable_to_shape_map(), key=len)
     if model:
         ours = {name.replace(AVERAGED, ""): name for name in names}
-        config = model.network, model.normalize, model.classes, model.fingerprints, model.recipe
-        return Weights(model.checkpoint, reader, ours, *config)
+        config = model.network, model.normalize, model.classes, model.fingerprints
+        return Weights(model.checkpoint, reader, ours, *config, model.options.get("recipe"))
     depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not depth:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)

@@ -1,6 +1,5 @@
 """What model.json holds of a training: its config, from options, records and what was there before."""
 
-import itertools
 import math
 import os
 import platform
@@ -59,6 +58,8 @@ def complete_options(options, records, existing, weights):
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
     elif options.step is None:
         options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
+    if options.save_num is None:
+        options.save_num = min(500, max(1, options.step // 4))
     recipes.apply_recipe(options)
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
@@ -141,7 +142,7 @@ def read_existing(output):
     if names and not os.path.exists(path):
         raise UserError(
             "%s: holds %s and no model.json; choose another --output, such as %s"
-            % (output, names[0], unused(output))
+            % (output, names[0], modelfolder.unused(output))
         )
     if modelfolder.latest_checkpoint(output):
         return jsonfile.read(path)
@@ -154,16 +155,9 @@ def read_existing(output):
     return None
 
 
-def unused(output):
-    """A name like that of a model folder, of nothing that is there: models/resnet-2."""
-    output = output.rstrip(os.sep)
-    names = ("%s-%d" % (output, number) for number in itertools.count(2))
-    return next(name for name in names if not os.path.lexists(name))
-
-
 def other_output(output):
     """For a message: how to train another model than the one that is there."""
-    return "--output %s, or --fresh, which sets the old model aside" % unused(output)
+    return "--output %s, or --fresh, which sets the old model aside" % modelfolder.unused(output)
 
 
 def begins_anew(options, machines):
@@ -190,7 +184,7 @@ def set_aside(output):
     output = os.path.realpath(output)  # a link stays one
     if atomic.cannot_be_renamed(output):
         raise UserError("--fresh: %s is mounted, or somebody stands in it; choose another --output" % output)
-    aside = unused(output)
+    aside = modelfolder.unused(output)
     atomic.lock(output, alone=True)
     try:
         os.rename(output, aside)
@@ -256,7 +250,7 @@ def check_existing(existing, config):
             if here != there and sorted(here) == sorted(there):
                 raise UserError(
                     "%s was trained on the same classes in another order; --output %s --model %s takes its "
-                    "weights by name" % (output, unused(output), output)
+                    "weights by name" % (output, modelfolder.unused(output), output)
                 )
         if here != there:
             raise UserError(

@@ -75,7 +75,11 @@ def add_training(group):
     )
     length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
     group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
-    group.add_argument("--save_num", type=number(int, 1), default=500, help="steps between checkpoints")
+    group.add_argument(
+        "--save_num",
+        type=number(int, 1),
+        help="steps between checkpoints (default: 500, or a quarter of the steps where that is less)",
+    )
     group.add_argument("--keep", type=number(int, 1), default=5, help="checkpoints kept, besides the best")
     group.add_argument(
         "--patience",

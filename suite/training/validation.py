@@ -102,10 +102,9 @@ class Validator:
             say("step %d: validation accuracy %.4f" % (step, accuracy))
             return False
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
-        count = self.records.count("val")
-        if is_no_worse(best, accuracy, loss, count):
-            shown = step, accuracy, best["highest"]["accuracy"], count
-            say("step %d: validation accuracy %.4f, kept: as good as %.4f among %d" % shown)
+        if is_no_worse(best, accuracy, loss, self.records.count("val")):
+            line = "step %d: validation accuracy %.4f, kept: too close to %.4f to tell apart"
+            say(line % (step, accuracy, best["highest"]["accuracy"]))
             keep_best(
                 self.output,
                 checkpoint,

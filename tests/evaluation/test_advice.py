@@ -1,22 +1,42 @@
 """advice.py: what the numbers of an evaluation ask for."""
 
+import os
+import shlex
+
 import numpy as np
 import pytest
 
 from suite.evaluation import advice, metrics
+from suite.model import modelfolder
+from suite.training.config import NETWORK, complete_options
+from suite.training.options import parse_options
 
 CLASSES = ["cat", "dog", "elk", "fox", "gnu", "hen", "owl", "pig"]
 MANY = dict.fromkeys(CLASSES, 500)
 
 
-def advise(matrix, trained_on=MANY, train_accuracy=None):
+def model_of(*arguments, folder="models/resnet", trained_on=MANY):
+    """What load_model would say of a training with these options."""
+    options = complete(*arguments)
+    network = {name: getattr(options, name) for name in NETWORK}
+    model = modelfolder.Model(folder, None, network, CLASSES, 32, "per_image", False, trained_on)
+    return model._replace(options=vars(options))
+
+
+def complete(*arguments):
+    options = parse_options([*map(str, arguments)])
+    complete_options(options, None, None, None)
+    return options
+
+
+def advise(matrix, trained_on=MANY, train_accuracy=None, arguments=()):
     """The advice that a confusion matrix gets, a row for each true class."""
     matrix = np.array(matrix)
     labels, predicted = (
         np.repeat(which, matrix.ravel()) for which in np.indices(matrix.shape).reshape(2, -1)
     )
     results = metrics.measure(labels, np.eye(len(matrix))[predicted], CLASSES[: len(matrix)])
-    return advice.advise(results, trained_on, train_accuracy)
+    return advice.advise(results, model_of(*arguments, trained_on=trained_on), train_accuracy)
 
 
 def kinds(*arguments):
@@ -35,17 +55,19 @@ def test_mistakes_everywhere_are_not_fine():
 
 def test_a_class_of_few_pictures():
     (found,) = advise([[97, 3, 0], [0, 100, 0], [12, 0, 0]], {"cat": 500, "dog": 500, "elk": 12})
-    assert found["kind"] == "class" and found["few"]
-    assert (found["label"], found["trained"], found["correct"], found["n"]) == ("elk", 12, 0, 12)
+    elk = {"label": "elk", "trained": 12, "correct": 0, "n": 12, "taken_for": "cat"}
+    assert found == {"kind": "few", "classes": [elk], "more": 0}
     (found,) = advise([[97, 3, 0], [0, 100, 0], [2, 0, 8]], {"cat": 500, "dog": 500})  # none of elk
-    assert (found["label"], found["trained"], found["correct"]) == ("elk", 0, 8)
+    (elk,) = found["classes"]
+    assert (elk["label"], elk["trained"], elk["correct"]) == ("elk", 0, 8)
 
 
 def test_a_class_that_is_hardly_recognised():
     matrix = [[97, 3, 0], [0, 100, 0], [5, 25, 0]]
     for trained_on in (MANY, None):
         (found,) = advise(matrix, trained_on)
-        assert (found["label"], found["taken_for"], found["few"]) == ("elk", "dog", False)
+        (elk,) = found["classes"]
+        assert (found["kind"], elk["label"], elk["taken_for"]) == ("hard", "elk", "dog")
 
 
 def test_a_class_without_pictures_asks_for_nothing():
@@ -56,8 +78,17 @@ def test_classes_are_named_by_mistakes_and_only_some():
     matrix = np.diag([1000, 1000, 0, 0, 0, 0, 0, 0])
     matrix[2:, 0] = range(10, 16)
     found = advise(matrix)
-    assert [each.get("label") for each in found] == ["pig", "owl", "hen", "gnu", "fox", None]
-    assert found[-1] == {"kind": "classes", "count": 1}
+    (found,) = found
+    assert [each["label"] for each in found["classes"]] == ["pig", "owl", "hen", "gnu", "fox"]
+    assert found["more"] == 1
+
+
+def test_classes_with_the_same_advice_stand_together():
+    matrix = np.diag([100, 9, 0, 0, 100])
+    matrix[1:4, 0] = 5, 20, 30
+    found = advise(matrix, dict(MANY, dog=30, elk=20))
+    said = [(each["kind"], [row["label"] for row in each["classes"]]) for each in found]
+    assert said == [("few", ["elk", "dog"]), ("hard", ["fox"])]
 
 
 def test_two_classes_that_are_taken_for_each_other():
@@ -94,3 +125,72 @@ def test_overfitting(train_accuracy, found):
 
 def test_what_so_few_pictures_may_be_is_no_overfitting():
     assert "overfitting" not in kinds([[3, 1], [1, 3]], MANY, 0.92)  # 0.75, with an interval up to 0.93
+
+
+# --- the command ----------------------------------------
+
+
+def test_what_is_not_repeated_is_what_train_py_takes():
+    taken = vars(complete())
+    assert {name: taken[name] for name in advice.REPEATED} == advice.REPEATED
+    assert set(NETWORK) - {"zero_init_residual"} <= set(advice.REPEATED)  # which is the recipe's
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--mini", "--step", 300],
+        ["--data", "my records/all", "--layers", 101, "--shortcut", "projection", "--preactivation"],
+        ["--recipe", "modern", "--step", 90, "--batch_size", 8, "--augment", "none", "--dropout", 0.5],
+        ["--model", "models/other", "--step", 90],
+    ],
+)
+def test_a_command_trains_such_a_model_elsewhere(tmp_path, arguments):
+    folder = str(tmp_path / "my model")
+    os.mkdir(folder)
+    command = advice.retraining(model_of(*arguments, "--output", folder, folder=folder), lr=0.5)
+    python, script, *words = shlex.split(command)
+    assert (python, script) == ("python", "train.py")
+    expected = complete(*arguments, "--lr", 0.5, "--output", folder + "-2")
+    assert vars(complete(*words)) == vars(expected)
+
+
+def test_a_model_of_before_there_was_an_option_has_its_default():
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False}
+    model = modelfolder.Model("models/resnet", None, network, CLASSES, 32, "per_image", False)
+    assert advice.retraining(model, step=9) == "python train.py --mini --step 9 --output models/resnet-2"
+
+
+def test_weights_that_were_only_taken_over_are_to_be_trained():
+    model = model_of("--model", "models/other", "--step", 0)
+    found = "python train.py --model models/other --output models/resnet-2"
+    assert advice.retraining(model) == found
+
+
+@pytest.mark.parametrize(
+    "arguments, tried",
+    [
+        ([], "--augment standard"),
+        (
+            ["--augment", "none"],
+            "--augment none --dropout 0.2",
+        ),  # where a mirrored picture means another thing
+        (["--augment", "standard"], "--augment standard --dropout 0.2"),
+        (["--augment", "standard", "--dropout", 0.2], "--step 1000 --augment standard --dropout 0.2"),
+    ],
+)
+def test_what_to_try_against_overfitting_is_not_what_there_is(arguments, tried):
+    *_, found = advise(120 * np.eye(2, dtype=int) + 40, MANY, 0.96, arguments)
+    assert (
+        found["kind"] == "overfitting"
+        and found["command"] == "python train.py %s --output models/resnet-2" % tried
+    )
+
+
+@pytest.mark.parametrize(
+    "recipe, tried", [("article", "--recipe modern"), ("modern", "--recipe modern --step 4000")]
+)
+def test_what_to_try_where_nothing_stands_out(recipe, tried):
+    (found,) = advise(16 * np.eye(5, dtype=int) + 1, arguments=["--recipe", recipe])
+    assert found == {"kind": "unclear", "command": "python train.py %s --output models/resnet-2" % tried}

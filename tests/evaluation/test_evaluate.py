@@ -105,6 +105,14 @@ def test_figures_of_no_pictures_are_none(capsys):
     ]
 
 
+def test_classes_of_few_pictures_are_named(capsys):
+    labels = np.array([0] * 10 + [1] * 9 + [2])
+    results = metrics.measure(labels, np.eye(4)[labels], ["a", "b", "\x1b[31mc", "d"])
+    evaluate.print_results(dict(results, split="test", latency=None), "evaluation")
+    out = capsys.readouterr().out
+    assert "fewer than 10 pictures, which tell nothing of a class: b (9), \\x1b[31mc (1), d (0)\n" in out
+
+
 def test_an_interval_that_tells_something(capsys):
     probabilities = np.eye(2)[[0] * 50 + [1] * 50]
     results = metrics.measure(np.array([0] * 100), probabilities, ["a", "b"])

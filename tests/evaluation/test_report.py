@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -62,7 +63,7 @@ def make_report(folder, count, classes, seed=0, language="en", size=96, never_ri
     names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
     answers = predictions.Predictions(names, labels, probabilities, [0.1, 0.1])
     results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
-    model = modelfolder.Model(str(folder), "model.ckpt-20", None, classes, 32, "per_image", False)
+    model = modelfolder.Model(str(folder), "model.ckpt-20", {}, classes, 32, "per_image", False)
     records = make_records(folder, labels, classes, noise(size))
     report.write_html(str(folder), results, answers, model, records, language)
     return str(folder / "report.html"), answers
@@ -155,6 +156,55 @@ def test_the_report_is_in_one_language(tmp_path, language, text):
     assert '<html lang="%s">' % {"en": "en", "zh": "zh-CN"}[language] in page
 
 
+def rows_of(page):
+    """The rows of the table of classes, as lists of their cells."""
+    body = re.search("<tbody>(.*?)</tbody>", page, re.DOTALL).group(1)
+    return [re.findall("<td[^>]*>([^<]*)", row) for row in body.split("<tr>")[1:]]
+
+
+def make_page(folder, labels, predicted, classes, trained_on=None, language="en"):
+    """The page of answers that are sure."""
+    probabilities = np.eye(len(classes))[predicted]
+    answers = predictions.Predictions(["a.jpg"] * len(labels), np.array(labels), probabilities, [])
+    results = dict(metrics.measure(answers.labels, probabilities, classes), split="test", checkpoint="")
+    model = modelfolder.Model(str(folder), None, {}, classes, 32, "per_image", False, trained_on)
+    records = make_records(folder, labels, classes, noise(96))
+    report.write_html(str(folder), results, answers, model, records, language)
+    return read(str(folder / "report.html"))
+
+
+@pytest.mark.parametrize("language, few, none", [("en", "%d, few", "untested"), ("zh", "%d，太少", "未测试")])
+def test_a_class_of_few_test_pictures_or_none_says_so(tmp_path, language, few, none):
+    labels = [0] * 10 + [1] * 9 + [2]
+    page = make_page(tmp_path, labels, labels, ["a", "b", "c", "d"], language=language)
+    assert rows_of(page) == [
+        ["a", "1.000", "1.000", "1.000", "10"],
+        ["b", "1.000", "1.000", "1.000", few % 9],
+        ["c", "1.000", "1.000", "1.000", few % 1],
+        ["d", "–", "–", "–", none],
+    ]
+
+
+@pytest.mark.parametrize(
+    "language, said",
+    [
+        ("en", "bee (9 to train on), cow (8), dog (7), elk (6), fox (5) and 1 more: too few pictures"),
+        (
+            "zh",
+            "bee（训练图片 9 张）、cow（8 张）、dog（7 张）、elk（6 张）、fox（5 张），还有 1 类：训练图",
+        ),
+    ],
+)
+def test_classes_with_the_same_advice_share_a_sentence(tmp_path, language, said):
+    classes = ["ant", "bee", "cow", "dog", "elk", "fox", "gnu"]
+    labels = [0] * 60 + [1, 2, 3, 4, 5, 6] * 3
+    trained_on = dict(zip(classes, [500, 9, 8, 7, 6, 5, 4]))
+    predicted = [0] * 60 + [1, 2, 3, 4, 5, 6] * 2 + [0] * 6
+    page = make_page(tmp_path, labels, predicted, classes, trained_on, language)
+    items = [re.sub("<.*?>", "", item) for item in re.findall("<li>(.*?)</li>", page, re.DOTALL)]
+    assert len([item for item in items if said in item]) == 1
+
+
 def test_a_long_name_keeps_its_end():
     assert report.shorten("class 12") == "class 12"
     assert report.shorten("a rather long name of a class 12") == "a rather … class 12"
@@ -165,7 +215,7 @@ def test_a_long_name_keeps_its_end():
 def test_bars_of_few_pictures_are_pale(tmp_path, n, judged):
     answers = predictions.Predictions(["a.jpg"] * n, np.zeros(n, int), np.tile([0.95, 0.05], [n, 1]), [])
     results = metrics.measure(answers.labels, answers.probabilities, ["a", "b"])
-    model = modelfolder.Model(str(tmp_path), "mine", None, ["a", "b"], 32, "per_image", False)
+    model = modelfolder.Model(str(tmp_path), "mine", {}, ["a", "b"], 32, "per_image", False)
     records = make_records(tmp_path, answers.labels, ["a", "b"], noise(96))
     report.write_html(str(tmp_path), dict(results, split="test"), answers, model, records, "en")
     page = read(str(tmp_path / "report.html"))
@@ -273,6 +323,21 @@ def test_a_click_on_a_cell_shows_its_pictures(browser, tmp_path):
     assert browser.execute_script(drawn)
 
 
+def test_a_command_is_copied_as_it_is(browser, tmp_path):
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    rng = np.random.RandomState(0)
+    labels, predicted = rng.randint(0, 2, (2, 200))
+    make_page(folder, labels, predicted, ["a", "b"])
+    browser.get("file://%s/report.html" % folder)
+    expected = "python train.py --step 4000 --output '%s-2'" % folder
+    for width in (360, 1100):
+        with screen(browser, width):
+            assert [each.text for each in find(browser, "code")] == [expected]
+            selected = "getSelection().selectAllChildren(document.querySelector('code'))"
+            assert browser.execute_script(selected + "; return getSelection().toString()").strip() == expected
+
+
 def test_a_click_on_a_heading_sorts(browser, tmp_path):
     path, _ = make_report(tmp_path, 200, ["b", "c", "a"])
     browser.get("file://" + path)
@@ -339,7 +404,7 @@ def test_the_page_is_no_wider_than_the_screen(browser, tmp_path, width, language
 
 
 def test_both_tables_use_the_width(browser, tmp_path):
-    path, _ = make_report(tmp_path, 300, ["猫", "dog", "古建筑", "花朵", "昆虫"])
+    path, _ = make_report(tmp_path, 40, ["猫", "dog", "古建筑", "花朵", "昆虫"])  # some of few pictures
     with screen(browser, 1100):
         browser.get("file://" + path)
         classes, matrix = box(browser, "#classes"), box(browser, "#matrix")

@@ -25,7 +25,7 @@ EXPORT = {
     "requirements.txt": "requirements/tf1-export.txt",
     "requirements/tf2.txt": "requirements/tf2-export.txt",
 }
-FASHION = "apt-get install dataset-fashion-mnist"
+FASHION = "sudo apt-get install dataset-fashion-mnist"
 
 # What stands for a command within a block: small and quick, and the suite is elsewhere.
 COMMANDS = {
@@ -42,7 +42,7 @@ COMMANDS = {
         esac"""
     % shlex.quote(ROOT),
     "pip": '(cd %s && command pip "$@")' % shlex.quote(ROOT),
-    "apt-get": 'dpkg --status "$2" > dpkg.txt',  # .ci/run has installed it
+    "sudo": 'dpkg --status "$3" > dpkg.txt',  # .ci/run has installed it
 }
 
 

@@ -244,10 +244,10 @@ def test_peak_memory_by_hand(graph):
 
 def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path):
     output = str(tmp_path / "resnet")
-    assert config.unused(output + os.sep) == output + "-2"
+    assert modelfolder.unused(output + os.sep) == output + "-2"
     (tmp_path / "resnet-2").mkdir()
     os.symlink("nowhere", output + "-3")
-    assert config.unused(output) == output + "-4"
+    assert modelfolder.unused(output) == output + "-4"
 
 
 @pytest.mark.slow
@@ -326,3 +326,12 @@ def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):
     arguments = ["--data", workspace.records, "--output", tmp_path, "--fresh"]
     refuses("train.py", *arguments, says="holds letters.txt", status=1)
     assert (tmp_path / "letters.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "step, given, every",
+    [(2000, None, 500), (9999, None, 500), (300, None, 75), (3, None, 1), (300, 200, 200)],
+)
+def test_a_short_training_has_several_checkpoints(workspace, step, given, every):
+    arguments = ["--step", step] + (["--save_num", given] if given else [])
+    assert config_for(workspace, *arguments)[0]["options"]["save_num"] == every
