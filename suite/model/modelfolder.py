@@ -48,6 +48,7 @@ class Model(NamedTuple):
     trained_on: dict[str, int] | None = None  # pictures of each class; None where an older version wrote it
     # Of the pictures that it was trained and validated on, by split, as fingerprints.from_json reads them.
     fingerprints: dict = {}
+    fit: str = "crop"  # one of schemas.FITS: how pictures become squares
 
 
 def load_model(path: str) -> Model:
@@ -82,6 +83,7 @@ def load_model(path: str) -> Model:
         config.get("keep_size", False),
         config.get("dataset", {}).get("counts", {}).get("train"),
         config.get("dataset", {}).get("fingerprints", {}),
+        config.get("fit", "crop"),
     )
 
 

@@ -31,7 +31,7 @@ def sample(sources, seed):
     return sorted(chosen)
 
 
-def draw(path, classes, jpegs, image_size):
+def draw(path, classes, jpegs, image_size, fit):
     """Draw pictures as the network will see them, a row for each class.
 
     Args:
@@ -39,6 +39,7 @@ def draw(path, classes, jpegs, image_size):
         classes: names, in index order.
         jpegs: {(split or None, label): [what imagefile.encode returned]}.
         image_size: pixels that the network will see.
+        fit: one of schemas.FITS.
     """
     splits = [split for split in PER_SPLIT if any(split == each for each, _ in jpegs)]
     columns = [(split or "pictures", PER_SPLIT[split]) for split in splits]
@@ -47,9 +48,11 @@ def draw(path, classes, jpegs, image_size):
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         jpeg, seed = tf.placeholder(tf.string, []), tf.placeholder(tf.int64, [2])
         mirrored = tf.placeholder(tf.bool, [])
-        views = {"none": preprocess_for_evaluation(jpeg, image_size, "minus1_1")}
+        views = {"none": preprocess_for_evaluation(jpeg, image_size, "minus1_1", fit)}
         for augment in PER_AUGMENTATION:
-            views[augment] = preprocess_for_training(jpeg, image_size, "minus1_1", augment, seed, mirrored)
+            views[augment] = preprocess_for_training(
+                jpeg, image_size, "minus1_1", augment, seed, mirrored, fit
+            )
 
         def view(augment, data, seeds=(0, 0)):
             values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})

@@ -36,6 +36,7 @@ from suite.pictures import drawing, imagefile
 from suite.pictures.folders import SourceFile
 from suite.process.workers import map_in_processes
 from suite.records import preview, reading
+from suite.records.splits import EncodedPicture
 
 # --- the script ----------------------------------------
 
@@ -311,6 +312,22 @@ def test_the_next_command_is_complete_with_the_default_folders(workspace):
     assert workspace.flowio[1].splitlines()[-1] == "next: python train.py"
 
 
+@pytest.mark.parametrize(
+    "wide, fit, warned", [(5, "crop", True), (4, "crop", False), (20, "pad", False), (20, "squash", False)]
+)
+def test_a_crop_that_drops_much_of_many_is_warned_of(capsys, wide, fit, warned):
+    """Of what is wider than a camera's 3:2, in more than a fifth of the pictures."""
+    pictures = [
+        EncodedPicture(
+            SourceFile(None, 0, "%d.jpg" % i), b"", None, 0, 0, 0, 256, 512 if i < wide else 384, ""
+        )
+        for i in reversed(range(20))
+    ]
+    FlowIO.warn_of_crop(pictures, FlowIO.parse_options(["--fit", fit]))
+    said = "the centre square leaves out more than 50% of 5 of 20 pictures, the first: 0.jpg; --fit pad takes"
+    assert (said in capsys.readouterr().err) == warned
+
+
 def test_the_preview_shows_each_class(tmp_path):
     """And nothing else happens: the records that are there stay."""
     draw_dataset(tmp_path / "dataset", 7, ["apple", "kiwi"])
@@ -320,7 +337,7 @@ def test_the_preview_shows_each_class(tmp_path):
     (tmp_path / "out" / "dataset.json").write_text("old")
     sheet = tmp_path / "sheet.png"
     arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
-    more = ["--preview", sheet, "--device", "gpu:0"]
+    more = ["--fit", "pad", "--preview", sheet, "--device", "gpu:0"]
     out, err = run("FlowIO.py", *arguments, *more, status=1)
     assert "2 of 2 classes" in err and "no GPU is of use here" in err and out == ""
     assert "1 of 15 files could not be used, the first: kiwi/bad.png (empty file)" in err
@@ -341,7 +358,7 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
     classes = ["%d" % i for i in range(20)]
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     jpegs = {(split, label): [jpeg] for split in SPLITS for label in range(20)}
-    preview.draw(str(tmp_path / "sheet.png"), classes, jpegs, 32)
+    preview.draw(str(tmp_path / "sheet.png"), classes, jpegs, 32, "crop")
     assert len(rows) == 20
     for _, (*unchanged, flip, standard) in rows:
         mirrored = [
