@@ -18,7 +18,7 @@ import os
 import re
 
 from suite.evaluation import catalogue, metrics, pictures, report
-from suite.evaluation.predictions import latency, match_classes, predict_split
+from suite.evaluation.predictions import check_fit, latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.model import modelfolder
@@ -38,12 +38,17 @@ def main():
     options = parse_options()
     model = modelfolder.load_model(options.model)
     other = modelfolder.load_model(options.compare) if options.compare else None
-    if options.pictures and other and other.image_size != model.image_size:
-        message = "--compare %s: sees %d pixels, %s %d; with --pictures evaluate each by itself"
-        raise UserError(message % (other.folder, other.image_size, model.folder, model.image_size))
+    if options.pictures and other and (other.image_size, other.fit) != (model.image_size, model.fit):
+        message = (
+            "--compare %s: sees %d pixels (--fit %s), %s %d (%s); with --pictures evaluate each by itself"
+        )
+        here, there = ((each.folder, each.image_size, each.fit) for each in (model, other))
+        raise UserError(message % (*there, *here))
     output = options.output or os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder, source(options, model, folder) as found:
         records, unknown, skipped = found
+        for each in filter(None, (model, other)):
+            check_fit(each, records)
         device.start(options)
         if other:
             match_classes(other, records)  # refused now rather than after an evaluation

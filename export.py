@@ -141,11 +141,11 @@ def predict(files, model):
     stored_size = None if model.keep_size else model.image_size
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
-        centre = preprocessing.centre(jpeg, model.image_size)
+        centre = preprocessing.centre(jpeg, model.image_size, model.fit)
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3])
         session, probabilities = restore_session(model, preprocessing.normalize(images, model.normalize))
         with session:
-            small = [imagefile.encode(data, stored_size) for data in files]
+            small = [imagefile.encode(data, stored_size, fit=model.fit) for data in files]
             pixels = np.array([session.run(centre, {jpeg: data}) for data in small])
             return pixels, session.run(probabilities, {images: pixels})
 

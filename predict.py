@@ -192,7 +192,7 @@ def encode_file(path, model, options):
         data = imagefile.read_file(path)
         small = sandbox.encode_and_hash if options.sandbox else imagefile.load_and_encode
         *_, view, _ = small(data, SAVED_SIDE, formats) if options.save else (None, None)
-        *_, jpeg, remark = small(data, None if model.keep_size else model.image_size, formats)
+        *_, jpeg, remark = small(data, None if model.keep_size else model.image_size, formats, model.fit)
         return Pending(path, jpeg, view, None, remark)
     except imagefile.BadPicture as error:
         return Pending(path, None, None, str(error))
@@ -212,7 +212,7 @@ def build(model, cached, mirror=False):
     """
     with tf.Graph().as_default():
         jpeg = tf.placeholder(tf.string, [])
-        pixels = preprocessing.preprocess_for_evaluation(jpeg, model.image_size, model.normalize)
+        pixels = preprocessing.preprocess_for_evaluation(jpeg, model.image_size, model.normalize, model.fit)
         graph_def = inference_graph.load_graph(model, cached)
         elements = ["images:0", "probabilities:0"]
         images, probabilities = tf.import_graph_def(graph_def, return_elements=elements)

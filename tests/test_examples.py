@@ -17,6 +17,9 @@ from helpers import LABELS, ROOT, draw_demo, run
 from papers import READMES, block_with, blocks, blocks_with, commands, read, run_block, section
 from PIL import Image
 
+from suite.files import jsonfile
+from suite.files.schemas import FITS
+
 
 def picture_file(path, fruit="kiwi", seed=0):
     os.makedirs(os.path.dirname(str(path)), exist_ok=True)
@@ -115,7 +118,10 @@ def predicted(folder):
 
 @pytest.fixture
 def answers(user_folder, monkeypatch):
-    """What predict.py --json says of files of many kinds; README's block for ONNX has been run there."""
+    """A function: what predict.py --json says of files of many kinds by a model of this fit.
+
+    README's block for ONNX has been run there; which pixels the network is shown it has no part in.
+    """
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
     run_block(block_with("--format onnx"), user_folder, pip=":")
@@ -132,9 +138,15 @@ def answers(user_folder, monkeypatch):
         picture.resize((side, 4 * side)).save(str(files / ("tall%d.png" % side)))
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
         picture.save(str(files / ("transparent%d.png" % side)))
-    out, _ = run("predict.py", "files", "--json", cwd=str(user_folder))
     monkeypatch.chdir(user_folder)
-    return [json.loads(line) for line in out.splitlines()]
+
+    def answers_of(fit):
+        path = os.path.join("models", "resnet", "model.json")
+        jsonfile.write(path, dict(jsonfile.read(path), fit=fit))
+        out, _ = run("predict.py", "files", "--json", cwd=str(user_folder))
+        return [json.loads(line) for line in out.splitlines()]
+
+    return answers_of
 
 
 def run_python(paper, path):
@@ -154,9 +166,11 @@ def check_probabilities(found, answer):
 @pytest.mark.slow
 @pytest.mark.parametrize("paper", READMES)
 def test_onnx_in_python(answers, paper):
-    assert len(answers) == 30
-    for answer in answers:
-        check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
+    for fit in FITS:
+        found = answers(fit)
+        assert len(found) == 30
+        for answer in found:
+            check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
 
 
 @pytest.fixture
@@ -171,6 +185,7 @@ def node():
 
 @pytest.mark.slow
 def test_onnx_in_javascript(node, answers):
+    answers = answers("pad")
     pixels = np.array([np.stack(run_python("README.md", each["image"])["bands"], 2) for each in answers])
     pixels.tofile("pixels")
     program = """(async () => {

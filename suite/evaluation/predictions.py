@@ -68,6 +68,15 @@ def match_classes(model, records):
     return np.array([classnames.find(known, name) for name in records.classes])
 
 
+def check_fit(model, records):
+    """Raises UserError where the records hold pictures in another --fit than the model was trained on."""
+    if records.fit != model.fit:
+        raise UserError(
+            "%s: made with --fit %s, and %s was trained on --fit %s; make others with that, or evaluate the "
+            "folder itself with --pictures" % (records.folder, records.fit, model.folder, model.fit)
+        )
+
+
 def predict_split(model, records, split, batch_size, mirror=False):
     """The network's Predictions for each picture of a split, in the records' order.
 

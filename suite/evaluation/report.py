@@ -142,7 +142,7 @@ def read_pictures(records, split, order, image_size):
     pictures, size = {}, 0
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         shape = tf.placeholder(tf.int32, [2])
-        side = crop_side(shape, image_size)
+        side = crop_side(shape, image_size, records.fit)
         for index in order:
             jpeg, (width, height) = jpegs[index]
             size += len(jpeg)

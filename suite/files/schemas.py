@@ -10,6 +10,7 @@ LAYERS = (50, 101, 152)
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
 NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
 AUGMENTATIONS = ("none", "flip", "standard")  # likewise
+FITS = ("crop", "pad", "squash")  # how a picture becomes a square; see suite/pictures/imagefile.py
 LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
 SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes
 LARGEST_DROPOUT = 0.95
@@ -51,6 +52,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "options": {"type": "object"},
         },
         {
+            "fit": {"enum": list(FITS)},
             "seed": {"type": "integer"},
             "copies": NUMBER,
             "near_duplicates": NUMBER,
@@ -83,6 +85,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
         },
         {
             "keep_size": {"type": "boolean"},
+            "fit": {"enum": list(FITS)},
             "dataset": {
                 "type": "object",
                 "properties": {

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from suite.pictures.imagefile import JPEG_QUALITY, MARGIN, PNG
+from suite.pictures.imagefile import GREY, JPEG_QUALITY, MARGIN, MAX_SQUARE, PNG
 from suite.process.tf_versions import tf
 
 REDUCING_GAP = 2  # averages leave at least this many times the pixels that there shall be, a filter ends it
@@ -15,40 +15,45 @@ WEIGHT_BITS = 22  # of Pillow's weights, which are integers
 MEAN, SWING = (float(np.float32(each)) for each in (0.54, 0.46))  # of Hamming's window; `f` numbers in C
 
 
-def encode(data, image_size):
+def encode(data, image_size, fit):
     """The JPEG bytes that imagefile.encode makes of a JPEG or PNG file, scalar string tensors both.
 
     What a graph cannot see is left out: EXIF orientation and colour profiles.
 
     Args:
-        image_size: as there; None keeps any size.
+        image_size, fit: as there.
     Raises:
         tf.errors.OpError: when it runs, where the bytes are no such file. Of a damaged JPEG that needs no
             change they are passed on.
     """
-    shorter = round(image_size * MARGIN) if image_size else None
     is_png = tf.equal(tf.strings.substr(data, 0, len(PNG)), PNG)
-    return tf.cond(is_png, lambda: to_jpeg(decode_png(data), shorter), lambda: encode_jpeg(data, shorter))
+
+    def from_png():
+        return to_jpeg(decode_png(data), image_size, fit)
+
+    return tf.cond(is_png, from_png, lambda: encode_jpeg(data, image_size, fit))
 
 
-def encode_jpeg(data, shorter):
-    """As `encode`, of a JPEG file; `shorter` is the side to reduce to, or None."""
-    shape = tf.image.extract_jpeg_shape(data)
-    fits = tf.reduce_min(shape[:2]) <= shorter if shorter else True
-    unchanged = tf.logical_and(fits, tf.equal(shape[2], 3))
-    return tf.cond(unchanged, lambda: data, lambda: to_jpeg(decode_jpeg(data, shape[:2], shorter), shorter))
+def encode_jpeg(data, image_size, fit):
+    """As `encode`, of a JPEG file."""
+    *shape, channels = tf.unstack(tf.image.extract_jpeg_shape(data))
+    shape = tf.stack(shape)
+    wanted = target_size(shape, image_size, fit)
+    unchanged = tf.equal(channels, 3) & tf.reduce_all(tf.equal(wanted, tf.cast(shape, tf.float64)))
+    if fit != "crop":
+        unchanged &= tf.equal(shape[0], shape[1])
+    return tf.cond(
+        unchanged, lambda: data, lambda: to_jpeg(decode_jpeg(data, shape, wanted), image_size, fit)
+    )
 
 
-def decode_jpeg(data, shape, shorter):
+def decode_jpeg(data, shape, wanted):
     """uint8 [height, width, 3]; halved by the decoder as far as it may be, like PIL's `draft`."""
 
     def divided(ratio):
         return lambda: tf.image.decode_jpeg(data, 3, ratio, dct_method="INTEGER_ACCURATE")
 
-    if not shorter:
-        return divided(1)()
-    wanted = tf.maximum(tf.cast(tf.cast(shape, tf.float64) * scale(shape, shorter), tf.int32), 1)
-    room = tf.reduce_min(shape // wanted)
+    room = tf.reduce_min(shape // tf.maximum(tf.cast(wanted, tf.int32), 1))
     return tf.case([(room >= ratio, divided(ratio)) for ratio in (8, 4, 2)], divided(1))
 
 
@@ -73,27 +78,42 @@ def decode_png(data):
     return tf.cast(pixels, tf.uint8)
 
 
-def to_jpeg(pixels, shorter):
-    """JPEG bytes of uint8 [height, width, 3], reduced as imagefile.load_and_encode does."""
-    if shorter:
-        is_larger = tf.reduce_min(tf.shape(pixels)[:2]) > shorter
-        pixels = tf.cond(is_larger, lambda: reduce(pixels, shorter), lambda: pixels)
+def to_jpeg(pixels, image_size, fit):
+    """JPEG bytes of uint8 [height, width, 3], of the size that imagefile.load_and_encode gives them."""
+    shape = tf.shape(pixels)[:2]
+    size = tf.maximum(tf.cast(tf.round(target_size(shape, image_size, fit)), tf.int32), 1)
+    is_done = tf.reduce_all(tf.equal(size, shape))
+    pixels = tf.cond(is_done, lambda: pixels, lambda: resize(pixels, size))
+    if fit == "pad":
+        pixels = pad(pixels)
     return tf.image.encode_jpeg(pixels, "rgb", quality=JPEG_QUALITY, chroma_downsampling=False)
 
 
-# --- imagefile.reduce ----------------------------------------
+# --- imagefile's functions of these names ----------------------------------------
 
 
-def scale(shape, shorter):
-    """What makes the shorter side of int32 [height, width] `shorter`, at most 1; float64."""
-    return tf.minimum(shorter / tf.cast(tf.reduce_min(shape), tf.float64), 1)
+def target_size(shape, image_size, fit):
+    """float64 [2] of int32 [height, width]."""
+    shape = tf.cast(shape, tf.float64)
+    if fit == "crop":
+        shorter = round(image_size * MARGIN) if image_size else np.inf
+        return shape * tf.minimum(shorter / tf.reduce_min(shape), 1)
+    longer = tf.reduce_max(shape)
+    side = tf.minimum(longer, image_size or MAX_SQUARE)
+    return tf.stack([side, side]) if fit == "squash" else shape * (side / longer)
 
 
-def reduce(pixels, shorter):
-    """uint8 [height, width, 3] made smaller, by averages of whole pixels first and then Hamming's filter."""
+def pad(pixels):
+    """uint8 [side, side, 3] of uint8 [height, width, 3]."""
     shape = tf.shape(pixels)[:2]
-    size = tf.cast(tf.round(tf.cast(shape, tf.float64) * scale(shape, shorter)), tf.int32)
-    size = tf.maximum(size, shorter)
+    room = tf.reduce_max(shape) - shape
+    margins = tf.stack([room // 2, room - room // 2], 1)
+    return tf.pad(pixels, tf.concat([margins, [[0, 0]]], 0), constant_values=GREY)
+
+
+def resize(pixels, size):
+    """uint8 [*size, 3] of uint8 [height, width, 3], by averages of whole pixels and then Hamming's filter."""
+    shape = tf.shape(pixels)[:2]
     factors = tf.maximum(shape // size // REDUCING_GAP, 1)
     pixels = tf.cast(averages(pixels, factors), tf.float64)
     extent = tf.cast(tf.cast(shape / factors, tf.float32), tf.float64)  # Pillow hands it on as float32
@@ -124,7 +144,7 @@ def hamming(length, extent, size):
     """
     step = extent / tf.cast(size, tf.float64)
     centres = (tf.range(tf.cast(size, tf.float64)) + 0.5) * step
-    offsets = (tf.range(tf.cast(length, tf.float64)) + 0.5 - centres[:, tf.newaxis]) / step
+    offsets = (tf.range(tf.cast(length, tf.float64)) + 0.5 - centres[:, tf.newaxis]) / tf.maximum(step, 1)
     angles = offsets * math.pi
     weights = tf.sin(angles) / angles * (MEAN + SWING * tf.cos(angles))
     weights = tf.where_v2(tf.equal(offsets, 0), tf.ones_like(weights), weights)

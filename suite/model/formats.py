@@ -118,8 +118,8 @@ def decode_file(data, model):
     """
 
     def decode(data):
-        jpeg = encoding.encode(data, None if model.keep_size else model.image_size)
-        return preprocessing.centre(jpeg, model.image_size)
+        jpeg = encoding.encode(data, None if model.keep_size else model.image_size, model.fit)
+        return preprocessing.centre(jpeg, model.image_size, model.fit)
 
     # A graph knows no exceptions, but a Dataset can leave out what raises one.
     pictures = tf.data.Dataset.from_tensors(data).map(decode).apply(tf.data.experimental.ignore_errors())

@@ -50,6 +50,7 @@ class Model(NamedTuple):
     # Of the pictures that it was trained and validated on, by split, as fingerprints.from_json reads them.
     fingerprints: dict = {}
     options: dict = {}  # of the train.py that wrote it
+    fit: str = "crop"  # one of schemas.FITS: how pictures become squares
 
 
 def load_model(path: str) -> Model:
@@ -86,6 +87,7 @@ def load_model(path: str) -> Model:
         config.get("dataset", {}).get("counts", {}).get("train"),
         config.get("dataset", {}).get("fingerprints", {}),
         config["options"],
+        config.get("fit", "crop"),
     )
 
 

@@ -36,7 +36,11 @@ PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 JPEG_QUALITY = 95
-MARGIN = 256 / 224  # encoded pictures keep this much more than the network sees, room for random crops
+MARGIN = 256 / 224  # pictures to crop keep this much more than the network sees, room for random crops
+MAX_SQUARE = 10000  # the side of a square of MAX_PIXELS, which a padded or squashed picture is at most
+# What pads: the same around every picture, so that it tells none from another, and of -1..1 nearly the 0 that
+# convolutions pad with.
+GREY = 128
 
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
 PLAIN = 2.0  # levels of 255; a picture whose colours all deviate by less shows hardly anything
@@ -111,45 +115,47 @@ def may_be_picture(path: str) -> bool:
         return recognition.is_picture(file.read(64))
 
 
-def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS) -> bytes:
+def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS, fit: str = "crop") -> bytes:
     """Make any supported picture a small upright RGB JPEG.
 
     Args:
         data: bytes of a picture file, its format told by content; of a GIF the first frame.
-        image_size: pixels that the network sees. A larger picture is reduced until its shorter side
-            is MARGIN times that; a smaller one is not enlarged. None keeps any size. An orderly JPEG
-            that needs no change is passed on byte for byte.
+        image_size: pixels that the network sees; None keeps any size.
         formats: those that are opened.
+        fit: one of schemas.FITS. "crop": a larger picture is reduced until its shorter side is MARGIN times
+            image_size; a smaller one is not enlarged. "pad" and "squash" make a square of the longer side,
+            of image_size where that is less: the picture in its middle, on GREY, or drawn out to fill it. An
+            orderly JPEG that needs no change is passed on byte for byte.
     Returns:
         JPEG bytes.
     Raises:
         BadPicture: the data is of no such format, damaged or has too many pixels.
     """
-    return load_and_encode(data, image_size, formats)[1]
+    return load_and_encode(data, image_size, formats, fit)[1]
 
 
 def load_and_encode(
-    data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
+    data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS, fit: str = "crop"
 ) -> tuple[Image.Image, bytes, str]:
-    """As `encode`; returns the RGB PIL image, the JPEG bytes and one of REMARKS."""
+    """As `encode`; returns the RGB PIL image before it is padded, the JPEG bytes and one of REMARKS."""
     original = open_picture(data, formats)
-    image, jpeg = make_small(original, data, image_size)
+    image, jpeg = make_small(original, data, image_size, fit)
     if original.format == "TIFF" and recognition.count_pages(data) > 1:
         return image, jpeg, SEVERAL_PAGES
     return image, jpeg, remark(image, original)
 
 
-def make_small(image: Image.Image, data: bytes, image_size: int | None) -> tuple[Image.Image, bytes]:
-    """The RGB PIL image and the JPEG bytes of a picture that was opened from `data`; see `encode`."""
+def make_small(
+    image: Image.Image, data: bytes, image_size: int | None, fit: str
+) -> tuple[Image.Image, bytes]:
+    """What `load_and_encode` returns, but for the remark, of a picture that was opened from `data`."""
     white = largest_value(image)
-    shorter = round(image_size * MARGIN) if image_size else max(image.size)
     try:
         profile = colour_profile(image)
-        fits = min(image.size) <= shorter
-        if not fits:
-            scale = shorter / min(image.size)
-            # A JPEG decoder halves for free; False for other formats.
-            image.draft(None, [max(1, int(side * scale)) for side in image.size])
+        wanted = target_size(image.size, image_size, fit)
+        fits = wanted == image.size and (fit == "crop" or image.width == image.height)
+        # A JPEG decoder halves for free; other formats pass over it.
+        image.draft(None, [max(1, int(side)) for side in wanted])
         image.load()
         turned = image.format != "TIFF" and has_orientation(image)  # Pillow turns a TIFF as it loads it
         check_depth(image, white)
@@ -157,19 +163,39 @@ def make_small(image: Image.Image, data: bytes, image_size: int | None) -> tuple
         if image.format == "JPEG" and image.mode == "RGB" and small and is_orderly(data):
             return image, data
         image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile, white)
-        if min(image.size) > shorter:
-            scale = shorter / min(image.size)
-            size = [max(shorter, round(side * scale)) for side in image.size]
-            image = reduce(image, size)
+        size = tuple(max(1, round(side)) for side in target_size(image.size, image_size, fit))
+        if size != image.size:
+            image = resize(image, size)
     except BadPicture:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
-    return image, to_jpeg(image)
+    return image, to_jpeg(pad(image) if fit == "pad" else image)
 
 
-def reduce(image: Image.Image, size: Sequence[int]) -> Image.Image:
+def target_size(size: tuple[int, int], image_size: int | None, fit: str) -> tuple[float, float]:
+    """Width and height that a picture of this size is resized to, before they are rounded; see `encode`."""
+    shorter, longer = min(size), max(size)
+    if fit == "crop":
+        scale = min(1, round(image_size * MARGIN) / shorter) if image_size else 1
+    else:
+        side = min(longer, image_size or MAX_SQUARE)
+        if fit == "squash":
+            return side, side
+        scale = side / longer
+    return size[0] * scale, size[1] * scale
+
+
+def pad(image: Image.Image) -> Image.Image:
+    """An RGB PIL image in the middle of a grey square, as large as its longer side."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), (GREY, GREY, GREY))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
     """As `image.resize(size, Image.HAMMING, reducing_gap=2)` of Pillow 9.5, to the bit.
 
     Pillow 13 takes the two sides of some tall pictures in the other order, which gives other last bits.

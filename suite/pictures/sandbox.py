@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 
+from suite.files.schemas import FITS
 from suite.pictures import imagefile
 from suite.pictures.imagefile import REMARKS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
@@ -28,8 +29,8 @@ DECODER = ("-m", "suite.pictures.sandbox")  # what Python runs there; it finds `
 SECONDS = 20
 MEMORY = 2 << 30  # bytes of address space
 
-# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size.
-REQUEST = struct.Struct("<II")
+# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS.
+REQUEST = struct.Struct("<IIB")
 # Whether it can be used; width, height; which of REMARKS; bytes that follow, of the perceptual hash and of
 # the JPEG or why not.
 ANSWER = struct.Struct("<?IIBBI")
@@ -54,11 +55,11 @@ ALLOWED = {
 _here = threading.local()  # each thread has a process of its own
 
 
-def encode_and_hash(data, image_size, formats):
+def encode_and_hash(data, image_size, formats, fit="crop"):
     """As imagefile.load_and_encode, and always encoded anew, so that no byte of the file itself comes back.
 
     Returns:
-        The perceptual hash or None, (width, height), JPEG bytes and one of REMARKS.
+        The perceptual hash or None, (width, height) before it is padded, JPEG bytes and one of REMARKS.
     Raises:
         BadPicture: also where the picture ended the process, or had to be stopped.
     """
@@ -67,7 +68,7 @@ def encode_and_hash(data, image_size, formats):
     late = threading.Timer(SECONDS, process.kill)
     late.start()
     try:
-        process.stdin.write(REQUEST.pack(len(data), image_size or 0) + data)
+        process.stdin.write(REQUEST.pack(len(data), image_size or 0, FITS.index(fit)) + data)
         process.stdin.flush()
         usable, *size, remark, hashed, length = ANSWER.unpack(receive(process, ANSWER.size))
         hashed, content = receive(process, hashed), receive(process, length)
@@ -127,22 +128,22 @@ def check_option(options, parser):
 def main(formats):
     """Answer requests until standard input ends."""
     imagefile.warm_up(formats)
-    answer(b"", 32, formats)
+    answer(b"", 32, formats, "crop")
     limit()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         request = requests.read(REQUEST.size)
         if len(request) < REQUEST.size:  # nobody asks any more
             return
-        length, image_size = REQUEST.unpack(request)
-        answers.write(answer(requests.read(length), image_size or None, formats))
+        length, image_size, fit = REQUEST.unpack(request)
+        answers.write(answer(requests.read(length), image_size or None, formats, FITS[fit]))
         answers.flush()
 
 
-def answer(data, image_size, formats):
+def answer(data, image_size, formats, fit):
     """The bytes that `encode_and_hash` reads."""
     try:
-        image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats)
+        image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats, fit)
         hashed = perceptual_hash(image) or b""
         if jpeg is data:
             # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.

@@ -9,23 +9,24 @@ from suite.pictures.imagefile import MARGIN
 from suite.process.tf_versions import tf
 
 
-def preprocess_for_evaluation(jpeg, image_size, normalize_as):
-    """The network's view of a picture when it is not training: the centre, undistorted.
+def preprocess_for_evaluation(jpeg, image_size, normalize_as, fit="crop"):
+    """The network's view of a picture when it is not training: the centre, or the whole.
 
     Args:
         jpeg: scalar string tensor, what imagefile.encode returned.
         image_size: the centre square of this many pixels is taken; of a picture that is larger than
             `encode` makes them, the same share; a smaller picture is taken whole and enlarged.
         normalize_as: see `normalize`.
+        fit: what `encode` was given. But for "crop" its square is taken whole, whatever its size.
     Returns:
         float32 [image_size, image_size, 3].
     Raises:
         tf.errors.InvalidArgumentError: when it runs, where the bytes are no JPEG.
     """
-    return normalize(centre(jpeg, image_size), normalize_as)
+    return normalize(centre(jpeg, image_size, fit), normalize_as)
 
 
-def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None):
+def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop"):
     """A random view of a picture. As `preprocess_for_evaluation`, and:
 
     Args:
@@ -38,7 +39,7 @@ def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirro
         mirrored: a bool tensor that decides this in place of the seed.
     """
     if augment == "none":
-        return preprocess_for_evaluation(jpeg, image_size, normalize_as)
+        return preprocess_for_evaluation(jpeg, image_size, normalize_as, fit)
     random = tf.unstack(tf.random.stateless_uniform([8], seed))
 
     def between(low, high):
@@ -46,7 +47,7 @@ def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirro
 
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
     if augment == "flip":
-        size = tf.stack([crop_side(shape, image_size)] * 2)
+        size = tf.stack([crop_side(shape, image_size, fit)] * 2)
     else:
         size = random_rectangle(shape, between)
     pixels = decode_window(jpeg, random_offset(shape, size, between), size)
@@ -60,19 +61,28 @@ def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirro
 # --- the steps ----------------------------------------
 
 
-def centre(jpeg, image_size):
+def centre(jpeg, image_size, fit):
     """The square that `preprocess_for_evaluation` takes, float32 [image_size, image_size, 3] of 0..255."""
     shape = tf.image.extract_jpeg_shape(jpeg)[:2]
-    side = crop_side(shape, image_size)
+    side = crop_side(shape, image_size, fit)
     pixels = decode_window(jpeg, (shape - side) // 2, tf.stack([side, side]))
     return resize(pixels, image_size)
 
 
-def crop_side(shape, image_size):
+def crop_side(shape, image_size, fit):
     """The side of the square that is looked at, of a picture's shape, int32 [height, width]; int32."""
     shorter = tf.reduce_min(shape)
+    if fit != "crop":
+        return shorter
     share = tf.cast(tf.round(tf.cast(shorter, tf.float32) / MARGIN), tf.int32)
     return tf.minimum(shorter, tf.maximum(image_size, share))
+
+
+def dropped_share(width, height, image_size):
+    """The share of the area of an encoded picture, of so many pixels, that "crop" leaves out; a float."""
+    shorter = min(width, height)
+    side = min(shorter, max(image_size, shorter / MARGIN))  # that of `crop_side`
+    return 1 - side**2 / (width * height)
 
 
 def random_rectangle(shape, between):

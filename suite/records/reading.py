@@ -32,6 +32,7 @@ class Records:
     digest: str | None  # of all pictures and their labels; None where an older version wrote them
     fingerprints: dict = dataclasses.field(default_factory=dict)  # by split; see fingerprints.from_json
     alias: str = ""  # what it is called, where the folder's own name says nothing
+    fit: str = "crop"  # one of schemas.FITS: how the pictures became squares
 
     @property
     def name(self) -> str:
@@ -86,6 +87,7 @@ def load_records(folder: str) -> Records:
         content.get("shards", {}),
         content.get("digest"),
         content.get("fingerprints", {}),
+        fit=content.get("fit", "crop"),
     )
     for split in SPLITS:
         for name, path in zip(records.shard_names(split), records.shard_paths(split)):
@@ -132,7 +134,7 @@ def read_for_training(records, split, batch_size, normalize_as, augment, seed=No
     seeds = tf.data.experimental.RandomDataset(seed).batch(2)
 
     def view(jpeg, seed):
-        return preprocess_for_training(jpeg, records.image_size, normalize_as, augment, seed)
+        return preprocess_for_training(jpeg, records.image_size, normalize_as, augment, seed, fit=records.fit)
 
     pictures = decode_in_parallel(tf.data.Dataset.zip((examples, seeds)), view)
     return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
@@ -145,7 +147,7 @@ def read_for_evaluation(records, split, batch_size, normalize_as):
     """
 
     def view(jpeg):
-        return preprocess_for_evaluation(jpeg, records.image_size, normalize_as)
+        return preprocess_for_evaluation(jpeg, records.image_size, normalize_as, records.fit)
 
     examples = tf.data.TFRecordDataset(records.shard_paths(split))
     return decode_in_parallel(examples, view).batch(batch_size).prefetch(2)

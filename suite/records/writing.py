@@ -90,10 +90,12 @@ def encode_source(source, options):
         image_size = None if options.keep_size else options.image_size
         formats = (*FORMATS, *options.formats)
         if options.sandbox:
-            hashed, size, jpeg, remark = sandbox.encode_and_hash(data, image_size, formats)
+            hashed, size, jpeg, remark = sandbox.encode_and_hash(data, image_size, formats, options.fit)
         else:
-            image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats)
+            image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats, options.fit)
             hashed, size = perceptual_hash(image), image.size
+        if options.fit == "pad":
+            size = max(size), max(size)
     except BadPicture as error:
         return None, str(error)
     digest = hashlib.sha256(data).digest()[:16]  # short, because all are kept in memory
@@ -207,6 +209,7 @@ def write_dataset_json(folder, classes, splits, skipped, copies, alike, options)
     content = {
         "classes": classes,
         "image_size": options.image_size,
+        "fit": options.fit,
         "counts": count_pictures(splits, classes),
         "skipped": len(skipped),
         "copies": copies,

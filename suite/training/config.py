@@ -100,6 +100,7 @@ def make_config(options, records, existing=None, weights=None):
         "classes": records.classes,
         "image_size": records.image_size,
         "keep_size": records.keep_size,
+        "fit": records.fit,
         "normalize": options.normalize,
         "options": vars(options),
         "dataset": {
@@ -243,7 +244,8 @@ def check_existing(existing, config):
                 "--%s %s: %s was trained with %s; use that, or %s"
                 % (name, asked[name], output, there[name], other_output(output))
             )
-    for name in ("classes", "image_size"):
+    existing = dict({"fit": "crop"}, **existing)  # an older version knew no other
+    for name in ("classes", "image_size", "fit"):
         here, there = existing[name], config[name]
         if name == "classes":
             here, there = ([classnames.canonical(each) for each in names] for names in (here, there))

@@ -78,9 +78,9 @@ class TimeLeft:
         elsewhere = options["data"] != RECORDS
         commands = []
         if size > SMALL_IMAGE:
-            commands += [
-                ["FlowIO.py", "--image_size", SMALL_IMAGE, *["--output", options["data"]] * elsewhere]
-            ]
+            flowio = ["FlowIO.py", "--image_size", SMALL_IMAGE]
+            flowio += ["--fit", self.config["fit"]] * (self.config["fit"] != "crop")
+            commands += [flowio + ["--output", options["data"]] * elsewhere]
         step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
         how = ["--model", options["model"]] if options["model"] else ["--mini", "--step", step]
         train = ["train.py", *how, *["--data", options["data"]] * elsewhere]

@@ -110,17 +110,9 @@ def test_any_folder_will_do(tmp_path):
     for folder in (tmp_path / LIKE / model.name, like):
         folder.mkdir(parents=True)
         (folder / "model.ckpt-1.index").write_text("another's")
-    run(
-        "FlowIO.py",
-        "--dataset",
-        dataset,
-        "--output",
-        records,
-        "--image_size",
-        32,
-        "--preview",
-        here / "a[1].png",
-    )
+    flowio = ["--dataset", dataset, "--output", records, "--image_size", 32]
+    run("FlowIO.py", *flowio, "--preview", here / "a[1].png")
+    run("FlowIO.py", *flowio)
     train = ["--data", records, "--mini", "--batch_size", 4, "--save_num", 1, "--keep", 2, "--bn_batches", 2]
     run("train.py", *train, "--output", model, "--step", 2)
     assert "resuming at step 2" in run("train.py", *train, "--output", model, "--step", 4)[1]

@@ -54,6 +54,7 @@ def test_what_is_written_is_read(written):
         ({"network": dict(MODEL["network"], layers=18)}, "network.layers must be one of [50, 101, 152]"),
         ({"network": dict(MODEL["network"], code="1")}, "network must not contain {'code'} properties"),
         ({"normalize": "__import__('os')"}, "normalize must be one of"),
+        ({"fit": "stretch"}, "fit must be one of"),
         ({"options": []}, "options must be object"),
         ({"more": 1}, "must not contain {'more'} properties"),
     ],

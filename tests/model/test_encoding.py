@@ -2,6 +2,7 @@
 
 import io
 import struct
+import types
 import zlib
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from helpers import file_bytes, gradient, pixels
 from PIL import Image
 
-from suite.model import encoding
+from suite.files.schemas import FITS
+from suite.model import encoding, formats
 from suite.pictures import imagefile
 from suite.process.tf_versions import tf
+from suite.records import preprocessing
 
 # Smaller than 64 pixels and their margin, as large, and larger by so much that each way to reduce is taken.
 SIZES = [(50, 40), (64, 64), (73, 90), (74, 80), (200, 151), (297, 300), (301, 640), (105, 400), (900, 601)]
+SIZES += [(640, 3)]
 
 
 def picture(size):
@@ -68,23 +72,51 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def encode():
-    """{image size: a function from the bytes of a file to those of a JPEG, by TensorFlow}."""
+    """{(image size, fit): a function from the bytes of a file to those of a JPEG, by TensorFlow}."""
     with tf.Graph().as_default(), tf.Session() as session:
         data = tf.placeholder(tf.string, [])
-        yield {size: session.make_callable(encoding.encode(data, size), [data]) for size in (64, None)}
+        yield {
+            (size, fit): session.make_callable(encoding.encode(data, size, fit), [data])
+            for size in (64, None)
+            for fit in FITS
+        }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_pixels_are_pillows(encode, kind):
+@pytest.mark.parametrize(
+    "kind, fit",
+    [
+        pytest.param(kind, fit, marks=[] if fit == "crop" or kind in ("JPEG", "PNG") else pytest.mark.slow)
+        for kind in KINDS
+        for fit in FITS
+    ],
+)
+def test_the_pixels_are_pillows(encode, kind, fit):
     for size, image_size in [(SIZES[0], None), *((size, 64) for size in SIZES)]:
         data = KINDS[kind](picture(size))
-        found, expected = encode[image_size](data), imagefile.encode(data, image_size)
+        found, expected = encode[image_size, fit](data), imagefile.encode(data, image_size, fit=fit)
         np.testing.assert_array_equal(pixels(found), pixels(expected), "%s, %s" % (size, image_size))
 
 
+@pytest.mark.parametrize("keep_size", [False, True])
+@pytest.mark.parametrize("fit", FITS)
+def test_a_saved_model_sees_what_predict_py_sees(graph, fit, keep_size):
+    model = types.SimpleNamespace(image_size=64, keep_size=keep_size, fit=fit)
+    data, jpeg = tf.placeholder(tf.string, []), tf.placeholder(tf.string, [])
+    served, predicted = formats.decode_file(data, model), preprocessing.centre(jpeg, 64, fit)
+    with tf.Session() as session:
+        for size in ((50, 40), (200, 151), (105, 400)):
+            for kind in ("JPEG", "transparent PNG"):
+                file = KINDS[kind](picture(size))
+                small = imagefile.encode(file, None if keep_size else 64, fit=fit)
+                found, expected = session.run([served, predicted], {data: file, jpeg: small})
+                np.testing.assert_array_equal(found, expected)
+
+
 def test_a_small_jpeg_is_passed_on_as_it_is(encode):
-    data = KINDS["JPEG"](picture((60, 50)))
-    assert encode[64](data) == encode[None](data) == data == imagefile.encode(data, 64)
+    wide, square = (KINDS["JPEG"](picture(size)) for size in ((60, 50), (60, 60)))
+    for (size, fit), function in encode.items():
+        assert function(square) == square == imagefile.encode(square, size, fit=fit)
+        assert (function(wide) == wide) == (imagefile.encode(wide, size, fit=fit) == wide) == (fit == "crop")
 
 
 @pytest.mark.parametrize("format", ["GIF", "BMP", "WEBP", "TIFF"])
@@ -92,7 +124,7 @@ def test_other_formats_are_refused(encode, format):
     data = io.BytesIO()
     picture((80, 80)).save(data, format)
     with pytest.raises(tf.errors.OpError):
-        encode[64](data.getvalue())
+        encode[64, "crop"](data.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -100,4 +132,4 @@ def test_other_formats_are_refused(encode, format):
 )
 def test_what_is_no_picture_is_refused(encode, data):
     with pytest.raises(tf.errors.OpError):
-        encode[64](data)
+        encode[64, "crop"](data)

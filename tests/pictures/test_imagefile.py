@@ -100,6 +100,45 @@ def test_a_large_picture_is_reduced_and_keeps_its_shape(format):
     assert np.abs(result - expected).max() <= 8
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    "size, image_size, inner",  # of the picture in its square
+    [
+        ((300, 200), 64, (64, 43)),
+        ((200, 300), 64, (43, 64)),
+        ((40, 30), 64, (40, 30)),  # not enlarged
+        ((90, 20), 64, (64, 14)),
+        ((300, 200), None, (300, 200)),
+    ],
+)
+def test_pad_and_squash_keep_the_whole_picture(format, size, image_size, inner):
+    data = file_bytes(gradient(size), format, **({"quality": 95} if format == "JPEG" else {}))
+    side, (width, height) = max(inner), inner
+    left, top = (side - width) // 2, (side - height) // 2
+    padded = pixels(imagefile.encode(data, image_size, fit="pad"))
+    expected = np.full([side, side, 3], 128)
+    expected[top : top + height, left : left + width] = np.asarray(gradient(inner))
+    assert padded.shape == expected.shape and np.abs(padded - expected).mean() < 4
+    assert np.abs(padded[: max(0, top - 8)] - 128).max(initial=0) == 0  # out of reach of the next JPEG block
+    squashed = pixels(imagefile.encode(data, image_size, fit="squash"))
+    assert squashed.shape == (side, side, 3)
+    assert np.abs(squashed - np.asarray(gradient((side, side))).astype(int)).mean() < 4
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_a_thin_picture_that_keeps_its_size_makes_no_huge_square(fit, monkeypatch):
+    assert imagefile.MAX_SQUARE**2 == imagefile.MAX_PIXELS
+    monkeypatch.setattr(imagefile, "MAX_SQUARE", 500)
+    data = file_bytes(gradient((4000, 2)), "PNG")
+    assert pixels(imagefile.encode(data, None, fit=fit)).shape == (500, 500, 3)
+
+
+def test_what_is_padded_is_judged_by_the_picture():
+    """Grey around a white sheet is no contrast, nor does it make two pictures alike."""
+    image, jpeg, remark = imagefile.load_and_encode(file_bytes(plain(colour=WHITE), "PNG"), 64, fit="pad")
+    assert (image.size, pixels(jpeg).shape, remark) == ((40, 30), (40, 40, 3), imagefile.HARDLY_ANY_CONTRAST)
+
+
 def damaged():
     whole = file_bytes(gradient((300, 200)), "JPEG")
     return {

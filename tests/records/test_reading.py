@@ -57,6 +57,43 @@ def test_decode_of_a_kept_size_averages_what_it_reduces(image_size):
     assert np.abs(result - expected).max() <= 3  # both round along the way
 
 
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+@pytest.mark.parametrize("encoded_for, image_size", [(32, 32), (None, 32), (32, 48), (64, 32)])
+def test_pad_and_squash_are_seen_to_the_rim(fit, encoded_for, image_size):
+    """A white picture with a black rim: each edge of what is seen is dark, whatever size it was made for."""
+    image = Image.new("RGB", (160, 160))
+    image.paste("white", (8, 8, 152, 152))
+    jpeg = imagefile.encode(file_bytes(image, "PNG"), encoded_for, fit=fit)
+    seen = (decode(jpeg, image_size, "minus1_1", fit) + 1) * 127.5
+    for edge in (seen[0], seen[-1], seen[:, 0], seen[:, -1]):
+        assert edge.mean() < 60
+    if encoded_for == image_size:
+        np.testing.assert_allclose(seen, pixels(jpeg), atol=1e-3)
+    everything = Image.fromarray(pixels(jpeg).astype(np.uint8))
+    filter = Image.BOX if everything.width > image_size else Image.BILINEAR
+    everything = everything.resize([image_size] * 2, filter)
+    assert np.abs(seen - np.asarray(everything)).mean() < 6
+
+
+def test_a_padded_picture_is_flipped_and_stays_where_it_is():
+    jpeg = imagefile.encode(file_bytes(gradient((90, 40)), "PNG"), 32, fit="pad")
+    with tf.Graph().as_default(), tf.Session() as session:
+        seed = tf.placeholder(tf.int64, [2])
+        view = preprocessing.preprocess_for_training(jpeg, 32, "minus1_1", "flip", seed, fit="pad")
+        views = {session.run(view, {seed: [0, i]}).tobytes() for i in range(20)}
+    whole = decode(jpeg, 32, "minus1_1", "pad")
+    assert views == {whole.tobytes(), whole[:, ::-1].tobytes()}
+
+
+@pytest.mark.parametrize("width, height", [(341, 256), (256, 256), (70, 20), (500, 2000), (40, 37), (1, 9)])
+@pytest.mark.parametrize("image_size", [32, 224])
+def test_the_share_that_a_crop_drops(graph, width, height, image_size):
+    with tf.Session() as session:
+        side = session.run(preprocessing.crop_side(tf.constant([height, width]), image_size, "crop"))
+    expected = 1 - side**2 / (width * height)
+    assert preprocessing.dropped_share(width, height, image_size) == pytest.approx(expected, abs=0.02)
+
+
 @pytest.mark.parametrize("augment", ["none", "flip", "standard"])
 def test_augmentation_varies_only_when_asked(augment):
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)

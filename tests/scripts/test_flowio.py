@@ -1,5 +1,6 @@
 """FlowIO.py as a user runs it: any folder of pictures to records."""
 
+import collections
 import csv
 import json
 import os
@@ -33,8 +34,10 @@ import FlowIO
 from suite.files import atomic
 from suite.files.schemas import SPLITS
 from suite.pictures import drawing, imagefile
+from suite.pictures.folders import SourceFile
 from suite.process.workers import map_in_processes
 from suite.records import preview, reading
+from suite.records.splits import EncodedPicture
 
 # --- the script ----------------------------------------
 
@@ -70,6 +73,7 @@ def test_a_folder_of_odd_things(tmp_path):
     out, err = run("FlowIO.py", "--dataset", dataset, "--output", output, "--image_size", 48, status=1)
     assert "5 files could not be used" in err and "left out as exact copies: 1 picture\n" in err
     assert "warning: fewer than 80 pictures in 3 of 3 classes, in 2 only 4" in err
+    assert err.splitlines()[-1] == "next: python train.py --data %s" % output
     description = json.loads((output / "dataset.json").read_text(encoding="utf-8"))
     assert description["classes"] == ["2", "10", "猫"]
     numbers = tuple(description["counts"][split]["猫"] for split in SPLITS)
@@ -311,13 +315,42 @@ def test_pictures_that_show_hardly_anything_are_counted_and_listed(tmp_path):
     assert rows == [("kiwi/white %d.png" % number, remark) for number in range(2)]
 
 
+def test_the_next_command_is_complete_with_the_default_folders(workspace):
+    assert workspace.flowio[1].splitlines()[-1] == "next: python train.py"
+
+
+@pytest.mark.parametrize(
+    "wide, fit, warned", [(5, "crop", True), (4, "crop", False), (20, "pad", False), (20, "squash", False)]
+)
+def test_a_crop_that_drops_much_of_many_is_warned_of(capsys, wide, fit, warned):
+    """Of what is wider than a camera's 3:2, in more than a fifth of the pictures."""
+    pictures = [
+        EncodedPicture(
+            SourceFile(None, 0, "%d.jpg" % i), b"", None, 0, 0, 0, 256, 512 if i < wide else 384, ""
+        )
+        for i in reversed(range(20))
+    ]
+    FlowIO.warn_of_crop(pictures, FlowIO.parse_options(["--fit", fit]))
+    said = "the centre square leaves out more than 50% of 5 of 20 pictures, the first: 0.jpg; --fit pad takes"
+    assert (said in capsys.readouterr().err) == warned
+
+
 def test_the_preview_shows_each_class(tmp_path):
-    draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
+    """And nothing else happens: the records that are there stay."""
+    draw_dataset(tmp_path / "dataset", 7, ["apple", "kiwi"])
     os.rename(str(tmp_path / "dataset" / "apple"), str(tmp_path / "dataset" / "猫"))
+    (tmp_path / "dataset" / "kiwi" / "bad.png").write_bytes(b"")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "dataset.json").write_text("old")
     sheet = tmp_path / "sheet.png"
     arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
-    _, err = run("FlowIO.py", *arguments, "--preview", sheet, "--device", "gpu:0")
-    assert "2 of 2 classes" in err and "no GPU is of use here" in err
+    more = ["--fit", "pad", "--preview", sheet, "--device", "gpu:0"]
+    out, err = run("FlowIO.py", *arguments, *more, status=1)
+    assert "2 of 2 classes" in err and "no GPU is of use here" in err and out == ""
+    assert "1 of 15 files could not be used, the first: kiwi/bad.png (empty file)" in err
+    assert err.endswith("nothing was converted; the same command without --preview does that\n")
+    assert folder_bytes(str(tmp_path / "out")) == {"dataset.json": b"old"}
+    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out", "sheet.png"]
     image = np.asarray(Image.open(str(sheet)).convert("RGB")).astype(int)
     tiles = (image < 250).any(2).mean()
     assert image.shape[0] > 200 and image.shape[1] > 1300 and 0.5 < tiles < 1
@@ -331,8 +364,8 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
     classes = ["%d" % i for i in range(20)]
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
-    samples = {split: dict.fromkeys(range(20), [jpeg]) for split in SPLITS}
-    preview.draw(str(tmp_path / "sheet.png"), classes, samples, 32)
+    jpegs = {(split, label): [jpeg] for split in SPLITS for label in range(20)}
+    preview.draw(str(tmp_path / "sheet.png"), classes, jpegs, 32, "crop")
     assert len(rows) == 20
     for _, (*unchanged, flip, standard) in rows:
         mirrored = [
@@ -340,6 +373,22 @@ def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
             for group in (*unchanged, flip, standard)
         ]
         assert mirrored == [[False]] * 3 + [[False, True], [False, True, False, True]]
+
+
+def test_the_preview_looks_at_some_pictures_only():
+    many = [SourceFile(None, label, "%d/%d" % (label, i)) for label in range(99) for i in range(1000)]
+    chosen = preview.sample(many, 0)
+    counts = collections.Counter(source.label for source in chosen)
+    assert counts == dict.fromkeys(range(preview.MOST_CLASSES), 8)
+    assert chosen == preview.sample(many, 0) != preview.sample(many, 1)
+    assert len({source.filename.split("/")[1] for source in chosen}) > 100  # and not the first of each
+    split = [source._replace(given=SPLITS[i % 3]) for i, source in enumerate(many[:1000])]
+    assert collections.Counter(each.given for each in preview.sample(split, 0)) == {
+        "train": 4,
+        "val": 2,
+        "test": 2,
+    }
+    assert len(preview.sample(many[:3], 0)) == 3
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ def clock(monkeypatch):
     return now
 
 
-def make(first_step=0, val=16, train=640, size=32, **options):
+def make(first_step=0, val=16, train=640, size=32, fit="crop", **options):
     """A TimeLeft for 8 pictures a step, 100 steps, a checkpoint every 40 and 10 batches at the end."""
     settings = {"step": 100, "batch_size": 8, "freeze": 0, "save_num": 40, "bn_batches": 10, "workers": 0}
     settings.update(
@@ -25,7 +25,7 @@ def make(first_step=0, val=16, train=640, size=32, **options):
     network = {"mini": settings["mini"]}
     records = types.SimpleNamespace(count={"train": train, "val": val}.get)
     return time_left.TimeLeft(
-        {"options": settings, "network": network, "image_size": size}, records, first_step
+        {"options": settings, "network": network, "image_size": size, "fit": fit}, records, first_step
     )
 
 
@@ -94,6 +94,7 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     assert said(**dict(slow, data="a b", output="m/")) == (
         "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_small\n" % (flowio, train)
     )
+    assert said(**dict(slow, fit="pad")) == expected.replace(flowio, flowio + " --fit pad")
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
     tuned = "python train.py --model imagenet --output models/resnet_small"
     assert said(**dict(slow, model="imagenet")) == "without a GPU in minutes: %s; %s\n" % (flowio, tuned)

@@ -149,6 +149,12 @@ def test_a_model_of_other_classes_is_not_resumed(workspace):
     ):
         with pytest.raises(UserError, match=says):
             check_existing(dict(config, classes=classes), config)
+    with pytest.raises(UserError, match=r"on records of other fit \(pad, now crop\); --output"):
+        check_existing(dict(config, fit="pad"), config)
+    older = {name: value for name, value in config.items() if name != "fit"}  # than --fit
+    check_existing(older, config)
+    with pytest.raises(UserError, match=r"other fit \(crop, now squash\)"):
+        check_existing(older, dict(config, fit="squash"))
     named = dict(config, classes=["caf\u00e9", "tri"])
     check_existing(dict(config, classes=["cafe\u0301", "tri"]), named)
     with pytest.raises(UserError, match="other classes"):
