@@ -20,7 +20,7 @@ import shlex
 import tempfile
 
 from suite.files import atomic
-from suite.files.schemas import FITS, LARGEST_IMAGE, SMALL_IMAGE, SPLITS
+from suite.files.schemas import FITS, LARGEST_IMAGE, RECORDS, SMALL_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.process import commandline, device, lifetime, terminal, tf_versions
 from suite.process.terminal import counted, say, some
@@ -28,7 +28,6 @@ from suite.records import preview, writing
 from suite.records.preprocessing import dropped_share
 from suite.records.reading import Records, load_records, read  # noqa: F401  (for whoever imports FlowIO)
 from suite.records.splits import assign_splits, drop_copies, find_near_duplicates
-from suite.training.options import RECORDS
 
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning

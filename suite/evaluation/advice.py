@@ -6,6 +6,7 @@ import itertools
 import shlex
 
 from suite.evaluation import metrics
+from suite.files.schemas import FINE_TUNING, IMAGENET, RECORDS
 from suite.model import modelfolder
 
 FEW = 80  # pictures of a class to train on; with fewer, more of them are the first thing to try
@@ -17,7 +18,7 @@ MOST_CLASSES, MOST_PAIRS = 5, 3  # that are named
 
 # The options that another training of a model repeats, and what train.py takes where they are not given.
 REPEATED = {
-    "data": "data/tfrecords",
+    "data": RECORDS,
     "model": None,
     "layers": 50,
     "mini": False,
@@ -48,8 +49,7 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
     options, advice = options_of(model), []
     guessing = low <= results["baseline"]["accuracy"] < 1
     if guessing:
-        longer = retraining(model, step=2 * options["step"])
-        advice.append({"kind": "guessing", "command": longer, **results["baseline"]})
+        advice.append({"kind": "guessing", "command": better(model), **results["baseline"]})
     if metrics.is_wide([low, high]):
         advice.append({"kind": "wide"})
     few, hard = weak_classes(results, model.trained_on)
@@ -59,6 +59,8 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
         if classes:
             more = len(classes[MOST_CLASSES:])
             advice.append({"kind": kind, "classes": classes[:MOST_CLASSES], "more": more})
+    if few and not guessing and not options["model"]:
+        advice[-1 - bool(hard)]["command"] = better(model)
     if not guessing:
         advice += confused_pairs(results, {each["label"] for each in few + hard})[:MOST_PAIRS]
     if train_accuracy is not None and train_accuracy > max(high, accuracy + OVERFIT):
@@ -69,8 +71,7 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
         advice.append({"kind": "overfitting", "train_accuracy": train_accuracy, "command": command})
     if advice or accuracy >= GOOD:
         return advice or [{"kind": "fine"}]
-    changed = {"recipe": "modern"} if options["recipe"] == "article" else {"step": 2 * options["step"]}
-    return [{"kind": "unclear", "command": retraining(model, **changed)}]
+    return [{"kind": "unclear", "command": better(model)}]
 
 
 def options_of(model: modelfolder.Model) -> dict:
@@ -79,11 +80,25 @@ def options_of(model: modelfolder.Model) -> dict:
     return {name: known.get(name) or usual for name, usual in REPEATED.items()}
 
 
+def better(model: modelfolder.Model) -> str:
+    """The command that helps most: start from ImageNet, or, where it started from weights, train longer."""
+    options = options_of(model)
+    if options["model"]:
+        return retraining(model, step=2 * options["step"])
+    return command(model, {"data": options["data"], "model": IMAGENET})
+
+
 def retraining(model: modelfolder.Model, **changed: str | float) -> str:
-    """The command that trains such a model with other options, as a new one: a finished one would stay."""
+    """The command that trains such a model with other options."""
+    return command(model, {**options_of(model), **changed})
+
+
+def command(model: modelfolder.Model, options: dict) -> str:
+    """The command that trains a model with these options as a new one: a finished one would stay."""
+    usual = dict(REPEATED, recipe=FINE_TUNING if options["model"] else "article")
     words = ["python", "train.py"]
-    for name, value in {**options_of(model), **changed}.items():
-        if value != REPEATED.get(name):
+    for name, value in options.items():
+        if value != usual.get(name):
             words += ["--" + name] + [str(value)] * (value is not True)
     return " ".join(map(shlex.quote, [*words, "--output", modelfolder.unused(model.folder)]))
 

@@ -15,7 +15,6 @@ import numpy as np
 from suite.files import download
 from suite.process.errors import UserError
 
-IMAGENET = "imagenet"  # what --model calls them
 ADDRESSES = (  # as TensorFlow 2.15's and 1.15's sources have them
     "https://storage.googleapis.com/tensorflow/keras-applications/resnet/",
     "https://github.com/keras-team/keras-applications/releases/download/resnet/",

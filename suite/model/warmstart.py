@@ -11,8 +11,8 @@ import re
 from typing import Any, NamedTuple
 
 from suite.files import classnames
+from suite.files.schemas import IMAGENET
 from suite.model import keras_weights, modelfolder
-from suite.model.keras_weights import IMAGENET
 from suite.model.network import AVERAGED, STATISTICS
 from suite.process import commandline, device, tf_versions
 from suite.process.errors import UserError

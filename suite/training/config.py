@@ -9,6 +9,7 @@ import PIL
 
 from suite.files import atomic, classnames, jsonfile
 from suite.files.litter import visible
+from suite.files.schemas import FINE_TUNING
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -71,7 +72,7 @@ def choose_recipe(options, existing, weights):
         return existing["options"].get("recipe", "article")
     if not weights:
         return "article"
-    return weights.recipe if options.step == 0 and weights.recipe else recipes.FINE_TUNING
+    return weights.recipe if options.step == 0 and weights.recipe else FINE_TUNING
 
 
 def check_weights(options, weights):

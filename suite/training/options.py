@@ -3,11 +3,17 @@
 import argparse
 import os
 
-from suite.files.schemas import AUGMENTATIONS, LARGEST_DROPOUT, LAYERS, NORMALIZATIONS, SHORTCUTS
+from suite.files.schemas import (
+    AUGMENTATIONS,
+    FINE_TUNING,
+    LARGEST_DROPOUT,
+    LAYERS,
+    NORMALIZATIONS,
+    RECORDS,
+    SHORTCUTS,
+)
 from suite.process import commandline
 from suite.training import recipes
-
-RECORDS = "data/tfrecords"
 
 
 def parse_options(arguments=None):
@@ -33,7 +39,7 @@ def parse_options(arguments=None):
         parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
     if options.freeze and not options.model:
         parser.error("argument --freeze: needs the weights of a --model")
-    if options.recipe == recipes.FINE_TUNING and not options.model:
+    if options.recipe == FINE_TUNING and not options.model:
         parser.error("argument --recipe: %s needs the weights of a --model" % options.recipe)
     for name in ("lr", "epochs"):
         if getattr(options, name) == 0:

@@ -3,12 +3,13 @@
 import shlex
 
 from suite.files import atomic
+from suite.files.schemas import RECORDS
 from suite.model import modelfolder
 from suite.process import commandline
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.training import checkpoints, memory
-from suite.training.options import RECORDS, shown
+from suite.training.options import shown
 
 # Options that are no settings of the training, or compared by check_existing.
 ASIDE = ("data", "output", "model", "device", "verbose", "workers")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from suite.files.schemas import FINE_TUNING
 from suite.process.tf_versions import tf
 
 RECIPES = {
@@ -43,7 +44,7 @@ RECIPES = {
         "class_weight": "none",
     },
     # From the weights of a --model.
-    "finetune": {
+    FINE_TUNING: {
         "zero_init_residual": False,
         "dropout": 0,
         "optimizer": "momentum",
@@ -59,7 +60,6 @@ RECIPES = {
         "class_weight": "none",
     },
 }
-FINE_TUNING = "finetune"
 
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import types
 
 import numpy as np
 import pytest
@@ -25,7 +26,10 @@ def model_of(*arguments, folder="models/resnet", trained_on=MANY):
 
 def complete(*arguments):
     options = parse_options([*map(str, arguments)])
-    complete_options(options, None, None, None)
+    records = types.SimpleNamespace(count={"train": 160}.get)
+    network = {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}
+    weights = types.SimpleNamespace(checkpoint="other", network=network, normalize="per_image", recipe=None)
+    complete_options(options, records, None, weights if options.model else None)
     return options
 
 
@@ -56,7 +60,8 @@ def test_mistakes_everywhere_are_not_fine():
 def test_a_class_of_few_pictures():
     (found,) = advise([[97, 3, 0], [0, 100, 0], [12, 0, 0]], {"cat": 500, "dog": 500, "elk": 12})
     elk = {"label": "elk", "trained": 12, "correct": 0, "n": 12, "taken_for": "cat"}
-    assert found == {"kind": "few", "classes": [elk], "more": 0}
+    imagenet = "python train.py --model imagenet --output models/resnet-2"
+    assert found == {"kind": "few", "classes": [elk], "more": 0, "command": imagenet}
     (found,) = advise([[97, 3, 0], [0, 100, 0], [2, 0, 8]], {"cat": 500, "dog": 500})  # none of elk
     (elk,) = found["classes"]
     assert (elk["label"], elk["trained"], elk["correct"]) == ("elk", 0, 8)
@@ -144,6 +149,7 @@ def test_what_is_not_repeated_is_what_train_py_takes():
         ["--data", "my records/all", "--layers", 101, "--shortcut", "projection", "--preactivation"],
         ["--recipe", "modern", "--step", 90, "--batch_size", 8, "--augment", "none", "--dropout", 0.5],
         ["--model", "models/other", "--step", 90],
+        ["--model", "models/other", "--step", 90, "--recipe", "article"],
     ],
 )
 def test_a_command_trains_such_a_model_elsewhere(tmp_path, arguments):
@@ -189,8 +195,12 @@ def test_what_to_try_against_overfitting_is_not_what_there_is(arguments, tried):
 
 
 @pytest.mark.parametrize(
-    "recipe, tried", [("article", "--recipe modern"), ("modern", "--recipe modern --step 4000")]
+    "arguments, tried",
+    [
+        (["--mini", "--recipe", "modern", "--data", "mine"], "--data mine --model imagenet"),
+        (["--model", "imagenet", "--step", 300], "--model imagenet --step 600"),
+    ],
 )
-def test_what_to_try_where_nothing_stands_out(recipe, tried):
-    (found,) = advise(16 * np.eye(5, dtype=int) + 1, arguments=["--recipe", recipe])
+def test_what_to_try_where_nothing_stands_out(arguments, tried):
+    (found,) = advise(16 * np.eye(5, dtype=int) + 1, arguments=arguments)
     assert found == {"kind": "unclear", "command": "python train.py %s --output models/resnet-2" % tried}
