@@ -2,6 +2,7 @@
 
     python benchmarks/startup.py [--repeat 5]
     python benchmarks/startup.py --than CHECKOUT    # against another version of the suite, in turns
+    python benchmarks/startup.py --weights FILE.h5  # what it costs to begin with Keras's file, in turns
 
 ResNet-50 and ResNet-152 of full width at 224 pixels, 8 pictures per step. Medians over the turns; the ratio
 is to `import tensorflow` in a process of its own, in the same turns.
@@ -70,12 +71,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeat", type=int, default=5, help="turns")
     parser.add_argument("--than", metavar="CHECKOUT", help="the root of another version of the suite")
+    parser.add_argument("--weights", metavar="FILE.h5", help="Keras's file for ResNet50V2")
     options = parser.parse_args()
     tf_versions.tf.logging.set_verbosity(tf_versions.tf.logging.FATAL)
     with tempfile.TemporaryDirectory() as folder:
         records = make_records(folder)
         if options.than:
             compare(folder, records, {"this": ROOT, "other": os.path.abspath(options.than)}, options.repeat)
+            return
+        if options.weights:
+            compare_weights(folder, records, options.weights, options.repeat)
             return
         models = {layers: make_model(os.path.join(folder, str(layers)), layers) for layers in LAYERS}
         imports, found = [], {}
@@ -116,6 +121,21 @@ def compare(folder, records, roots, repeat):
             print("ResNet-%d, %s: %.2f s, the other %.2f s, ratio %.3f" % values)
 
 
+def compare_weights(folder, records, weights, repeat):
+    """The first training step of ResNet-50 from random weights and from Keras's file."""
+    ways = {"random": ["--preactivation", "--shortcut", "projection"], "file": ["--model", weights]}
+    seconds = {name: [] for name in ways}
+    for turn in range(repeat + 1):
+        for name, way in ways.items():
+            output = os.path.join(folder, "%s-%d" % (name, turn))
+            taken = sum(time_training(records, output, 50, more=["--recipe", "article", *way]).values())
+            if turn:
+                seconds[name].append(taken)
+    more = statistics.median(file - random for random, file in zip(seconds["random"], seconds["file"]))
+    medians = [statistics.median(each) for each in seconds.values()]
+    print("ResNet-50, first step: %.2f s, from a file %.2f s, %.2f s more" % (*medians, more))
+
+
 def make_records(folder):
     rng = np.random.RandomState(0)
     for name in ("one", "two"):
@@ -146,10 +166,10 @@ def time_import():
     return time.time() - began
 
 
-def time_training(records, output, layers, root=ROOT):
+def time_training(records, output, layers, root=ROOT, more=()):
     """{part: seconds} up to the first step."""
     command = [sys.executable, os.path.join(root, "train.py"), "--data", records, "--output", output]
-    command += ["--layers", str(layers), "--batch_size", str(BATCH), "--step", "9", "--log_num", "1"]
+    command += ["--layers", str(layers), "--batch_size", str(BATCH), "--step", "9", "--log_num", "1", *more]
     waiting, found = dict(TRAINING), {}
     last = time.time()
     process = subprocess.Popen(command + ["--verbose"], stderr=subprocess.PIPE, text=True)

@@ -24,8 +24,9 @@ def training_step(features, config, classifier_only=False):
     if options["mixup"]:
         images, targets = recipes.mixup(images, targets, options["mixup"])
     data_format = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
-    is_train = not classifier_only and options["bn_momentum"] < 1
-    logits = build_logits(images, network, classes, is_train, data_format, bn_momentum=options["bn_momentum"])
+    logits = build_logits(
+        images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
+    )
     importance = 1.0  # of each picture
     if options["class_weight"] == "balanced":
         counts = config["dataset"]["counts"]["train"]

@@ -167,7 +167,7 @@ def make_page(folder, labels, predicted, classes, trained_on=None, language="en"
     probabilities = np.eye(len(classes))[predicted]
     answers = predictions.Predictions(["a.jpg"] * len(labels), np.array(labels), probabilities, [])
     results = dict(metrics.measure(answers.labels, probabilities, classes), split="test", checkpoint="")
-    model = modelfolder.Model(str(folder), None, {}, classes, 32, "per_image", False, trained_on)
+    model = modelfolder.Model(str(folder), "mine", {}, classes, 32, "per_image", False, trained_on)
     records = make_records(folder, labels, classes, noise(96))
     report.write_html(str(folder), results, answers, model, records, language)
     return read(str(folder / "report.html"))

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from suite.files import download
+from suite.files import atomic, download
 from suite.process.errors import UserError
 
 CONTENT = np.random.RandomState(0).bytes(300_000)
@@ -114,7 +114,7 @@ def test_what_comes_is_the_file(server, tmp_path, behaviour, there):
     """Also where something is there already: a part, all of it, more, or something else."""
     path = tmp_path / "models" / "file.h5"
     path.parent.mkdir()
-    (tmp_path / "models" / "file.h5.partial").write_bytes(there)
+    (tmp_path / "models" / ("file.h5" + atomic.PARTIAL)).write_bytes(there)
     fetch(server, path, behaviour)
     assert path.read_bytes() == CONTENT and os.listdir(str(path.parent)) == ["file.h5"]
 
