@@ -40,14 +40,14 @@ PRETRAINED = os.path.join(ROOT, "models", "seven")
 PRETRAINING = ["--recipe", "modern", "--zero_init_residual", "no", "--batch_size", "64", "--epochs", "4"]
 
 SCRATCH, LEAST = "from scratch, `--recipe modern`", "logistic regression on its features"
-BASE = "--recipe modern --epochs 60"
 SETTINGS = (
-    BASE,
-    BASE + " --lr 0.01",
-    BASE + " --lr 0.01 --freeze 0.2",
-    BASE + " --lr 0.01 --bn_momentum 1 --bn_batches 0",
-    "--recipe modern --epochs 20",
-    BASE + " --freeze 0.999",
+    "--recipe finetune",
+    "--recipe finetune --freeze 0",
+    "--recipe finetune --lr 0.05",
+    "--recipe finetune --lr 0.003",
+    "--recipe finetune --epochs 20",
+    "--recipe finetune --augment standard",
+    "--recipe finetune --bn_batches 0",
 )
 
 
