@@ -27,10 +27,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from suite.evaluation import metrics
+from suite.files.schemas import FINE_TUNING
 from suite.model import modelfolder
 from suite.model.network import restore_session
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records, read_for_evaluation
+from suite.training import recipes
 
 # The classes that are fine-tuned on: they have kin among the others, as most photos have in ImageNet.
 NEW = ("Coat", "Dress", "Shirt")
@@ -39,7 +41,7 @@ SHAPE = ["--mini", "--preactivation", "--shortcut", "projection"]
 PRETRAINED = os.path.join(ROOT, "models", "seven")
 PRETRAINING = ["--recipe", "modern", "--zero_init_residual", "no", "--batch_size", "64", "--epochs", "4"]
 
-SCRATCH, LEAST = "from scratch, `--recipe modern`", "logistic regression on its features"
+SCRATCH, LEAST = "from scratch, `--recipe modern`, as many steps", "logistic regression on its features"
 SETTINGS = (
     "--recipe finetune",
     "--recipe finetune --freeze 0",
@@ -128,13 +130,14 @@ def pooled(setting, count, options, folder, more):
 
 def fine_tune(setting, records, seed, more):
     """Which of the test pictures the last checkpoint gets right; bool [pictures]."""
-    start = (
-        [*SHAPE, "--recipe", "modern", "--epochs", "60"] if setting == SCRATCH else ["--model", PRETRAINED]
-    )
+    if setting == SCRATCH:
+        steps = recipes.default_steps(FINE_TUNING, load_records(records).count("train"), 32)
+        settings = [*SHAPE, "--recipe", "modern", "--step", steps]
+    else:
+        settings = ["--model", PRETRAINED, *setting.split()]
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "model")
-        settings = [] if setting == SCRATCH else setting.split()
-        run("train.py", "--data", records, "--output", model, "--seed", seed, *start, *settings, *more)
+        run("train.py", "--data", records, "--output", model, "--seed", seed, *settings, *more)
         run("evaluate.py", "--model", model, "--data", records)
         with open(os.path.join(model, "evaluation", "evaluation.json"), encoding="utf-8") as file:
             matrix = np.array(json.load(file)["confusion_matrix"])

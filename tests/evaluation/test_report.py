@@ -330,7 +330,7 @@ def test_a_command_is_copied_as_it_is(browser, tmp_path):
     labels, predicted = rng.randint(0, 2, (2, 200))
     make_page(folder, labels, predicted, ["a", "b"])
     browser.get("file://%s/report.html" % folder)
-    expected = "python train.py --step 4000 --output '%s-2'" % folder
+    expected = "python train.py --model imagenet --output '%s-2'" % folder
     for width in (360, 1100):
         with screen(browser, width):
             assert [each.text for each in find(browser, "code")] == [expected]
