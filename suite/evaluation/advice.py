@@ -59,8 +59,8 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
         if classes:
             more = len(classes[MOST_CLASSES:])
             advice.append({"kind": kind, "classes": classes[:MOST_CLASSES], "more": more})
-    if few and not guessing and not options["model"]:
-        advice[-1 - bool(hard)]["command"] = better(model)
+            if kind == "few" and not guessing and not options["model"]:
+                advice[-1]["command"] = better(model)
     if not guessing:
         advice += confused_pairs(results, {each["label"] for each in few + hard})[:MOST_PAIRS]
     if train_accuracy is not None and train_accuracy > max(high, accuracy + OVERFIT):

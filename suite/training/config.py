@@ -83,12 +83,9 @@ def check_weights(options, weights):
     """
     for name, value in dict(weights.network, normalize=weights.normalize).items():
         asked = getattr(options, name)
-        if (
-            asked not in (None, value) and name != "dropout"
-        ):  # which is the classifier's, and that may be another
-            raise UsageError(
-                "--%s %s: %s is of a network with %s; leave it out" % (name, asked, weights.checkpoint, value)
-            )
+        if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
+            values = name, shown(asked), weights.checkpoint, shown(value)
+            raise UsageError("--%s %s: %s is of a network with %s; leave it out" % values)
 
 
 def make_config(options, records, existing=None, weights=None):

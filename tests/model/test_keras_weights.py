@@ -137,10 +137,10 @@ def test_what_is_no_such_file(workspace, tmp_path, file):
     "option, there",
     [
         (["--layers", 101], "50"),
-        (["--mini"], "False"),
+        (["--mini"], "no"),
         (["--shortcut", "zero_pad"], "projection"),
         (["--normalize", "per_image"], "minus1_1"),
-        (["--zero_init_residual", "yes"], "False"),
+        (["--zero_init_residual", "yes"], "no"),
     ],
 )
 def test_options_that_contradict_it(workspace, tmp_path, file, option, there):
