@@ -85,7 +85,7 @@ def parse_options(arguments=None):
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
     group.add_argument("--pictures", metavar="FOLDER", help="pictures in class folders, in place of --data")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which pictures")
+    parser.add_argument("--split", choices=SPLITS, help="which pictures of --data (default: test)")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
     parser.add_argument("--compare", metavar="OTHER", help="another model, to test which one is better")
     parser.add_argument(
@@ -100,6 +100,9 @@ def parse_options(arguments=None):
     )
     writing.add_source_options(parser.add_argument_group("with --pictures"))
     options = parser.parse_args(arguments)
+    if options.pictures and options.split:
+        parser.error("argument --split: not with --pictures, all of which are measured")
+    options.split = options.split or "test"
     sandbox.check_option(options, parser)
     return options
 

@@ -46,6 +46,7 @@ def main():
         target = atomic.replacing(output, SAVED_MODEL_FILES)
     else:
         output = file_name(output, formats.SUFFIXES[options.format])
+        check_labels(output, model.classes)
         target = atomic.replacing_file(output)
     with target as path:
         say("preparing the model")
@@ -107,11 +108,28 @@ def file_name(output, suffix):
     return output if output.endswith(suffix) else os.path.join(output, "model" + suffix)
 
 
+def check_labels(output, classes):
+    """Refuse to write labels.txt over one that is not of an export.
+
+    Raises:
+        UserError: it would.
+    """
+    path = os.path.join(os.path.dirname(output), "labels.txt")
+    if os.path.exists(path) and not os.path.exists(output):
+        with open(path, "rb") as file:
+            if file.read() != labels(classes):
+                raise UserError("%s: is there already, and no export's; choose another --output" % path)
+
+
 def write_labels(folder, classes):
-    """labels.txt: a line for each class, in index order."""
-    path = os.path.join(folder, "labels.txt")
-    with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
-        file.writelines("%s\n" % name.replace("\n", "\\n") for name in classes)
+    """Write labels.txt."""
+    with atomic.replacing_file(os.path.join(folder, "labels.txt")) as partial, open(partial, "wb") as file:
+        file.write(labels(classes))
+
+
+def labels(classes):
+    """The content of labels.txt: a line for each class, in index order."""
+    return "".join("%s\n" % name.replace("\n", "\\n") for name in classes).encode("utf-8")
 
 
 # --- what must come out ----------------------------------------

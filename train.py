@@ -48,7 +48,7 @@ def main():
         raise UserError("%s: fewer training pictures than machines" % options.data)
     device.start(options)
     replaced = begins_anew(options, machines)
-    existing = None if replaced else read_existing(options.output)
+    existing = None if replaced else read_existing(options)
     weights = (
         warmstart.open_weights(options.model, options.layers) if options.model and not existing else None
     )

@@ -47,9 +47,12 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
     """
     accuracy, (low, high) = results["accuracy"], results["accuracy_ci95"]
     options, advice = options_of(model), []
+    outputs = modelfolder.unused_names(
+        model.folder
+    )  # another for each command: one must not resume the other
     guessing = low <= results["baseline"]["accuracy"] < 1
     if guessing:
-        advice.append({"kind": "guessing", "command": better(model), **results["baseline"]})
+        advice.append({"kind": "guessing", "command": better(model, next(outputs)), **results["baseline"]})
     if metrics.is_wide([low, high]):
         advice.append({"kind": "wide"})
     few, hard = weak_classes(results, model.trained_on)
@@ -60,47 +63,53 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
             more = len(classes[MOST_CLASSES:])
             advice.append({"kind": kind, "classes": classes[:MOST_CLASSES], "more": more})
             if kind == "few" and not guessing and not options["model"]:
-                advice[-1]["command"] = better(model)
+                advice[-1]["command"] = better(model, next(outputs))
     if not guessing:
         advice += confused_pairs(results, {each["label"] for each in few + hard})[:MOST_PAIRS]
     if train_accuracy is not None and train_accuracy > max(high, accuracy + OVERFIT):
         changed: dict = {"augment": "standard"}
         if options["augment"] != "flip":  # it is that already, or none, which has its reason
-            changed = {"step": options["step"] // 2} if options["dropout"] else {"dropout": 0.2}
-        command = retraining(model, **changed)
+            changed = (
+                {"step": options["step"] // 2} if options["dropout"] and options["step"] else {"dropout": 0.2}
+            )
+        command = retraining(model, next(outputs), **changed)
         advice.append({"kind": "overfitting", "train_accuracy": train_accuracy, "command": command})
     if advice or accuracy >= GOOD:
         return advice or [{"kind": "fine"}]
-    return [{"kind": "unclear", "command": better(model)}]
+    return [{"kind": "unclear", "command": better(model, next(outputs))}]
 
 
 def options_of(model: modelfolder.Model) -> dict:
     """What train.py was given or took of REPEATED."""
     known = {**model.options, **model.network}
-    return {name: known.get(name) or usual for name, usual in REPEATED.items()}
+    return {name: known.get(name) or value for name, value in usual(known.get("model")).items()}
 
 
-def better(model: modelfolder.Model) -> str:
+def usual(weights: str | None) -> dict:
+    """What train.py takes of REPEATED with a --model, or without; the steps then follow from the pictures."""
+    return dict(REPEATED, **{"recipe": FINE_TUNING, "step": None} if weights else {})
+
+
+def better(model: modelfolder.Model, output: str) -> str:
     """The command that helps most: start from ImageNet, or, where it started from weights, train longer."""
     options = options_of(model)
     if options["model"]:
-        return retraining(model, step=2 * options["step"])
-    return command(model, {"data": options["data"], "model": IMAGENET})
+        return retraining(model, output, step=2 * options["step"] if options["step"] else None)
+    return training({"data": options["data"], "model": IMAGENET}, output)
 
 
-def retraining(model: modelfolder.Model, **changed: str | float) -> str:
+def retraining(model: modelfolder.Model, output: str, **changed: str | float | None) -> str:
     """The command that trains such a model with other options."""
-    return command(model, {**options_of(model), **changed})
+    return training({**options_of(model), **changed}, output)
 
 
-def command(model: modelfolder.Model, options: dict) -> str:
+def training(options: dict, output: str) -> str:
     """The command that trains a model with these options as a new one: a finished one would stay."""
-    usual = dict(REPEATED, recipe=FINE_TUNING if options["model"] else "article")
     words = ["python", "train.py"]
     for name, value in options.items():
-        if value != usual.get(name):
+        if value != usual(options["model"]).get(name):
             words += ["--" + name] + [str(value)] * (value is not True)
-    return " ".join(map(shlex.quote, [*words, "--output", modelfolder.unused(model.folder)]))
+    return " ".join(map(shlex.quote, [*words, "--output", output]))
 
 
 def weak_classes(results: dict, trained_on: dict | None) -> tuple[list[dict], list[dict]]:

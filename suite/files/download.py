@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import BinaryIO
 
@@ -32,6 +33,8 @@ def fetch(addresses: list[str], path: str, md5: str) -> None:
     """
     if is_file(path, md5):
         return
+    if os.path.exists(path):
+        say("warning: %s is damaged, or another file, by its MD5; downloading it again" % path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + atomic.PARTIAL, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -49,13 +52,15 @@ def fetch(addresses: list[str], path: str, md5: str) -> None:
                 except (OSError, http.client.HTTPException) as error:
                     if atomic.is_full_disk(error):
                         raise
-                    reasons.append("%s: %s" % (address, reason(error)))
+                    reasons.append("%s: %s" % (host(address), reason(error)))
                     continue
                 if is_file(file.name, md5):
                     os.replace(file.name, path)
                     return
                 file.truncate(0)
-                reasons.append("%s: is not that file, by its MD5" % address)
+                reasons.append("%s: is not that file, by its MD5" % host(address))
+        if not file.tell():
+            os.remove(file.name)
     raise UserError("%s: cannot be downloaded; %s" % (path, "; ".join(reasons)))
 
 
@@ -88,6 +93,11 @@ def receive(address: str, file: BinaryIO) -> None:
     done = file.seek(0, os.SEEK_END)
     if whole and done < whole:  # which urllib does not say
         raise OSError("broke off after %d of %d bytes" % (done, whole))
+
+
+def host(address: str) -> str:
+    """Of an address the part that tells it from the others."""
+    return urllib.parse.urlsplit(address).netloc
 
 
 def reason(error: Exception) -> str:

@@ -25,6 +25,7 @@ MD5 = {  # likewise
     101: "c0ed64b8031c3730f411d2eb4eea35b5",
     152: "ed17cf2e0169df9d443503ef94b23b33",
 }
+KIND = 'it takes what save_weights("NAME.h5") writes, not .weights.h5 or .keras'
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LAYERS = {6: 50, 23: 101, 36: 152}  # depth by the number of units in the third group
 
@@ -93,11 +94,15 @@ class KerasWeights:
                 for part, name in parts(layer, group.attrs.get("weight_names", ())).items()
             }
         except (OSError, KeyError, AttributeError) as error:
-            raise UserError("%s: no weights of Keras's in HDF5, or damaged (%s)" % (path, error)) from error
+            raise UserError(
+                "%s: no weights of Keras's in HDF5, or damaged (%s); %s" % (path, error, KIND)
+            ) from error
         self.names = {our_name(name): name for name in self.arrays}
         units = len([name for name in self.arrays if re.match(r"conv4_block\d+_preact_bn/gamma", name)])
         if units not in LAYERS:
-            raise UserError("%s: not the weights of ResNet50V2, ResNet101V2 or ResNet152V2" % path)
+            raise UserError(
+                "%s: not the weights of ResNet50V2, ResNet101V2 or ResNet152V2; %s" % (path, KIND)
+            )
         self.layers = LAYERS[units]
 
     def get_variable_to_shape_map(self) -> dict[str, list[int]]:

@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 import re
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from suite.files import jsonfile
 from suite.process import commandline
@@ -99,9 +99,13 @@ def is_model(path: str) -> bool:
 
 def unused(folder: str) -> str:
     """A name like that of a model folder, of nothing that is there: models/resnet-2."""
-    folder = folder.rstrip(os.sep)
-    names = ("%s-%d" % (folder, number) for number in itertools.count(2))
-    return next(name for name in names if not os.path.lexists(name))
+    return next(unused_names(folder))
+
+
+def unused_names(folder: str) -> Iterator[str]:
+    """All such names."""
+    names = ("%s-%d" % (folder.rstrip(os.sep), number) for number in itertools.count(2))
+    return (name for name in names if not os.path.lexists(name))
 
 
 def read_log(folder: str) -> list[dict[str, str]]:

@@ -45,6 +45,8 @@ class Weights(NamedTuple):
     # See modelfolder.Model; None for those of others.
     fingerprints: dict | None = None
     recipe: str | None = None
+    image_size: int | None = None
+    fit: str | None = None
 
 
 def open_weights(path: str, layers: int | None) -> Weights:
@@ -55,7 +57,7 @@ def open_weights(path: str, layers: int | None) -> Weights:
     Raises:
         UserError: it is none of them.
     """
-    if path == IMAGENET and not os.path.exists(path):
+    if path.lower() == IMAGENET and not modelfolder.is_model(path):
         path = keras_weights.imagenet(layers or 50)
     if keras_weights.is_hdf5(path):
         reader = keras_weights.KerasWeights(path)
@@ -70,7 +72,8 @@ def open_weights(path: str, layers: int | None) -> Weights:
     if model:
         ours = {name.replace(AVERAGED, ""): name for name in names}
         config = model.network, model.normalize, model.classes, model.fingerprints
-        return Weights(model.checkpoint, reader, ours, *config, model.options.get("recipe"))
+        more = model.options.get("recipe"), model.image_size, model.fit
+        return Weights(model.checkpoint, reader, ours, *config, *more)
     depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not depth:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
@@ -106,7 +109,7 @@ def open_checkpoint(path: str) -> Any:
 
 def is_weights(path: str) -> bool:
     """Whether a path may be what `open_weights` takes; TF-Slim's first checkpoints are one file."""
-    return modelfolder.is_model(path) or path.endswith(".ckpt") and os.path.isfile(path)
+    return modelfolder.is_model(path) or path.endswith((".ckpt", ".h5")) and os.path.isfile(path)
 
 
 def our_name(slim_name: str) -> str:

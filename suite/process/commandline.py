@@ -51,7 +51,10 @@ class ArgumentParser(argparse.ArgumentParser):
         return options
 
     def check_paths(self, options):
-        """Refuse, of the paths that TensorFlow is given, those that it cannot take."""
+        """Refuse paths that are empty, as of an unset variable, and those that TensorFlow cannot take."""
+        for name, value in vars(options).items():
+            if value == "":
+                self.error("argument --%s: is empty; give it a value, or leave it out" % name)
         for name in ("output", "data", "model", "compare"):
             path = getattr(options, name, None) or ""
             try:

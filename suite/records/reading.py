@@ -63,6 +63,11 @@ def shard_names(split: str, pictures: int) -> list[str]:
     return ["%s-%05d-of-%05d.tfrecord" % (split, shard, shards) for shard in range(shards)]
 
 
+def holds_records(folder: str) -> bool:
+    """Whether FlowIO.py wrote a folder."""
+    return os.path.exists(os.path.join(folder, "dataset.json"))
+
+
 def load_records(folder: str) -> Records:
     """What dataset.json says about a folder of records, on any of TensorFlow's file systems.
 
@@ -74,9 +79,9 @@ def load_records(folder: str) -> Records:
     path = os.path.join(folder, "dataset.json")
     if not tf.gfile.Exists(path):
         problem = "no records there (no dataset.json); make them with FlowIO.py"
-        raise UserError(
-            "%s: %s" % (folder, problem) if "://" in folder else commandline.missing(folder, problem)
-        )
+        if "://" in folder:
+            raise UserError("%s: %s" % (folder, problem))
+        raise UserError(commandline.missing(folder, problem, holds_records))
     content = jsonfile.read(path)
     records = Records(
         folder,

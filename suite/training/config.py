@@ -9,7 +9,7 @@ import PIL
 
 from suite.files import atomic, classnames, jsonfile
 from suite.files.litter import visible
-from suite.files.schemas import FINE_TUNING
+from suite.files.schemas import FINE_TUNING, IMAGENET
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say
@@ -42,9 +42,14 @@ def complete_options(options, records, existing, weights):
     """
     if existing and not options.model:
         options.model = existing["options"].get("model")  # with which the same command may come again
+    elif options.model and options.model.lower() != IMAGENET:
+        options.model = os.path.abspath(options.model)  # it may come from another folder
+    if not options.model and (options.freeze or options.recipe == FINE_TUNING):
+        name = "freeze" if options.freeze else "recipe finetune"
+        raise UsageError("--%s: needs the weights of a --model" % name)
     known = existing["network"] if existing else weights.network if weights else {}
     if weights:
-        check_weights(options, weights)
+        check_weights(options, records, weights)
     for name, value in NETWORK.items():
         if getattr(options, name) is None:
             setattr(options, name, known.get(name, value))
@@ -61,7 +66,13 @@ def complete_options(options, records, existing, weights):
         options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
     if options.save_num is None:
         options.save_num = min(500, max(1, options.step // 4))
+    freeze = options.freeze
     recipes.apply_recipe(options)
+    if existing and modelfolder.latest_step(options.output):  # what has thawed does not freeze again
+        before = existing["options"].get("freeze", 0)
+        if freeze is not None and options.freeze != before:
+            say("--freeze stays %d, with which it was begun" % before)
+        options.freeze = before
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
 
@@ -75,8 +86,8 @@ def choose_recipe(options, existing, weights):
     return weights.recipe if options.step == 0 and weights.recipe else FINE_TUNING
 
 
-def check_weights(options, weights):
-    """Refuse options that ask for another network than the weights are of.
+def check_weights(options, records, weights):
+    """Refuse options that ask for another network than the weights are of; say where they saw other pictures.
 
     Raises:
         UsageError: there are some.
@@ -86,6 +97,12 @@ def check_weights(options, weights):
         if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
             values = name, shown(asked), weights.checkpoint, shown(value)
             raise UsageError("--%s %s: %s is of a network with %s; leave it out" % values)
+    seen, here = (weights.image_size, weights.fit), (records.image_size, records.fit)
+    if weights.image_size and seen != here:
+        say(
+            "warning: %s saw %d pixels (--fit %s), the records have %d (%s); FlowIO.py --image_size %d "
+            "--fit %s makes such as it knows" % (options.model, *seen, *here, *seen)
+        )
 
 
 def make_config(options, records, existing=None, weights=None):
@@ -130,12 +147,14 @@ def add_fingerprints(records, existing, weights):
     return added
 
 
-def read_existing(output):
-    """The content of model.json where `output` holds a model already, else None.
+def read_existing(options):
+    """The content of model.json where --output holds a model already, else None.
 
     Raises:
         UserError: there are checkpoints, or something else, and no model.json; or the best one alone.
+        UsageError: it was begun with other weights, and has no checkpoint yet.
     """
+    output = options.output
     path = os.path.join(output, "model.json")
     names = [name for name in sorted(visible(atomic.contents(output))) if not name.endswith(atomic.PARTIAL)]
     if names and not os.path.exists(path):
@@ -151,7 +170,22 @@ def read_existing(output):
             "%s: holds the best of a training and no checkpoint to go on from; %s; --model %s starts from it"
             % (output, other_output(output), best)
         )
+    has_begun = os.path.exists(path) and modelfolder.read_log(output)
+    begun_with = has_begun and jsonfile.read(path)["options"].get("model")
+    if begun_with and not same_weights(options.model, begun_with):
+        raise UsageError(
+            "%s: was begun with --model %s and has no checkpoint yet; give that again, or take %s"
+            % (output, begun_with, other_output(output))
+        )
     return None
+
+
+def same_weights(model, begun_with):
+    """Whether --model names what a training was begun with; that may have moved since, with its folder."""
+    if not model or not begun_with:
+        return model == begun_with
+    same = os.path.realpath(model) == os.path.realpath(begun_with)
+    return same or not os.path.exists(begun_with) and os.path.basename(model) == os.path.basename(begun_with)
 
 
 def other_output(output):
@@ -230,10 +264,10 @@ def check_existing(existing, config):
     """
     output, model = config["options"]["output"], config["options"]["model"]
     begun_with = existing["options"].get("model")
-    if model and not (begun_with and os.path.realpath(model) == os.path.realpath(begun_with)):
+    if model and not same_weights(model, begun_with):
         raise UsageError(
             "--model %s: %s holds a model that was not begun with it; leave out --model to go on with that, "
-            "or take %s" % (model, output, other_output(output))
+            "or take --output %s" % (model, output, modelfolder.unused(output))
         )
     there, asked = fixed_settings(existing), fixed_settings(config)
     for name in asked:
@@ -276,7 +310,9 @@ def announce(config, records, existing):
         enough = recipes.enough_steps(pictures, options["batch_size"])
         say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
     names = ("optimizer", "lr", "schedule", "freeze", "warmup", *recipes.SWITCHES)
-    settings = ", ".join("%s %s" % (name, options[name]) for name in names if options[name])
+    values = {name: options[name] for name in names if options[name]}
+    numbers = (int, float)
+    settings = ", ".join("%s %s" % (n, "%g" % v if isinstance(v, numbers) else v) for n, v in values.items())
     say("recipe: %s: %s" % (options["recipe"], settings))
     if existing:
         say("resuming at step %d" % modelfolder.latest_step(options["output"]))

@@ -5,7 +5,6 @@ import os
 
 from suite.files.schemas import (
     AUGMENTATIONS,
-    FINE_TUNING,
     LARGEST_DROPOUT,
     LAYERS,
     NORMALIZATIONS,
@@ -37,10 +36,6 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.patience and os.environ.get("TF_CONFIG"):
         parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
-    if options.freeze and not options.model:
-        parser.error("argument --freeze: needs the weights of a --model")
-    if options.recipe == FINE_TUNING and not options.model:
-        parser.error("argument --recipe: %s needs the weights of a --model" % options.recipe)
     for name in ("lr", "epochs"):
         if getattr(options, name) == 0:
             parser.error("argument --%s: must be above 0" % name)

@@ -65,7 +65,7 @@ RECIPES = {
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
-FINE_TUNING_RATE = 0.2  # times as much
+FINE_TUNING_SLOWER = 5  # times, than that
 MOMENTUM = 0.9
 
 RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
@@ -103,7 +103,7 @@ def apply_recipe(options):
             setattr(options, name, value)
     if options.lr is None:
         options.lr = LEARNING_RATES[options.optimizer]
-        options.lr *= FINE_TUNING_RATE if options.recipe == FINE_TUNING else 1
+        options.lr /= FINE_TUNING_SLOWER if options.recipe == FINE_TUNING else 1
         if options.optimizer == "momentum":  # in proportion to the batch (Goyal et al. 2017)
             options.lr *= options.batch_size / 32
     for name in ("warmup", "freeze"):

@@ -103,8 +103,9 @@ class Validator:
             return False
         best["since"] = [at for at in best["since"] if at < step] + [step]  # none that is trained again
         if is_no_worse(best, accuracy, loss, self.records.count("val")):
-            line = "step %d: validation accuracy %.4f, kept: too close to %.4f to tell apart"
-            say(line % (step, accuracy, best["highest"]["accuracy"]))
+            highest = best["highest"]["accuracy"]
+            why = "too close to %.4f to tell apart" % highest if accuracy < highest else "as good as before"
+            say("step %d: validation accuracy %.4f, kept: %s" % (step, accuracy, why))
             keep_best(
                 self.output,
                 checkpoint,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from suite.evaluation import advice, metrics
-from suite.model import modelfolder
+from suite.model import modelfolder, warmstart
 from suite.training.config import NETWORK, complete_options
 from suite.training.options import parse_options
 
@@ -26,9 +26,9 @@ def model_of(*arguments, folder="models/resnet", trained_on=MANY):
 
 def complete(*arguments):
     options = parse_options([*map(str, arguments)])
-    records = types.SimpleNamespace(count={"train": 160}.get)
+    records = types.SimpleNamespace(count={"train": 160}.get, image_size=32, fit="crop")
     network = {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}
-    weights = types.SimpleNamespace(checkpoint="other", network=network, normalize="per_image", recipe=None)
+    weights = warmstart.Weights("other", None, {}, network, "per_image", None)
     complete_options(options, records, None, weights if options.model else None)
     return options
 
@@ -132,6 +132,13 @@ def test_what_so_few_pictures_may_be_is_no_overfitting():
     assert "overfitting" not in kinds([[3, 1], [1, 3]], MANY, 0.92)  # 0.75, with an interval up to 0.93
 
 
+def test_one_command_does_not_resume_the_other():
+    found = advise([[29, 21], [20, 30]], train_accuracy=1.0, arguments=["--model", "imagenet", "--step", 9])
+    commands = [each["command"] for each in found]
+    assert [command.split(" --output ")[1] for command in commands] == ["models/resnet-2", "models/resnet-3"]
+    assert "--step 18" in commands[0] and "--step 9" in commands[1]
+
+
 # --- the command ----------------------------------------
 
 
@@ -155,7 +162,8 @@ def test_what_is_not_repeated_is_what_train_py_takes():
 def test_a_command_trains_such_a_model_elsewhere(tmp_path, arguments):
     folder = str(tmp_path / "my model")
     os.mkdir(folder)
-    command = advice.retraining(model_of(*arguments, "--output", folder, folder=folder), lr=0.5)
+    model = model_of(*arguments, "--output", folder, folder=folder)
+    command = advice.retraining(model, folder + "-2", lr=0.5)
     python, script, *words = shlex.split(command)
     assert (python, script) == ("python", "train.py")
     expected = complete(*arguments, "--lr", 0.5, "--output", folder + "-2")
@@ -165,13 +173,13 @@ def test_a_command_trains_such_a_model_elsewhere(tmp_path, arguments):
 def test_a_model_of_before_there_was_an_option_has_its_default():
     network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False}
     model = modelfolder.Model("models/resnet", None, network, CLASSES, 32, "per_image", False)
-    assert advice.retraining(model, step=9) == "python train.py --mini --step 9 --output models/resnet-2"
+    assert advice.retraining(model, "m", step=9) == "python train.py --mini --step 9 --output m"
 
 
 def test_weights_that_were_only_taken_over_are_to_be_trained():
     model = model_of("--model", "models/other", "--step", 0)
-    found = "python train.py --model models/other --output models/resnet-2"
-    assert advice.retraining(model) == found
+    found = "python train.py --model %s --output models/resnet-2" % os.path.abspath("models/other")
+    assert advice.retraining(model, "models/resnet-2") == found
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,4 @@ def test_what_cannot_be_evaluated_is_one_line(workspace, tmp_path):
     (tmp_path / "bad" / "kiwi" / "a.png").write_bytes(b"x")
     said(tmp_path / "bad", "no usable picture")
     said(tmp_path / "bad", "not allowed with argument", "--data", "records", status=2)
+    said(tmp_path / "bad", "--split: not with --pictures", "--split", "val", status=2)

@@ -1,7 +1,9 @@
 """train.py --model: weights of ours and of TF-Slim's, with the same classes and with others."""
 
+import glob
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from helpers import differing, draw_dataset, refuses, run, tf_slim
 from suite.model import modelfolder, warmstart
 from suite.model.network import AVERAGED, build_logits, load_weights
 from suite.process import errors
+from suite.training import config
 
 
 @pytest.mark.slow
@@ -45,6 +48,16 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     assert moved == {"logits/kernel", "logits/bias"}
     run("train.py", *same, "--step", 3, "--freeze", 2)
     assert len(differing(frozen, os.path.join(output, "model.ckpt-3"))) > 100
+    _, err = run("train.py", *same, "--step", 4, "--freeze", 0.99)
+    assert "--freeze stays 2, with which it was begun\n" in err
+    thawed = (os.path.join(output, "model.ckpt-%d" % step) for step in (3, 4))
+    assert len(differing(*thawed)) > 100
+
+    for path in glob.glob(os.path.join(output, "model.ckpt-*")) + [os.path.join(output, "checkpoint")]:
+        os.remove(path)
+    shutil.rmtree(os.path.join(output, "best"))  # as where it was killed before the first checkpoint
+    says = "was begun with --model %s and has no checkpoint yet" % best
+    refuses("train.py", *same[:4], says=says, status=2)
 
 
 @pytest.mark.slow
@@ -68,6 +81,17 @@ def test_a_class_that_comes_later(workspace, tmp_path):
     assert "recipe: finetune: optimizer momentum" in err and "freeze 2," in err
     out, _ = run("evaluate.py", "--model", new, "--data", more)
     assert "watermelon" in out
+
+
+@pytest.mark.parametrize(
+    "image_size, fit, warned", [(32, "crop", False), (64, "crop", True), (32, "pad", True)]
+)
+def test_weights_that_saw_other_pictures(capsys, image_size, fit, warned):
+    weights = warmstart.Weights("m", None, {}, {}, "per_image", [], image_size=image_size, fit=fit)
+    options = types.SimpleNamespace(model="m", normalize=None)
+    config.check_weights(options, types.SimpleNamespace(image_size=32, fit="crop"), weights)
+    says = "FlowIO.py --image_size %d --fit %s makes such as it knows\n" % (image_size, fit)
+    assert (says in capsys.readouterr().err) == warned
 
 
 def small_network(classes, optimizer, averages=False):
@@ -199,4 +223,4 @@ def test_what_cannot_be_fine_tuned(workspace, tmp_path):
     _, err = run("train.py", *same, *weights, "--step", 0, status=1)
     assert "model.ckpt-50: damaged (" in err.splitlines()[-1]
     refuses("train.py", *same, "--step", 0, says="argument --step: 0 only writes", status=2)
-    refuses("train.py", *same, "--freeze", 5, says="argument --freeze: needs", status=2)
+    refuses("train.py", *same, "--freeze", 5, says="--freeze: needs the weights of a --model", status=2)

@@ -41,6 +41,16 @@ def expected(workspace, pictures):
             return session.run(probabilities, {images: pictures[1]})
 
 
+def test_labels_of_others_stay(tmp_path):
+    output = str(tmp_path / "model.pb")
+    export.check_labels(output, LABELS)
+    (tmp_path / "labels.txt").write_text("precious\n")
+    with pytest.raises(errors.UserError, match="labels.txt: is there already, and no export's"):
+        export.check_labels(output, LABELS)
+    (tmp_path / "model.pb").write_text("")  # of an export of before
+    export.check_labels(output, LABELS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "format, suffix, load",

@@ -171,6 +171,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     refuses("FlowIO.py", "--image_size", "big", says="--image_size", status=2)
     refuses("FlowIO.py", "--train_ratio", 0.9, "--val_ratio", 0.2, says="--train_ratio", status=2)
     refuses("FlowIO.py", "--no_such_option", says="--no_such_option", status=2)
+    refuses("FlowIO.py", "--preview", "", says="argument --preview: is empty", status=2)
     refuses("FlowIO.py", "--output", "gs://bucket/out", says="must be a local path", status=2)
     assert folder_bytes(str(output)) == before
 
