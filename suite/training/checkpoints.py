@@ -83,6 +83,7 @@ def is_finite(checkpoint):
 # --- the best ----------------------------------------
 
 FEW = 200  # validation pictures; see `is_no_worse`
+EXPLODED = 10  # a loss that only a network has whose weights went astray
 
 
 def read_best(output):
@@ -144,7 +145,7 @@ def is_no_worse(best, accuracy, loss, pictures):
     """
     highest = best["highest"]["accuracy"]
     error = math.sqrt(highest * (1 - highest) / pictures)
-    return pictures < FEW and math.isfinite(loss) and accuracy >= highest - 2 * error
+    return pictures < FEW and loss < EXPLODED and accuracy >= highest - 2 * error
 
 
 def keep_best(output, checkpoint, best):

@@ -100,6 +100,11 @@ def test_the_best_stays_where_nothing_validates_any_more(workspace, copy, tmp_pa
     assert modelfolder.latest_step(copy) == 102
 
 
+@pytest.mark.parametrize("loss, kept", [(1.0, True), (9.0, True), (4e16, False), (float("nan"), False)])
+def test_what_has_exploded_is_not_kept_however_few_validate(loss, kept):
+    assert checkpoints.is_no_worse({"highest": {"accuracy": 0.8, "loss": 1.0}}, 0.8, loss, 20) == kept
+
+
 @pytest.mark.parametrize(
     "pictures, accuracies, best, since",
     [
