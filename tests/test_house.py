@@ -104,9 +104,10 @@ def test_the_records_in_a_program(workspace, tmp_path):
     """As FlowIO.load_records and FlowIO.read have always given them."""
     code = """if True:
         import signal, sys
+        before = signal.getsignal(signal.SIGINT)
         import FlowIO
         import tensorflow.compat.v1 as tf
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is before
         assert sys.excepthook is sys.__excepthook__
         records = FlowIO.load_records(%r)
         with tf.Graph().as_default(), tf.Session() as session:

@@ -100,10 +100,12 @@ def what_pillow_says(data: bytes, format: str) -> str:
 
 def describe_pixels(data: bytes) -> str:
     """What a TIFF's first picture says that it holds for each pixel."""
-    pages, _ = read_ifds(data)
     tags = BITS_PER_SAMPLE, SAMPLE_FORMAT, SAMPLES_PER_PIXEL
-    bits, kind, count = (np.ravel(pages[0].get(tag, 1))[0] for tag in tags)
-    return "of %s of %d bits, %d a pixel" % (KINDS.get(kind, "values"), bits, count)
+    with contextlib.suppress(Exception):  # damaged
+        pages, _ = read_ifds(data)
+        bits, kind, count = (np.ravel(pages[0].get(tag, 1))[0] for tag in tags)
+        return "of %s of %d bits, %d a pixel" % (KINDS.get(kind, "values"), bits, count)
+    return "of pixels that it does not describe"
 
 
 def is_tiff(data: bytes) -> bool:

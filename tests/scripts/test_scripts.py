@@ -242,6 +242,7 @@ def test_a_script_runs_within_a_notebook(workspace, tmp_path):
     """As %run has it: streams of its own, and a process that others go on with, where Ctrl-C works."""
     code = """
 import builtins, io, runpy, signal, sys
+before = signal.getsignal(signal.SIGINT)
 builtins.__IPYTHON__ = True
 class Stream(io.StringIO):
     reconfigure = property(lambda self: getattr(self, "no such attribute"))
@@ -252,7 +253,7 @@ for _ in range(2):
         runpy.run_path(%r, run_name="__main__")
     except SystemExit as end:
         assert end.code == 0
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert signal.getsignal(signal.SIGINT) is before
 out.write(sys.stdout.getvalue())
 """
     draw_dataset(tmp_path, 1, labels=["kiwi"])

@@ -146,7 +146,7 @@ def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch,
     assert capsys.readouterr().err.splitlines() == [
         "step 1: validation accuracy 0.5000, the best",
         "step 2: validation accuracy 0.5000, the best by its loss",
-        "step 3: validation accuracy 0.5000, kept: too close to 0.5000 to tell apart",
+        "step 3: validation accuracy 0.5000, kept: as good as before",
     ]
 
 
