@@ -133,7 +133,7 @@ def add_optimization(add):
     rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
     add(
         "lr",
-        "the highest learning rate (%s for 32 pictures per step, in proportion)" % rates,
+        "the highest learning rate (%s for 32 pictures per step, in proportion; of finetune a fifth)" % rates,
         type=number(float, 0),
     )
     add(
