@@ -134,6 +134,7 @@ def test_a_folder_that_was_moved_keeps_its_best(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_replaced_meanwhile(tmp_path):
     model = make_model(tmp_path)
     for name in os.listdir(str(tmp_path)):

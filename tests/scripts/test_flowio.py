@@ -230,6 +230,7 @@ def test_the_working_directory_as_output(tmp_path):
     assert not [name for name in os.listdir(str(tmp_path / "out")) if not FlowIO.OWN_FILES.fullmatch(name)]
 
 
+@pytest.mark.slow
 def test_an_output_in_the_data_set_is_refused(tmp_path):
     """Also by links: of the output, of the data set, and of a class that is elsewhere."""
     dataset, elsewhere = tmp_path / "dataset", tmp_path / "elsewhere"

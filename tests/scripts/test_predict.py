@@ -126,6 +126,7 @@ def test_a_jpeg_that_only_tensorflow_refuses(workspace):
     assert refused.error.startswith("damaged: ") and "\n" not in refused.error and refused.path == "b.jpg"
 
 
+@pytest.mark.slow
 def test_a_bad_file_among_many(workspace, tmp_path):
     good = str(tmp_path / "good.png")
     gradient((50, 40)).save(good)
