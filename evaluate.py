@@ -20,7 +20,7 @@ import re
 from suite.evaluation import catalogue, metrics, pictures, report
 from suite.evaluation.predictions import check_fit, latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
-from suite.files.schemas import SPLITS
+from suite.files.schemas import RECORDS, SPLITS
 from suite.model import modelfolder
 from suite.model.network import add_mirror_option
 from suite.pictures import sandbox
@@ -83,7 +83,7 @@ def parse_options(arguments=None):
     parser = commandline.ArgumentParser(__doc__)
     parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--data", default="data/tfrecords", help="folder that FlowIO.py wrote")
+    group.add_argument("--data", default=RECORDS, help="folder that FlowIO.py wrote")
     group.add_argument("--pictures", metavar="FOLDER", help="pictures in class folders, in place of --data")
     parser.add_argument("--split", choices=SPLITS, help="which pictures of --data (default: test)")
     parser.add_argument("--output", metavar="DIR", help="folder to write, else evaluation/ in the model's")
@@ -204,11 +204,8 @@ def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
     rows = [("class", "precision", "recall", "f1", "n")]
     for row in results["per_class"]:
-        of = {
-            "precision": row["predicted"],
-            "recall": row["n"],
-            "f1": row["n"] or row["predicted"],
-        }  # pictures
+        # The pictures that each figure is of.
+        of = {"precision": row["predicted"], "recall": row["n"], "f1": row["n"] or row["predicted"]}
         rows.append((row["label"], *("%.3f" % row[name] if of[name] else "-" for name in of), row["n"]))
     for name, label in AVERAGES.items():
         rows.append((label, *("%.3f" % results[name][each] for each in rows[0][1:4])))

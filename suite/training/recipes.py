@@ -43,23 +43,9 @@ RECIPES = {
         "augment": "flip",
         "class_weight": "none",
     },
-    # From the weights of a --model.
-    FINE_TUNING: {
-        "zero_init_residual": False,
-        "dropout": 0,
-        "optimizer": "momentum",
-        "schedule": "cosine",
-        "freeze": 0.2,
-        "warmup": 0.05,
-        "weight_decay": 5e-4,
-        "label_smoothing": 0.1,
-        "mixup": 0,
-        "clip_norm": 0,
-        "ema": 0,
-        "augment": "flip",
-        "class_weight": "none",
-    },
 }
+# From the weights of a --model, whose blocks end without a batch norm.
+RECIPES[FINE_TUNING] = dict(RECIPES["modern"], zero_init_residual=False, freeze=0.2)
 
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
