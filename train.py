@@ -19,6 +19,7 @@ from suite.process import device, lifetime, terminal
 from suite.process.errors import Stopped, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records.preprocessing import finish_views
 from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
 from suite.training.config import (
@@ -148,7 +149,6 @@ def train(config, weights, records, machines, strategy, time_left):
         records,
         "train",
         batch_size=options["batch_size"] // replicas,
-        normalize_as=config["normalize"],
         augment=options["augment"],
         index=machines.index,
         num_shards=len(machines.addresses),
@@ -192,8 +192,14 @@ def train(config, weights, records, machines, strategy, time_left):
 
 
 def model_fn(features, params, weights):
-    """The training step, as tf.estimator asks for it; `weights`: see `train`."""
+    """The training step, as tf.estimator asks for it.
+
+    Args:
+        features: a batch of reading.read_for_training.
+        weights: see `train`.
+    """
     config = params["config"]
+    features = dict(features, image=finish_views(features, config["normalize"]))
     spec = training_step(features, config, params["classifier_only"])
     if not tf.distribute.has_strategy():
         spec = spec._replace(scaffold=scaffold(config, weights))

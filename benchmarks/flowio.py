@@ -194,7 +194,7 @@ def measure_reading(folder):
 
 def read_rate(records, augment, batch_size=32):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = reading.read_for_training(records, "train", batch_size, "per_image", augment, seed=0)
+        dataset = reading.read_for_training(records, "train", batch_size, augment, seed=0)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         steps = LOADED // batch_size
 

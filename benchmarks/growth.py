@@ -204,7 +204,7 @@ def example(jpeg, label):
 
 def reading_rate(records, batch=128, batches=150):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = reading.read_for_training(records, "train", batch, "per_image", "flip", 0)
+        dataset = reading.read_for_training(records, "train", batch, "flip", 0)
         images = tf.data.make_one_shot_iterator(dataset).get_next()["image"].op
         for _ in range(50):  # the buffer of the shuffling fills
             session.run(images)

@@ -1,6 +1,8 @@
 """The one way from a picture to the network's input: JPEG bytes, as imagefile.encode made them, to pixels.
 
-Two lists of steps: training sees a random view, everything else `preprocess_for_evaluation`.
+Two lists of steps. Everything but training sees `preprocess_for_evaluation`. Training sees a random view: the
+CPU decodes that part of the picture (`decode_view`), and the device that trains does the rest for a whole
+batch (`finish_views`), so that it is sent bytes, a quarter of the size of what the network sees.
 """
 
 import math
@@ -27,34 +29,66 @@ def preprocess_for_evaluation(jpeg, image_size, normalize_as, fit="crop"):
 
 
 def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop"):
-    """A random view of a picture. As `preprocess_for_evaluation`, and:
+    """A random view of one picture, as training sees it: `decode_view` and `finish_views`.
 
     Args:
+        mirrored: a bool tensor that decides this in place of the seed.
+    Returns:
+        float32 [image_size, image_size, 3].
+    """
+    view = decode_view(jpeg, image_size, augment, seed, fit)
+    if mirrored is not None:
+        view["mirrored"] = mirrored
+    return finish_views({name: value[tf.newaxis] for name, value in view.items()}, normalize_as)[0]
+
+
+def decode_view(jpeg, image_size, augment, seed, fit="crop"):
+    """The part of a picture that one training step sees, and what is to be done to it. Runs on the CPU.
+
+    Args: as `preprocess_for_evaluation`, and:
         augment: "none": no other view than that. "flip": a random position, as far as the picture is larger
             than the network's view, mirrored half of the time. "standard": a random quarter to whole of the
             picture, or less where that does not fit, 3:4 to 4:3 and squeezed into a square (Szegedy et al.
             2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
             0.8 to 1.25 times the contrast and the saturation.
         seed: int64 [2]; the same seed gives the same view.
-        mirrored: a bool tensor that decides this in place of the seed.
+    Returns:
+        {"image": uint8 [image_size, image_size, 3]}, with "mirrored", bool [], where it is augmented, and
+        with "colours" where it is so as "standard", see `recolour`.
     """
+    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
+    side = crop_side(shape, image_size, fit)
+    size = tf.stack([side, side])
     if augment == "none":
-        return preprocess_for_evaluation(jpeg, image_size, normalize_as, fit)
+        return {"image": resize_bytes(decode_window(jpeg, (shape - side) // 2, size), image_size)}
     random = tf.unstack(tf.random.stateless_uniform([8], seed))
 
     def between(low, high):
         return low + random.pop() * (high - low)
 
-    shape = tf.image.extract_jpeg_shape(jpeg)[:2]
-    if augment == "flip":
-        size = tf.stack([crop_side(shape, image_size, fit)] * 2)
-    else:
-        size = random_rectangle(shape, between)
-    pixels = decode_window(jpeg, random_offset(shape, size, between), size)
-    pixels = resize(pixels, image_size)
-    pixels = mirror(pixels, between, mirrored)
     if augment == "standard":
-        pixels = recolour(pixels, between)
+        size = random_rectangle(shape, between)
+    window = decode_coarsely(jpeg, random_offset(shape, size, between), size, image_size)
+    view = {"image": resize_bytes(window, image_size), "mirrored": between(0, 1) < 0.5}
+    if augment == "standard":
+        view["colours"] = tf.stack([between(-32, 32), between(0.8, 1.25), between(0.8, 1.25)])
+    return view
+
+
+def finish_views(views, normalize_as):
+    """What is left to do for a batch of views, on the device that trains.
+
+    Args:
+        views: a dict of what `decode_view` returned, each with one dimension more, [batch, ...], before it.
+        normalize_as: see `normalize`.
+    Returns:
+        float32 [batch, image_size, image_size, 3].
+    """
+    pixels = tf.cast(views["image"], tf.float32)
+    if "mirrored" in views:
+        pixels = tf.where(views["mirrored"], tf.reverse(pixels, [2]), pixels)
+    if "colours" in views:
+        pixels = recolour(pixels, views["colours"])
     return normalize(pixels, normalize_as)
 
 
@@ -101,10 +135,24 @@ def random_offset(shape, size, between):
     return tf.cast(tf.floor(room * tf.stack([between(0, 1), between(0, 1)])), tf.int32)
 
 
-def decode_window(jpeg, offset, size):
-    """uint8 [height, width, 3]: the window at `offset` of `size`, int32 [2] each, down and across."""
-    window = tf.concat([offset, size], 0)
-    return tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
+def decode_window(jpeg, offset, size, ratio=1):
+    """uint8 [height, width, 3]: the window at `offset` of `size`, int32 [2] each, down and across.
+
+    Args:
+        ratio: 1, 2, 4 or 8: so many times smaller, which JPEG's transform gives for less than the whole.
+    """
+    window = tf.concat([offset, size], 0) // ratio
+    return tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+
+def decode_coarsely(jpeg, offset, size, image_size):
+    """`decode_window` at the smallest scale at which both sides still have `image_size` pixels."""
+    enough = tf.reduce_min(size) // image_size
+
+    def at(ratio):
+        return enough >= ratio, lambda: decode_window(jpeg, offset, size, ratio)
+
+    return tf.case([at(8), at(4), at(2)], lambda: decode_window(jpeg, offset, size))
 
 
 def resize(pixels, image_size):
@@ -119,20 +167,30 @@ def resize(pixels, image_size):
     return pixels[0]
 
 
-def mirror(pixels, between, mirrored=None):
-    """Left to right, half of the time, or where the bool tensor `mirrored` says so."""
-    by_chance = between(0, 1) < 0.5
-    return tf.cond(
-        by_chance if mirrored is None else mirrored, lambda: tf.reverse(pixels, [1]), lambda: pixels
-    )
+def resize_bytes(pixels, image_size):
+    """`resize`, rounded to uint8 [image_size, image_size, 3]; pixels that fit stay as they are."""
+    fits = tf.reduce_all(tf.equal(tf.shape(pixels)[:2], image_size))
+    pixels = tf.cond(fits, lambda: pixels, lambda: tf.cast(tf.round(resize(pixels, image_size)), tf.uint8))
+    pixels.set_shape([image_size, image_size, 3])
+    return pixels
 
 
-def recolour(pixels, between):
-    """Up to 32 of 255 lighter or darker, with 0.8 to 1.25 times the contrast and the saturation."""
-    pixels += between(-32, 32)
-    pixels = tf.image.adjust_contrast(pixels, between(0.8, 1.25))
-    pixels = tf.image.adjust_saturation(pixels, between(0.8, 1.25))
-    return tf.clip_by_value(pixels, 0, 255)
+def recolour(pixels, colours):
+    """Other light and colours for each picture of a batch, float32 [batch, height, width, 3] of 0..255.
+
+    As tf.image.adjust_contrast and adjust_saturation do, which take one number for all of a batch.
+
+    Args:
+        colours: float32 [batch, 3]: how much lighter, of 255; times the contrast; times the saturation.
+    """
+    lighter, contrast, saturation = tf.unstack(colours[:, :, tf.newaxis, tf.newaxis, tf.newaxis], axis=1)
+    pixels += lighter
+    mean = tf.reduce_mean(pixels, [1, 2], keepdims=True)
+    pixels = tf.clip_by_value((pixels - mean) * contrast + mean, 0, 255)
+    # In HSV: the largest channel stays, the others come nearer to it or go away from it, down to 0 at most.
+    largest, smallest = (reduce(pixels, -1, keepdims=True) for reduce in (tf.reduce_max, tf.reduce_min))
+    farthest = largest / tf.maximum(largest - smallest, 1e-3)
+    return tf.maximum(0.0, largest - (largest - pixels) * tf.minimum(saturation, farthest))
 
 
 def normalize(pixels, normalize_as):

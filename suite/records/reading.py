@@ -13,7 +13,7 @@ from suite.files.schemas import SPLITS
 from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
+from suite.records.preprocessing import decode_view, finish_views, preprocess_for_evaluation
 
 PICTURES_PER_SHARD = 1024
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
@@ -110,18 +110,20 @@ def load_records(folder: str) -> Records:
 # --- batches ----------------------------------------
 
 
-def read_for_training(records, split, batch_size, normalize_as, augment, seed=None, index=0, num_shards=1):
+def read_for_training(records, split, batch_size, augment, seed=None, index=0, num_shards=1):
     """Endless batches of pictures in a random order, each seen anew, all batches full.
+
+    What is left to do, `finish_views` does on the device that trains.
 
     Args:
         records: from `load_records`.
         split: "train", "val" or "test".
-        augment: see `preprocess_for_training`.
+        augment: see preprocessing.decode_view.
         seed: of the order and the augmentation; the same seed gives the same batches.
         index, num_shards: where n machines share the work, only each n-th picture, from this one on.
     Returns:
-        A tf.data.Dataset of {"image": float32 [batch, size, size, 3], "label": int64 [batch], "filename":
-        string [batch], relative to the data set's folder}.
+        A tf.data.Dataset of {"image": uint8 [batch, size, size, 3], "label": int64 [batch], "filename":
+        string [batch], relative to the data set's folder}, and of what else decode_view returns.
     Raises:
         UserError: a file that is to be cached is damaged.
     """
@@ -139,7 +141,7 @@ def read_for_training(records, split, batch_size, normalize_as, augment, seed=No
     seeds = tf.data.experimental.RandomDataset(seed).batch(2)
 
     def view(jpeg, seed):
-        return preprocess_for_training(jpeg, records.image_size, normalize_as, augment, seed, fit=records.fit)
+        return decode_view(jpeg, records.image_size, augment, seed, records.fit)
 
     pictures = decode_in_parallel(tf.data.Dataset.zip((examples, seeds)), view)
     return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
@@ -148,22 +150,25 @@ def read_for_training(records, split, batch_size, normalize_as, augment, seed=No
 def read_for_evaluation(records, split, batch_size, normalize_as):
     """Each picture of a split once, in the records' order, the last batch being smaller.
 
-    Args and returns: as `read_for_training`.
+    Args: as `read_for_training`.
+        normalize_as: see preprocessing.normalize.
+    Returns:
+        A tf.data.Dataset of {"image": float32 [batch, size, size, 3], normalised, "label", "filename"}.
     """
 
     def view(jpeg):
-        return preprocess_for_evaluation(jpeg, records.image_size, normalize_as, records.fit)
+        return {"image": preprocess_for_evaluation(jpeg, records.image_size, normalize_as, records.fit)}
 
     examples = tf.data.TFRecordDataset(records.shard_paths(split))
     return decode_in_parallel(examples, view).batch(batch_size).prefetch(2)
 
 
 def decode_in_parallel(examples, view):
-    """A Dataset of {"image", "label", "filename"}, one picture each.
+    """A Dataset of {"label", "filename"} and what `view` gives, one picture each.
 
     Args:
         examples: a Dataset of serialized tf.Example, or of these and more.
-        view: a function from JPEG bytes, and what more there is, to the network's input.
+        view: a function from JPEG bytes, and what more there is, to a dict of tensors.
     """
 
     @tf.autograph.experimental.do_not_convert  # which would take a second and find nothing to do
@@ -176,20 +181,32 @@ def decode_in_parallel(examples, view):
                 "image/filename": tf.FixedLenFeature([], tf.string),
             },
         )
-        return {
-            "image": view(fields["image/encoded"], *more),
-            "label": fields["image/class/label"],
-            "filename": fields["image/filename"],
-        }
+        return dict(
+            view(fields["image/encoded"], *more),
+            label=fields["image/class/label"],
+            filename=fields["image/filename"],
+        )
 
     return examples.map(parse, num_parallel_calls=tf.data.experimental.AUTOTUNE)
 
 
 def read(records, split, batch_size, normalize_as, augment=None, seed=None, part=(0, 1)):
-    """`read_for_training` where `augment` is given, else `read_for_evaluation`: what FlowIO.read has been."""
-    if augment:
-        return read_for_training(records, split, batch_size, normalize_as, augment, seed, *part)
-    return read_for_evaluation(records, split, batch_size, normalize_as)
+    """Batches as the network sees them, for whoever imports FlowIO.
+
+    As `read_for_training` where `augment` is given, else as `read_for_evaluation`, and of the latter's form.
+    """
+    if not augment:
+        return read_for_evaluation(records, split, batch_size, normalize_as)
+
+    @tf.autograph.experimental.do_not_convert
+    def finish(batch):
+        return {
+            "image": finish_views(batch, normalize_as),
+            "label": batch["label"],
+            "filename": batch["filename"],
+        }
+
+    return read_for_training(records, split, batch_size, augment, seed, *part).map(finish)
 
 
 # --- damage ----------------------------------------

@@ -136,6 +136,70 @@ def test_standard_augmentation_keeps_proportions():
             assert np.count_nonzero(np.diff(row.astype(int))) <= 2
 
 
+@pytest.mark.parametrize("side", [32, 36, 50, 90])
+def test_the_training_feed_is_what_the_evaluation_sees(side):
+    """Within half a grey level before normalisation, and to the bit where nothing is resized."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg = tf.constant(file_bytes(gradient((side, side + 5)), "JPEG", quality=95))
+        view = preprocessing.decode_view(jpeg, 32, "none", None)
+        assert set(view) == {"image"} and view["image"].dtype == tf.uint8
+        fed, seen = session.run([view["image"], preprocessing.centre(jpeg, 32, "crop")])
+        assert np.abs(fed - seen).max() <= (0.5 if side > 36 else 0)
+        for normalize_as in ("minus1_1", "per_image"):
+            finished = preprocessing.finish_views({"image": fed[np.newaxis]}, normalize_as)
+            expected = preprocessing.normalize(tf.constant(fed, tf.float32), normalize_as)
+            finished, expected = session.run([finished[0], expected])
+            np.testing.assert_allclose(finished, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("augment", ["flip", "standard"])
+def test_large_pictures_are_decoded_at_the_scale_that_is_enough(augment, monkeypatch):
+    """The same view as of all pixels, to less than one of its pixels, 8 grey levels here."""
+    smooth = gradient((5, 4)).resize((1300, 1100), Image.BICUBIC)
+    with tf.Graph().as_default(), tf.Session() as session:
+        jpeg = tf.constant(file_bytes(smooth, "JPEG", quality=95))
+        seed = tf.placeholder(tf.int64, [2])
+        coarse = preprocessing.decode_view(jpeg, 32, augment, seed)["image"]
+        decode = preprocessing.decode_window
+        monkeypatch.setattr(
+            preprocessing, "decode_coarsely", lambda jpeg, offset, size, _: decode(jpeg, offset, size)
+        )
+        whole = preprocessing.decode_view(jpeg, 32, augment, seed)["image"]
+        for i in range(10):
+            a, b = session.run([coarse, whole], {seed: [0, i]})
+            assert np.abs(a.astype(int) - b).max() < 7
+        for ratio in (1, 2, 4, 8):
+            window = decode(jpeg, tf.constant([100, 201]), tf.constant([640, 808]), ratio)
+            smaller = tf.image.decode_jpeg(jpeg, 3, ratio, dct_method="INTEGER_ACCURATE")
+            window, smaller = session.run([window, smaller])
+            y, x = 100 // ratio, 201 // ratio
+            expected = smaller[y : y + 640 // ratio, x : x + 808 // ratio].astype(int)
+            assert window.shape == expected.shape and np.abs(window - expected).max() <= 8
+
+
+def test_each_picture_of_a_batch_gets_its_own_colours():
+    """Against tf.image, which takes one number for all."""
+    numbers = np.random.RandomState(0)
+    pictures = numbers.randint(0, 256, [6, 8, 8, 3]).astype(np.uint8)
+    pictures[0], pictures[1], pictures[2, ..., 1] = 0, 255, pictures[2, ..., 0]
+    colours = np.stack(
+        [numbers.uniform(-32, 32, 6), numbers.uniform(0.8, 1.25, 6), numbers.uniform(0.8, 1.25, 6)], 1
+    )
+    mirrored = [True, False] * 3
+    views = {"image": pictures, "mirrored": mirrored, "colours": colours.astype(np.float32)}
+    with tf.Graph().as_default(), tf.Session() as session:
+        finished = session.run(
+            preprocessing.finish_views({k: tf.constant(v) for k, v in views.items()}, "minus1_1")
+        )
+        for picture, turned, (lighter, contrast, saturation), got in zip(
+            pictures, mirrored, colours, finished
+        ):
+            pixels = picture[:, ::-1] if turned else picture
+            pixels = tf.image.adjust_contrast(pixels.astype(np.float32) + np.float32(lighter), contrast)
+            pixels = tf.image.adjust_saturation(tf.clip_by_value(pixels, 0, 255) / 255, saturation)
+            np.testing.assert_allclose((got + 1) / 2, session.run(pixels), atol=1e-5)
+
+
 # --- records ----------------------------------------
 
 
@@ -171,7 +235,7 @@ def small_records(folder, *options, count=12, labels=("apple", "kiwi")):
 
 def first_batches(records, seed, augment="standard", count=5):
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = reading.read_for_training(records, "train", 4, "per_image", augment, seed)
+        dataset = reading.read_for_training(records, "train", 4, augment, seed)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         return [session.run(batch) for _ in range(count)]
 
