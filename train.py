@@ -21,7 +21,17 @@ from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.preprocessing import finish_views
 from suite.records.reading import load_records, naming_damage, read_for_training
-from suite.training import batch_norm, checkpoints, distribution, memory, monitor, outcome, validation
+from suite.training import (
+    batch_norm,
+    batch_size,
+    checkpoints,
+    distribution,
+    memory,
+    monitor,
+    outcome,
+    validation,
+    xla,
+)
 from suite.training.config import (
     announce,
     announce_fresh,
@@ -53,6 +63,8 @@ def main():
     weights = (
         warmstart.open_weights(options.model, options.layers) if options.model and not existing else None
     )
+    if options.batch_size == "auto":
+        options.batch_size = batch_size.choose(options, records, existing, weights)
     complete_options(options, records, existing, weights)
     config = make_config(options, records, existing, weights)
     if existing:
@@ -140,7 +152,10 @@ def train(config, weights, records, machines, strategy, time_left):
 
     stop_signals = lifetime.catch_stop_signals()
     log = monitor.Log(output if is_first else None, first_step, epoch_steps, is_validated)
-    validator = validation.open_validator(config, records, log, stop_signals) if is_first else None
+    compiles, compiles_validation = xla.choose(config, strategy, *time_left.to_come())
+    validator = None
+    if is_first:
+        validator = validation.open_validator(config, records, log, stop_signals, compiles_validation)
     if validator and first_step and not is_validated:  # killed after it had saved that, or other pictures
         validator.catch_up(modelfolder.latest_checkpoint(output))
 
@@ -170,7 +185,7 @@ def train(config, weights, records, machines, strategy, time_left):
                     estimator = tf.estimator.Estimator(
                         functools.partial(model_fn, weights=weights),
                         modelfolder.literal(output),
-                        run_config(options, strategy),
+                        run_config(options, strategy, compiles),
                         params,
                     )
                     # Each phase and each resumed run sees the pictures in another order.
@@ -218,11 +233,8 @@ def scaffold(config, weights):
     return tf.train.Scaffold(ready_op=nothing, ready_for_local_init_op=nothing, init_fn=init_fn)
 
 
-def run_config(options, strategy):
-    """How tf.estimator runs; the hooks save and log."""
-    session_config = device.session_config(options["workers"])
-    if options["xla"]:
-        session_config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
+def run_config(options, strategy, compiles):
+    """How tf.estimator runs, with XLA or without; the hooks save and log."""
     return tf.estimator.RunConfig(
         tf_random_seed=options["seed"],
         save_checkpoints_steps=None,
@@ -230,7 +242,7 @@ def run_config(options, strategy):
         save_summary_steps=0,
         log_step_count_steps=None,
         keep_checkpoint_max=options["keep"],
-        session_config=session_config,
+        session_config=device.session_config(options["workers"], compiles),
         train_distribute=strategy,
     )
 

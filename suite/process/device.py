@@ -72,8 +72,13 @@ def data_format():
     return "NCHW" if gpus() else "NHWC"
 
 
-def session_config(workers=0):
-    """GPU memory grows as needed instead of being taken whole; `workers` CPU threads, 0: as many as cores."""
+def session_config(workers=0, xla=False):
+    """How a session computes. GPU memory grows as needed instead of being taken whole.
+
+    Args:
+        workers: CPU threads; 0: as many as cores.
+        xla: whether XLA compiles what it can.
+    """
     config = tf.ConfigProto(
         gpu_options=tf.GPUOptions(allow_growth=True),
         intra_op_parallelism_threads=workers,
@@ -82,4 +87,6 @@ def session_config(workers=0):
     # A second round of rewriting the graph takes up to seconds at the start and makes no step faster.
     rewriting = config.graph_options.rewrite_options
     rewriting.meta_optimizer_iterations = rewriting.ONE
+    if xla:
+        config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     return config

@@ -12,7 +12,7 @@ from suite.files.litter import visible
 from suite.files.schemas import FINE_TUNING, IMAGENET
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
-from suite.process.terminal import say
+from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
 from suite.records import fingerprints
 from suite.training import recipes
@@ -99,7 +99,7 @@ def check_weights(options, records, weights):
             raise UsageError("--%s %s: %s is of a network with %s; leave it out" % values)
     seen, here = (weights.image_size, weights.fit), (records.image_size, records.fit)
     if weights.image_size and seen != here:
-        say(
+        say_once(
             "warning: %s saw %d pixels (--fit %s), the records have %d (%s); FlowIO.py --image_size %d "
             "--fit %s makes such as it knows" % (options.model, *seen, *here, *seen)
         )

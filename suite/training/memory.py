@@ -27,13 +27,10 @@ VARIABLES = {"VariableV2", "VarHandleOp"}
 
 def print_needs(config, records):
     """Print parameters, multiply-adds, memory and data."""
-    options, size = config["options"], config["image_size"]
-    with tf.Graph().as_default() as graph:
-        images = tf.zeros([1, size, size, 3])
-        build_logits(images, config["network"], records.classes, False)
-        parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
-        print(f"parameters: {parameters:,}")
-        print(f"multiply-adds: {multiply_adds(graph):,} per picture")
+    options = config["options"]
+    parameters, operations = of_one_picture(config)
+    print(f"parameters: {parameters:,}")
+    print(f"multiply-adds: {operations:,} per picture")
     fixed, per_picture = estimate(config)
     needed = fixed + options["batch_size"] * per_picture
     print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
@@ -43,6 +40,14 @@ def print_needs(config, records):
     for name in records.classes:
         numbers = ["%d %s" % (records.counts[split].get(name, 0), split) for split in SPLITS]
         print("  %s: %s" % (name, ", ".join(numbers)))
+
+
+def of_one_picture(config):
+    """The network's parameters, and the multiply-adds of its forward pass."""
+    size = config["image_size"]
+    with tf.Graph().as_default() as graph:
+        build_logits(tf.zeros([1, size, size, 3]), config["network"], config["classes"], False)
+        return sum(v.shape.num_elements() for v in tf.trainable_variables()), multiply_adds(graph)
 
 
 def check_batch(batch_size, train_op):

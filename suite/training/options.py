@@ -75,7 +75,12 @@ def add_training(group):
         "but %d to %d steps, and %d passes in any case)" % recipes.FINE_TUNING_STEPS,
     )
     length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
-    group.add_argument("--batch_size", type=number(int, 2), default=32, help="pictures per step, on all GPUs")
+    group.add_argument(
+        "--batch_size",
+        type=lambda text: text if text == "auto" else number(int, 2)(text),
+        default=32,
+        help="pictures per step, on all GPUs; auto: as many as make it faster, found by trying",
+    )
     group.add_argument(
         "--save_num",
         type=number(int, 1),
@@ -197,7 +202,14 @@ def add_network_and_pictures(add):
 def add_hardware(group):
     """What it computes with, besides --device."""
     group.add_argument("--mixed_precision", action="store_true", help="float16 where it is safe, on GPUs")
-    group.add_argument("--xla", action="store_true", help="let XLA compile the network, on GPUs")
+    group.add_argument(
+        "--xla",
+        nargs="?",
+        choices=("auto", "yes", "no"),
+        const="yes",
+        default="auto",
+        help="let XLA compile the network, on GPUs; auto: where that is expected to save time",
+    )
     group.add_argument(
         "--workers",
         type=commandline.number(int, 0),

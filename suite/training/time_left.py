@@ -1,5 +1,6 @@
 """How long a training takes: an estimate at once, then what was measured, with all that is not a step."""
 
+import math
 import shlex
 import time
 
@@ -41,6 +42,12 @@ class TimeLeft:
         self.validates_first = self.validated > 0  # the graph for it is not built yet
         self.step_seconds, self.build_seconds = {}, {}  # by classifier_only
         self.save_seconds = None
+
+    def to_come(self):
+        """Steps of the training that are to come, those of --freeze for what they are, and of validation."""
+        steps = self.last_step - self.first_step
+        frozen = max(0, self.frozen - self.first_step)
+        return steps - frozen + frozen / STEP, len(self.unsaved) * math.ceil(self.validated / self.batch_size)
 
     def estimate(self):
         """The seconds of the whole run, from the speed of the forward pass; that takes a second or two."""

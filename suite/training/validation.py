@@ -26,10 +26,10 @@ from suite.training.checkpoints import (
 )
 
 
-def open_validator(config, records, log, stop_signals):
+def open_validator(config, records, log, stop_signals, xla):
     """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
     if records.count("val"):
-        return Validator(config, records, log, stop_signals)
+        return Validator(config, records, log, stop_signals, xla)
     output, best = config["options"]["output"], read_best(config["options"]["output"])
     if best and best["accuracy"] is not None:  # of a run on other records
         last = os.path.join(output, "model.ckpt-%d" % config["options"]["step"])
@@ -54,14 +54,15 @@ class Validator:
         records: see reading.load_records; with pictures to validate on.
         log: a monitor.Log.
         stop_signals: a list, not empty as soon as nobody waits for a validation any more.
+        xla: whether XLA compiles the graph.
     """
 
-    def __init__(self, config, records, log, stop_signals):
+    def __init__(self, config, records, log, stop_signals, xla=False):
         self.config, self.records = config, records
         self.options, self.classes = config["options"], config["classes"]
         self.output = self.options["output"]
         self.pictures = records.identity("val")
-        self.log, self.stop_signals = log, stop_signals
+        self.log, self.stop_signals, self.xla = log, stop_signals, xla
         self.session = None
         self.seconds = math.inf  # that the last validation took
 
@@ -76,7 +77,7 @@ class Validator:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
             self.fetches = batch["label"], tf.argmax(logits, 1), losses
-            self.session = tf.Session(config=device.session_config(self.options["workers"]))
+            self.session = tf.Session(config=device.session_config(self.options["workers"], self.xla))
         self.curves = tf.summary.FileWriter(os.path.join(self.output, modelfolder.VALIDATION))
 
     def validate(self, checkpoint):

@@ -97,6 +97,11 @@ def test_xla_computes_the_same(train_small):
     compiled, said = train_small("xla", *options, flags="--tf_xla_cpu_global_jit")
     assert "Compiled cluster using XLA" in said
     assert losses(compiled)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
+    # What was compiled goes on without, and the other way round.
+    for folder, choice in ((compiled, "no"), (plain, "yes")):
+        flags = "--tf_xla_cpu_global_jit"
+        _, said = train_small(folder, "--augment", "none", "--xla", choice, "--step", "6", flags=flags)
+        assert "resuming at step 4" in said and len(losses(folder)) == 6
 
 
 def test_mixed_precision_trains(workspace, train_small):

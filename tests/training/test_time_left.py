@@ -45,6 +45,14 @@ def test_an_estimate_by_hand(monkeypatch):
     assert make(freeze=30).estimate() == pytest.approx(expected)
 
 
+def test_what_is_to_come():
+    """Three checkpoints of two batches each; a step of --freeze is a quarter of one."""
+    assert make().to_come() == (100, 3 * 2)
+    assert make(40).to_come() == (60, 2 * 2)
+    assert make(freeze=20).to_come() == (80 + 5, 4 * 2)
+    assert make(40, freeze=60).to_come() == (40 + 5, 3 * 2)
+
+
 def test_what_is_measured_replaces_the_estimate(clock):
     left = make()
     left.begin_phase(False)
