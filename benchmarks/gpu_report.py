@@ -39,10 +39,13 @@ def load(path):
 
 
 def reason(text):
-    """The last line of what failed that says something, shortened."""
+    """The line that says most of what a failing process, or an exception, has said."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"[Ee]rror|OOM|not ", line)] or lines
-    return telling[-1][:200].replace("|", "/") if lines else "no reason given"
+    for telling in ("OOM when allocating", "out of memory", "XLA|libdevice|ptxas", r"^[\w.]*Error\b", ""):
+        found = [line for line in lines if re.search(telling, line)]
+        if found:
+            return found[-1][:200].replace("|", "/")
+    return "it said nothing"
 
 
 def rate(facts):
@@ -69,7 +72,8 @@ def show(path):
     versions = ["%s %s" % (name, known[name]) for name in names if known.get(name)]
     print("\n**%s**\n" % ", ".join([str(machine.get("card", "unknown card")), *versions]))
     for part, rows in parts.items():
-        rows = {row: table_row(facts) for row, facts in rows.items() if row not in ("machine", "done")}
+        aside = ("machine", "done", "the rest" if "done" in rows else "")
+        rows = {row: table_row(facts) for row, facts in rows.items() if row not in aside}
         columns = list(dict.fromkeys(name for facts in rows.values() for name in facts))
         print("| %s | %s |" % (part, " | ".join(columns)))
         print("| --- |%s" % (" ---: |" * len(columns)))

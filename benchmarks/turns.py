@@ -26,6 +26,14 @@ def serve(facts, step, measure=dict):
         print(json.dumps(dict(measure(), seconds=seconds)), flush=True)
 
 
+class Ended(SystemExit):
+    """A contender's process has ended; `said` is what it wrote on standard error."""
+
+    def __init__(self, name, said):
+        super().__init__("%s ended: %s" % (name, said[-2000:]))
+        self.said = said
+
+
 class Contender:
     """A process that calls `serve`; `facts` is what it said, `first` the seconds of its first step."""
 
@@ -72,7 +80,7 @@ class Contender:
             except ValueError:  # a library says something
                 pass
         self.said.seek(0)
-        sys.exit("%s ended: %s" % (self.name, self.said.read()[-2000:]))
+        raise Ended(self.name, self.said.read())
 
 
 def take_turns(commands, seconds, rounds):
