@@ -32,12 +32,11 @@ import gpu_report
 from turns import Contender, Ended
 
 LIMIT = 115  # seconds of a part
-ROUNDS, TURN = 3, 0.7  # turns of each contender, and the seconds of one
+ROUNDS, TURN = 4, 0.6  # turns of each contender, and the seconds of one
 PRODUCT, CHAIN = 8192, 8  # side of the matrices, and how many products a run takes
-PICTURES = 4096  # in the records
-SECONDS = 4  # that reading is timed for
-# The words of train.py's command line.
-XLA = {"no": [], "yes": ["--xla"]}
+PICTURES, SECONDS = 4096, 4  # in the records, and that reading them is timed for
+XLA = {"no": [], "yes": ["--xla"]}  # the words of train.py's command line
+NAMED = {"no": "", "yes": ", XLA", "auto": ", XLA auto"}
 FEW = 8  # pictures that predict.py is started for
 TORCH_FREE = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH")  # of TensorFlow's Python, not for PyTorch's
 
@@ -96,7 +95,8 @@ def emit(options, part, row, **facts):
     """Add a line to --output: what is known of a row, or more of it."""
     with open(options.output, "a") as file:
         file.write(json.dumps(dict(facts, part=part, row=row)) + "\n")
-    print(part, row, {k: v for k, v in facts.items() if k != "seconds"}, file=sys.stderr, flush=True)
+    if "seconds" not in facts:
+        print(part, row, facts, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -125,19 +125,15 @@ def limits(options):
     build = tf.sysconfig.get_build_info() if tf_versions.is_2() else {}
     versions = {"TensorFlow": tf.__version__, "driver": device.driver(), "cores": os.cpu_count()}
     versions.update({name: build.get(name.lower() + "_version") for name in ("CUDA", "cuDNN")})
-    commit = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
-    emit(options, "limits", "machine", card=cards[0][0], commit=commit.stdout.strip(), **versions)
+    with contextlib.suppress(OSError):
+        command = ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]
+        versions["commit"] = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    emit(options, "limits", "machine", card=cards[0][0], **versions)
     side = 256 if options.quick else PRODUCT
-    for row, kind, tf32 in (
-        ("float32", "float32", False),
-        ("TF32", "float32", True),
-        ("fp16", "float16", True),
-    ):
+    for row, kind in (("float32", "float32"), ("TF32", "float32"), ("fp16", "float16")):
         with trying(options, row), tf.Graph().as_default():
             if tf_versions.is_2():
-                tf.config.experimental.enable_tensor_float_32_execution(tf32)
+                tf.config.experimental.enable_tensor_float_32_execution(row == "TF32")
             factor = tf.cast(tf.Variable(tf.random.normal([side, side], stddev=side**-0.5)), kind)
             product = factor
             for _ in range(CHAIN):
@@ -175,31 +171,35 @@ def rate(session, fetches, warm_up, seconds):
 
 def in_turns(options, commands):
     """Measure contenders against each other; commands: {row: (pictures of a step, command)}."""
-    clean = {name: value for name, value in os.environ.items() if name not in TORCH_FREE}
+    environment = dict(os.environ, GPU_SHARE=str(0.9 / len(commands)))
+    clean = {name: value for name, value in environment.items() if name not in TORCH_FREE}
     contenders, batches = [], {}
     for row, (batch, command) in commands.items():
         batches[row] = batch
-        contenders.append(Contender(row, command, clean if command[0] == options.pytorch else None))
+        contenders.append(Contender(row, command, clean if command[0] == options.pytorch else environment))
 
     def begin(contender):
         contender.wait()
         contender.pace(0 if options.quick else TURN)
         contender.facts.update(batch=batches[contender.name], first=contender.first)
         emit(options, options.part, contender.name, **contender.facts)
+        take(contender)  # at once, as another one may take too long
 
     def take(contender):
         contender.take(contender.steps)
-        emit(options, options.part, contender.name, seconds=contender.rounds[-1], **contender.facts)
+        emit(options, options.part, contender.name, seconds=contender.rounds[-1])
 
-    for act in [begin] + [take] * ROUNDS:
+    def end(contender):
+        contender.close()
+        emit(options, options.part, contender.name, **contender.facts)
+
+    for act in [begin] + [take] * (ROUNDS - 1) + [end]:
         for contender in list(contenders):
             try:
                 act(contender)
             except Ended as error:
                 emit(options, options.part, contender.name, error=gpu_report.reason(error.said))
                 contenders.remove(contender)
-    for contender in contenders:
-        contender.close()
 
 
 def ours(*words, work="train"):
@@ -207,26 +207,21 @@ def ours(*words, work="train"):
     return [sys.executable, os.path.join(HERE, "tensorflow_steps.py"), "ours", work, *map(str, words)]
 
 
-def train(layers, width, size, batch, mixed=False, layout=None, auto=False, torch=()):
-    """A part: steps of one batch and precision, without XLA and with it, in another layout, and PyTorch's."""
+def train(layers, width, size, batch, mixed=False, choices=("no", "yes"), layout=None, torch=()):
+    """A part: steps of one batch and precision, by the choice of XLA, in another layout, and PyTorch's."""
 
     def measure(options):
         *shape, number = scaled(options, width, size, batch)
         name, switches = ("mixed", ["--mixed_precision"]) if mixed else ("float32", [])
-        step = lambda *first, choice="no": (  # noqa: E731
-            number,
-            ours(layers, *shape, number, *first, *XLA[choice], *switches),
-        )
-        commands = {name: step(), name + ", XLA": step(choice="yes")}
-        if auto:
-            commands[name + ", XLA auto"] = step(choice="auto")
+        rows = {name + NAMED[choice]: XLA[choice] for choice in choices if choice in XLA}
         if layout:
-            commands["%s, %s" % (name, layout)] = step(layout)
+            rows["%s, %s" % (name, layout)] = [layout, *XLA["no"]]
+        commands = {row: ours(layers, *shape, number, *more, *switches) for row, more in rows.items()}
         for how in torch if options.pytorch else ():
             command = [options.pytorch, os.path.join(HERE, "pytorch_steps.py"), "train"]
             command += [str(layers), str(shape[1]), str(number), *how.split()]
-            commands["PyTorch " + (how or "TF32")] = number, command
-        in_turns(options, commands)
+            commands["PyTorch " + (how or "TF32")] = command
+        in_turns(options, {row: (number, command) for row, command in commands.items()})
 
     return measure
 
@@ -244,7 +239,7 @@ def draw(folder, count, side):
     fruits = [
         (name, np.int16(draw_demo.picture(name, side, rng))) for name in draw_demo.FRUITS for _ in range(9)
     ]
-    noise = np.random.RandomState(0).normal(0, 10, [2 * side, 2 * side, 3]).astype(np.int16)
+    noise = np.random.RandomState(0).normal(0, 22, [2 * side, 2 * side, 3]).astype(np.int16)
     places = [(rng.randrange(side), rng.randrange(side)) for _ in range(count)]
     for name in draw_demo.FRUITS:
         os.makedirs(os.path.join(folder, name))
@@ -297,7 +292,7 @@ def records(options):
         loaded = load_records(os.path.join(folder, "records"))
         for augment in ("none", "flip", "standard"):
             row = "reading alone, " + augment
-            with trying(options, row), tf.Graph().as_default(), tf.Session() as session:
+            with trying(options, row), tf.Graph().as_default(), tf.Session(config=session_config) as session:
                 image = tf.data.make_one_shot_iterator(dataset(augment)).get_next()["image"].op
                 emit(options, "records", row, rate=batch * rate(session, image, warm_up, seconds / 2))
         with trying(options, "bare step"), tf.Graph().as_default():
@@ -393,7 +388,8 @@ def startup(options):
 PARTS = {
     "limits": limits,
     "50-256-mixed": train(50, "full", 224, 256, mixed=True, torch=("fp16", "fp16 compile")),
-    "50-128-float32": train(50, "full", 224, 128, layout="NHWC", auto="auto" in XLA, torch=("", "compile")),
+    "50-128-float32": train(50, "full", 224, 128, torch=("", "compile")),
+    "50-128-more": train(50, "full", 224, 128, choices=("auto",), layout="NHWC"),
     "records": records,
     "inference": inference,
     "startup": startup,

@@ -33,6 +33,7 @@ def load(path):
         with open(path) as file:
             for line in map(json.loads, file):
                 facts = parts[line.pop("part")].setdefault(line.pop("row"), {})
+                facts.pop("error", None)  # of an earlier attempt
                 for name, value in line.items():
                     facts[name] = facts.get(name, []) + value if isinstance(value, list) else value
     return parts

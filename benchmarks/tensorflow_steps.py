@@ -74,7 +74,10 @@ def stepping(operation, forward, config=None):
         forward: a graph with one picture's logits, whose multiply-adds are counted.
         config: a tf.ConfigProto.
     """
-    session = tf.Session(config=config or device.session_config())
+    config = config or device.session_config()
+    # Of the GPU's memory, where several stand ready on it; 0: all.
+    config.gpu_options.per_process_gpu_memory_fraction = float(os.environ.get("GPU_SHARE", 0))
+    session = tf.Session(config=config)
     session.run(tf.global_variables_initializer())
     tf.get_default_graph().finalize()
     return {"multiply_adds": memory.multiply_adds(forward)}, lambda: session.run(operation)

@@ -14,7 +14,7 @@ import time
 def serve(facts, step, measure=dict):
     """Be a contender: say `facts`, then for each number read take as many steps and say their seconds.
 
-    With them goes the dict that `measure()` returns.
+    At the end it says the dict that `measure()` returns.
     """
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
@@ -23,7 +23,8 @@ def serve(facts, step, measure=dict):
             began = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - began)
-        print(json.dumps(dict(measure(), seconds=seconds)), flush=True)
+        print(json.dumps(seconds), flush=True)
+    print(json.dumps(measure()), flush=True)
 
 
 class Ended(SystemExit):
@@ -65,12 +66,12 @@ class Contender:
         """Take so many steps; adds their seconds, a list, to `rounds`."""
         self.process.stdin.write("%d\n" % steps)
         self.process.stdin.flush()
-        answer = self._read()
-        self.rounds.append(answer.pop("seconds"))
-        self.facts.update(answer)
+        self.rounds.append(self._read())
 
     def close(self):
+        """End it; what it says at the end is added to `facts`."""
         self.process.stdin.close()
+        self.facts.update(self._read())
         self.process.wait()
 
     def _read(self):

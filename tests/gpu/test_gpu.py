@@ -118,7 +118,7 @@ def test_the_answers_are_the_cpus(workspace):
     assert difference(workspace.model, workspace.dataset) < 1e-3
 
 
-def test_without_tf32_they_are_so_to_the_fifth_digit(workspace):
+def test_without_tf32_they_are_so_in_five_digits(workspace):
     assert difference(workspace.model, workspace.dataset, NO_TF32) < 1e-5
 
 
@@ -156,7 +156,7 @@ def test_a_step_on_two_devices_is_the_mean_of_the_halves(one_step):
     """The devices are parts of one GPU; batch norm takes each half by itself, on one device, too."""
     both = one_step("both", prelude=TWO_DEVICES if DEVICE == "cpu" else TWO_PARTS)
     halves = [one_step("first", pictures=(0, 4)), one_step("second", pictures=(4, 8))]
-    assert distance(both, np.mean(halves, axis=0)) < 1e-4
+    assert distance(both, np.mean(halves, axis=0)) < 1e-3
     assert distance(both, halves[0]) > 0.1
 
 
@@ -164,7 +164,7 @@ def test_a_step_compiled_by_xla_is_the_plain_one(one_step):
     flags = "--tf_xla_cpu_global_jit" if DEVICE == "cpu" else ""
     plain = one_step("plain", *PLAIN)
     compiled = one_step("xla", "--xla", "--verbose", flags=flags, says="Compiled cluster using XLA")
-    assert distance(compiled, plain) < 1e-4
+    assert distance(compiled, plain) < 1e-3
 
 
 @pytest.mark.parametrize("more", [PLAIN, ["--xla"]])
