@@ -379,7 +379,7 @@ def startup(options):
                     for p in each["predictions"]
                 }
                 emit(options, "startup", row, start=[seconds])
-    for row in set(said) - {"CPU"}:
+    for row in set(said) - {"CPU"} if "CPU" in said else ():
         far = max(abs(p - said["CPU"][which]) for which, p in said[row].items())
         emit(options, "startup", row, **{"greatest difference to the CPU": far})
 
