@@ -13,7 +13,7 @@ RUN := $(VENV)/bin/python
 # With its progress where a person watches, which make knows since 4.1.
 PIP := -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help demo test test-all coverage test-faults test-intel test-both test-install lint benchmark clean
+.PHONY: help demo test test-all coverage test-faults test-intel test-gpu test-both test-install lint benchmark clean
 
 help:
 	@echo "make demo         draw pictures, convert, train, evaluate and predict, in some minutes"
@@ -22,6 +22,7 @@ help:
 	@echo "make coverage     the same, and list the lines that no test runs"
 	@echo "make lint         check style, formatting, docstrings and types"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
+	@echo "make test-gpu     run the tests that need a GPU: its answers, steps and memory, in some minutes"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make test-install follow each install line of README.md in a fresh environment, in some minutes"
@@ -29,7 +30,7 @@ help:
 	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
 	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."
-	@echo "TF=2.15 behind demo, test, test-all or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
+	@echo "TF=2.15 behind demo, test, test-all, test-gpu or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
 	@echo "PYTHON=/path/to/python names one that is not found by itself."
 
 demo: $(VENV)/run
@@ -62,6 +63,9 @@ test-faults: $(VENV)/dev
 
 test-intel: .venv-intel/dev
 	.venv-intel/bin/python -m pytest tests/intel
+
+test-gpu: $(VENV)/dev
+	$(RUN) -m pytest tests/gpu
 
 test-both: .venv/dev .venv-tf2/run
 	TF2_PYTHON=.venv-tf2/bin/python .venv/bin/python -m pytest tests/both

@@ -75,6 +75,8 @@ def main():
         announce_fresh(config)
     time_left = TimeLeft(config, records, modelfolder.latest_step(options.output) if existing else 0)
     if options.dry_run:
+        print(*device.describe(), sep="\n")
+        # Here, on a GPU: whether XLA can compile, by suite/training/xla.py.
         memory.print_needs(config, records)
         time_left.print_estimate()
         return

@@ -20,18 +20,20 @@ def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "throughput.json")) as file:
         content = json.load(file)
-    results = content["results"]
+    draw_all(content["results"], content["machine"]["processor"], os.path.join(folder, "throughput.png"))
+
+
+def draw_all(results, machine, path):
+    """A picture of all cases, [{"case", "rows": [{"name", "rate", "error", "efficiency"}]}]."""
     rows = -(-len(results) // COLUMNS)
     figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(14, 2.2 * rows), squeeze=False)
     for axis in axes.flat[len(results) :]:
         axis.remove()
     for axis, result in zip(axes.flat, results):
         draw(axis, result)
-    figure.suptitle(
-        "pictures/s, and the share of a matrix product's speed; %(processor)s" % content["machine"]
-    )
+    figure.suptitle("pictures/s, and the share of a matrix product's speed; %s" % machine)
     figure.tight_layout()
-    figure.savefig(os.path.join(folder, "throughput.png"), dpi=80)
+    figure.savefig(path, dpi=80)
 
 
 def draw(axis, result):

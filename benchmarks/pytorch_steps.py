@@ -1,9 +1,10 @@
 """One contender of throughput.py: steps of a ResNet in PyTorch, see turns.serve.
 
-    python benchmarks/pytorch_steps.py {train,infer} LAYERS SIZE BATCH
+    python benchmarks/pytorch_steps.py {train,infer} LAYERS SIZE BATCH [fp16] [compile]
 
 The network is torchvision's ResNet v1.5 (stride in the 3x3, projections), memory in channels_last, which is
-what PyTorch is fastest in on a CPU. Runs in an environment of its own: requirements/peers.txt.
+what PyTorch is fastest in. Computes on a GPU where it sees one, in TF32, or with fp16 in mixed precision;
+compile: by torch.compile. Runs in an environment of its own: requirements/peers.txt.
 """
 
 import sys
@@ -52,17 +53,25 @@ def resnet(layers):
 
 
 def main():
-    work, layers, size, batch = sys.argv[1], *map(int, sys.argv[2:])
+    work, layers, size, batch = sys.argv[1], *map(int, sys.argv[2:5])
+    is_half, is_compiled = "fp16" in sys.argv, "compile" in sys.argv
+    has_gpu = torch.cuda.is_available()
+    device = "cuda" if has_gpu else "cpu"
+    torch.set_float32_matmul_precision("high")  # TF32, as its convolutions are by default
     torch.manual_seed(0)
-    model = resnet(layers).to(memory_format=torch.channels_last)
-    pictures = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, CLASSES, [batch])
+    model = resnet(layers).to(device, memory_format=torch.channels_last)
+    pictures = torch.randn(batch, 3, size, size).to(device, memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES, [batch]).to(device)
+    scaler = torch.amp.GradScaler(device, enabled=is_half and has_gpu)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=1e-4, nesterov=True)
 
     def train():
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(model(pictures), labels).backward()
-        optimizer.step()
+        with torch.autocast(device, torch.float16 if has_gpu else torch.bfloat16, enabled=is_half):
+            loss = functional.cross_entropy(model(pictures), labels)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
     def infer():
         with torch.inference_mode():
@@ -72,7 +81,19 @@ def main():
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(pictures[:1])
     model.train(work == "train")
-    serve({"multiply_adds": counter.get_total_flops() // 2}, train if work == "train" else infer)
+    run = train if work == "train" else infer
+
+    def step():
+        run()
+        if has_gpu:
+            torch.cuda.synchronize()
+
+    if is_compiled:
+        model = torch.compile(model)
+        step()  # before it is ready, while others may use the GPU: kernels are chosen later, alone
+    torch.backends.cudnn.benchmark = True
+    facts = {"multiply_adds": counter.get_total_flops() // 2, "torch": torch.__version__}
+    serve(facts, step, lambda: {"peak": torch.cuda.max_memory_allocated()} if has_gpu else {})
 
 
 if __name__ == "__main__":

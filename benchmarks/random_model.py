@@ -4,6 +4,7 @@ import os
 
 from suite.files import jsonfile
 from suite.model.network import build_logits
+from suite.process import device
 from suite.process.tf_versions import tf
 
 
@@ -11,7 +12,7 @@ def make(folder, network, classes, image_size):
     """Write a checkpoint and model.json into a folder. `classes` is their number."""
     names = ["class %d" % i for i in range(classes)]
     os.makedirs(folder, exist_ok=True)
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         images = tf.placeholder(tf.float32, [None, image_size, image_size, 3])
         build_logits(images, network, names, is_train=False)
         session.run(tf.global_variables_initializer())

@@ -1,11 +1,12 @@
 """One contender of throughput.py: steps of a network in TensorFlow, see turns.serve.
 
-    python benchmarks/tensorflow_steps.py WHO {train,infer} LAYERS {full,mini} SIZE BATCH
+    python benchmarks/tensorflow_steps.py WHO {train,infer} LAYERS {full,mini} SIZE BATCH [MORE]
 
 All compute a softmax cross entropy over the classes, with momentum and an L2 penalty when they train, on
 pictures that are in memory already.
 
-ours        train.py's step; for inference the graph that predict.py runs
+ours        train.py's step, MORE being a layout, NHWC or NCHW, and options of train.py; for inference the
+            graph that predict.py runs
 ours_plain  the same with TensorFlow's own gradients of convolutions
 slim        TF-Slim's resnet_v1, which TensorFlow 1.15 carries
 keras       tf.keras.applications
@@ -29,30 +30,36 @@ import random_model
 from turns import serve
 
 import resnet
+import train
 from suite.model import cpu_gradients, inference_graph, modelfolder
 from suite.model.network import build_logits
-from suite.process import device
+from suite.process import device, tf_versions
 from suite.process.tf_versions import tf
 from suite.records import reading
-from suite.training import memory
+from suite.training import memory, step
 from suite.training.config import complete_options, make_config
 from suite.training.options import parse_options
-from suite.training.step import training_step
 
 CLASSES = {"full": 1000, "mini": 10}
 PRODUCT = 2048
 
 
 def main():
-    who, work, layers, width, size, batch = sys.argv[1:]
+    who, work, layers, width, size, batch, *more = sys.argv[1:]
     layers, size, batch, classes = int(layers), int(size), int(batch), CLASSES[width]
     tf.logging.set_verbosity(tf.logging.FATAL)
     rng = np.random.RandomState(0)
     pictures = rng.normal(0, 1, [batch, size, size, 3]).astype(np.float32)
     labels = rng.randint(0, classes, [batch])
     make = globals()["%s_%s" % (who, work)]
-    facts, step = make(layers, width == "mini", pictures, labels, classes)
-    serve(facts, step)
+    serve(*make(layers, width == "mini", pictures, labels, classes, *more), peak)
+
+
+def peak():
+    """{"peak": bytes of the GPU that were taken at most}, where TensorFlow tells."""
+    if device.gpus() and tf_versions.is_2():
+        return {"peak": tf.config.experimental.get_memory_info("GPU:0")["peak"]}
+    return {}
 
 
 def held(pictures, labels):
@@ -60,13 +67,17 @@ def held(pictures, labels):
     return tf.Variable(pictures, trainable=False), tf.Variable(labels.astype(np.int64), trainable=False)
 
 
-def stepping(operation, forward):
+def stepping(operation, forward, config=None):
     """The facts, and a function that runs `operation` in a session of the default graph.
 
     Args:
         forward: a graph with one picture's logits, whose multiply-adds are counted.
+        config: a tf.ConfigProto.
     """
-    session = tf.Session(config=device.session_config())
+    config = config or device.session_config()
+    # Of the GPU's memory, where several stand ready on it; 0: all.
+    config.gpu_options.per_process_gpu_memory_fraction = float(os.environ.get("GPU_SHARE", 0))
+    session = tf.Session(config=config)
     session.run(tf.global_variables_initializer())
     tf.get_default_graph().finalize()
     return {"multiply_adds": memory.multiply_adds(forward)}, lambda: session.run(operation)
@@ -86,18 +97,32 @@ def network(layers, mini):
 # --- ours ----------------------------------------
 
 
-def ours_train(layers, mini, pictures, labels, classes):
-    names, size = list(map(str, range(classes))), pictures.shape[1]
+def settings(layers, mini, size, batch, classes, *more):
+    """What model.json would hold of a training with these options of train.py, and its tf.ConfigProto."""
+    names = list(map(str, range(classes)))
     records = reading.Records("", names, size, False, {"train": {}}, {}, None)
-    arguments = ["--layers", str(layers), "--optimizer", "momentum", "--batch_size", str(len(pictures))]
-    options = parse_options(arguments + (["--mini"] if mini else []))
+    arguments = ["--layers", str(layers), "--optimizer", "momentum", "--batch_size", str(batch)]
+    options = parse_options([*arguments, *(["--mini"] if mini else []), *more])
     complete_options(options, records, None, None)
-    config = make_config(options, records)
+    return make_config(options, records), train.run_config(vars(options), None).session_config
+
+
+def ours_train(layers, mini, pictures, labels, classes, *more):
+    if more and more[0] in ("NHWC", "NCHW"):
+        layout, *more = more
+        # Whatever layout the step asks for.
+        step.build_logits = lambda *four, **options: build_logits(*four[:4], layout, **options)
+    batch, size = pictures.shape[:2]
+    config, session_config = settings(layers, mini, size, batch, classes, *more)
     image, label = held(pictures, labels)
     tf.train.create_global_step()
-    spec = training_step({"image": image, "label": label}, config)
-    forward = one_picture(lambda images: build_logits(images, config["network"], names, False), size)
-    return stepping(spec.train_op, forward)
+    spec = step.training_step({"image": image, "label": label}, config)
+    forward = one_picture(
+        lambda images: build_logits(images, config["network"], config["classes"], False), size
+    )
+    facts, run = stepping(spec.train_op, forward, session_config)
+    fixed, per_picture = memory.estimate_of(spec.train_op, batch)
+    return dict(facts, foreseen=fixed + batch * per_picture), run
 
 
 def ours_plain_train(*arguments):

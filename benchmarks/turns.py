@@ -11,9 +11,11 @@ import tempfile
 import time
 
 
-def serve(facts, step):
-    """Be a contender: say `facts`, then for each number read take as many steps and say their seconds."""
-    step()  # the first one allocates memory and chooses kernels
+def serve(facts, step, measure=dict):
+    """Be a contender: say `facts`, then for each number read take as many steps and say their seconds.
+
+    At the end it says the dict that `measure()` returns.
+    """
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
         seconds = []
@@ -22,12 +24,21 @@ def serve(facts, step):
             step()
             seconds.append(time.perf_counter() - began)
         print(json.dumps(seconds), flush=True)
+    print(json.dumps(measure()), flush=True)
+
+
+class Ended(SystemExit):
+    """A contender's process has ended; `said` is what it wrote on standard error."""
+
+    def __init__(self, name, said):
+        super().__init__("%s ended: %s" % (name, said[-2000:]))
+        self.said = said
 
 
 class Contender:
-    """A process that calls `serve`; `facts` is what it said."""
+    """A process that calls `serve`; `facts` is what it said, `first` the seconds of its first step."""
 
-    def __init__(self, name, command):
+    def __init__(self, name, command, env=None):
         self.name, self.rounds = name, []
         # Not a pipe: one that nobody reads fills, and stops the process.
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
@@ -37,10 +48,19 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=self.said,
             text=True,
+            env=env,
         )
 
     def wait(self):
+        """Until it is ready; it takes its first step, which allocates memory, chooses kernels or compiles."""
         self.facts = self._read()
+        self.take(1)
+        (self.first,) = self.rounds.pop()
+
+    def pace(self, seconds):
+        """Take two steps, and find how many take so long: `steps`."""
+        self.take(2)
+        self.steps = max(1, round(seconds / min(self.rounds.pop())))
 
     def take(self, steps):
         """Take so many steps; adds their seconds, a list, to `rounds`."""
@@ -49,7 +69,9 @@ class Contender:
         self.rounds.append(self._read())
 
     def close(self):
+        """End it; what it says at the end is added to `facts`."""
         self.process.stdin.close()
+        self.facts.update(self._read())
         self.process.wait()
 
     def _read(self):
@@ -59,7 +81,7 @@ class Contender:
             except ValueError:  # a library says something
                 pass
         self.said.seek(0)
-        sys.exit("%s ended: %s" % (self.name, self.said.read()[-2000:]))
+        raise Ended(self.name, self.said.read())
 
 
 def take_turns(commands, seconds, rounds):
@@ -75,9 +97,7 @@ def take_turns(commands, seconds, rounds):
     for contender in contenders:
         contender.wait()
     for contender in contenders:
-        contender.take(2)
-        contender.steps = max(1, round(seconds / min(contender.rounds[0])))
-        contender.rounds.clear()
+        contender.pace(seconds)
     for _ in range(rounds):
         for contender in contenders:
             contender.take(contender.steps)

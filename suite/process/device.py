@@ -3,7 +3,9 @@
 import contextlib
 import glob
 import os
+import re
 import shutil
+import subprocess
 
 from suite.process import tf_versions
 from suite.process.errors import UsageError
@@ -11,6 +13,7 @@ from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 
 NVIDIA = "0x10de"  # its number as a vendor of PCI devices
+DRIVER = "/proc/driver/nvidia/version"
 
 
 def start(options):
@@ -30,7 +33,7 @@ def start(options):
         return
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
-    say("device: CPU, %s" % counted(os.cpu_count(), "core"))
+    say(*describe())
     if options.device == "auto" and has_nvidia() and tf.test.is_built_with_cuda():
         say("warning: TensorFlow sees no GPU; this build needs %s" % tf_versions.cuda())
 
@@ -65,6 +68,45 @@ def visible_devices(device, already):
 def gpus():
     """A list of the GPUs that TensorFlow sees; imports it."""
     return tf.config.experimental.list_physical_devices("GPU")
+
+
+def describe():
+    """What computes, a line for each GPU, or one for the CPU: its name and what is known of it."""
+    if not gpus():
+        return ["device: CPU, %s" % counted(os.cpu_count(), "core")]
+    line = "device: %s, compute capability %d.%d, driver %s; %s"
+    cards = tf_versions.gpu_details(session_config())
+    return [line % (name, *able, driver() or "unknown", suits(able)) for name, able in cards]
+
+
+def suits(capability):
+    """How TensorFlow's code runs on a GPU of this compute capability, (major, minor), in words.
+
+    Binary code runs on its own major and any later minor one; PTX is compiled for any later one.
+    """
+    code = {name: divmod(int(re.sub(r"\D", "", name)), 10) for name in tf_versions.cuda_code()}
+    if not code:
+        return "this build does not say what GPUs it has code for"
+    fitting = {name: each for name, each in code.items() if each <= capability}
+    if any(major == capability[0] for major, _ in fitting.values()):
+        return "this TensorFlow has code for it"
+    compiled = [each for name, each in fitting.items() if name.startswith("compute")]
+    if not compiled:
+        return "this TensorFlow cannot run on it: it has code from %d.%d on" % min(code.values())
+    latest = "this TensorFlow has code up to %d.%d, which the driver compiles at the first use, for minutes"
+    return latest % max(compiled)
+
+
+def driver():
+    """The version of NVIDIA's driver; None where it does not say."""
+    with contextlib.suppress(OSError), open(DRIVER) as file:
+        found = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)\s", file.read())
+        if found:
+            return found.group(1)
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.check_output(command, encoding="utf-8").split("\n")[0]
+    return None
 
 
 def data_format():

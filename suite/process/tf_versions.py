@@ -91,6 +91,43 @@ def cuda():
     return "CUDA 12.2 and cuDNN 8.9" if is_2() else "CUDA 10.0 and cuDNN 7"
 
 
+def cuda_code():
+    """The compute capabilities that the build has code for: sm_XY, or compute_XY, which comes as PTX too.
+
+    None are known of builds of 1.15 but the one of its makers.
+    """
+    if is_2():
+        return tf.sysconfig.get_build_info().get("cuda_compute_capabilities", [])
+    from tensorflow.python.platform import build_info
+
+    known = [
+        "compute_35",
+        "compute_37",
+        "compute_52",
+        "compute_60",
+        "compute_61",
+        "compute_70",
+    ]  # in its wheel
+    return known if getattr(build_info, "cuda_version_number", None) == "10" else []
+
+
+def gpu_details(session_config):
+    """[name, (major, minor) of the compute capability] of each GPU that it sees.
+
+    Args:
+        session_config: a tf.ConfigProto; 1.15 opens the GPUs, as a session would, to ask them.
+    """
+    if is_2():
+        details = tf.config.experimental.get_device_details
+        gpus = map(details, tf.config.experimental.list_physical_devices("GPU"))
+        return [[gpu["device_name"], gpu["compute_capability"]] for gpu in gpus]
+    from tensorflow.python.client import device_lib
+
+    said = [each.physical_device_desc for each in device_lib.list_local_devices(session_config)]
+    found = re.findall(r"name: (.*?), pci bus.*compute capability: (\d+)\.(\d+)", "\n".join(said))
+    return [[name, (int(major), int(minor))] for name, major, minor in found]
+
+
 def requirements(purpose):
     """The name of the file that lists the packages for a purpose."""
     return "requirements/tf%d-%s.txt" % (2 if is_2() else 1, purpose)

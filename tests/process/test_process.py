@@ -8,10 +8,12 @@ import types
 
 import pytest
 from helpers import ROOT, run
+from tensorflow.python.client import device_lib
+from tensorflow.python.platform import build_info
 
 from suite.model import modelfolder, warmstart
 from suite.pictures import imagefile
-from suite.process import commandline, device, terminal
+from suite.process import commandline, device, terminal, tf_versions
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,69 @@ def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(monkeypatch, c
     monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: True)
     device.start(types.SimpleNamespace(device=chosen, verbose=False))
     assert ("sees no GPU" in capsys.readouterr().err) == (there and chosen == "auto")
+
+
+@pytest.mark.parametrize(
+    "version, code, capability, says",
+    [
+        (1, None, (6, 1), "has code for it"),
+        (1, None, (7, 5), "has code for it"),  # which runs the code of 7.0
+        (1, None, (8, 0), "has code up to 7.0, which the driver compiles at the first use, for minutes"),
+        (1, None, (3, 0), "cannot run on it: it has code from 3.5 on"),
+        (2, ["sm_50", "sm_60", "sm_70", "sm_75", "compute_80"], (8, 9), "has code for it"),
+        (2, ["sm_50", "sm_60", "sm_70", "sm_75", "compute_80"], (12, 0), "has code up to 8.0, which"),
+        (2, ["sm_50", "sm_60", "sm_70", "sm_75", "compute_80"], (6, 1), "has code for it"),
+        (2, ["sm_60", "sm_70"], (8, 0), "cannot run on it: it has code from 6.0 on"),  # no PTX
+        (2, ["sm_90a", "compute_100"], (10, 3), "has code for it"),
+        (2, [], (9, 0), "does not say"),
+    ],
+)
+def test_a_gpu_is_described(monkeypatch, version, code, capability, says):
+    """As either TensorFlow says it, of two GPUs that it does not have."""
+    names = "NVIDIA H200", "Quadro RTX, 5000"
+    monkeypatch.setattr(tf_versions, "is_2", lambda: version == 2)
+    monkeypatch.setattr(device, "gpus", lambda: list(names))
+    monkeypatch.setattr(device, "driver", lambda: "580.65.06")
+    if version == 2:
+        details = {name: {"device_name": name, "compute_capability": capability} for name in names}
+        config = types.SimpleNamespace(list_physical_devices=lambda _: names, get_device_details=details.get)
+        monkeypatch.setattr(tf_versions.tf, "config", types.SimpleNamespace(experimental=config))
+        build = types.SimpleNamespace(get_build_info=lambda: {"cuda_compute_capabilities": code})
+        monkeypatch.setattr(tf_versions.tf, "sysconfig", build)
+    else:
+        text = "device: 0, name: %s, pci bus id: 0000:00:04.0, compute capability: %d.%d"
+        devices = [types.SimpleNamespace(physical_device_desc="")]
+        devices += [types.SimpleNamespace(physical_device_desc=text % (name, *capability)) for name in names]
+        monkeypatch.setattr(device_lib, "list_local_devices", lambda _: devices)
+        monkeypatch.setattr(build_info, "cuda_version_number", "10", raising=False)
+    start = "device: %s, compute capability %d.%d, driver 580.65.06; this "
+    for line, name in zip(device.describe(), names):
+        assert line.startswith(start % (name, *capability)) and says in line
+    assert len(device.describe()) == 2
+
+
+@pytest.mark.parametrize(
+    "text, version",
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version: 12",
+            "535.104.05",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build", "580.65.06"),
+        ("", "552.22"),  # on WSL nvidia-smi alone knows it
+    ],
+)
+def test_the_driver_tells_its_version(tmp_path, monkeypatch, text, version):
+    (tmp_path / "version").write_text(text)
+    monkeypatch.setattr(device, "DRIVER", str(tmp_path / "version"))
+    monkeypatch.setattr(device.subprocess, "check_output", lambda *_, **__: "552.22\n")
+    assert device.driver() == version
+
+
+def test_without_a_driver_there_is_no_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "DRIVER", str(tmp_path / "none"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert device.driver() is None and device.describe() == ["device: CPU, %d cores" % os.cpu_count()]
 
 
 MOMENTS = {

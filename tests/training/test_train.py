@@ -215,6 +215,7 @@ def test_multiply_adds(graph, layers, counts, mini):
 def test_dry_run_counts(workspace, tmp_path):
     output = tmp_path / "model"
     out, _ = run("train.py", "--data", workspace.records, "--output", output, "--mini", "--dry_run")
+    assert out.startswith("device: CPU, ")
     assert not output.exists()
     expected = multiply_adds_by_hand((16, 7, 4, 2, 1), (128, 256, 512, 1024), (3, 4, 6, 3), 3)
     assert f"multiply-adds: {expected:,} per picture" in out
