@@ -76,7 +76,7 @@ def main():
     time_left = TimeLeft(config, records, modelfolder.latest_step(options.output) if existing else 0)
     if options.dry_run:
         print(*device.describe(), sep="\n")
-        # Here, on a GPU: whether XLA can compile, by suite/training/xla.py.
+        xla.print_state()
         memory.print_needs(config, records)
         time_left.print_estimate()
         return

@@ -35,7 +35,7 @@ LIMIT = 115  # seconds of a part
 ROUNDS, TURN = 4, 0.6  # turns of each contender, and the seconds of one
 PRODUCT, CHAIN = 8192, 8  # side of the matrices, and how many products a run takes
 PICTURES, SECONDS = 4096, 4  # in the records, and that reading them is timed for
-XLA = {"no": [], "yes": ["--xla"]}  # the words of train.py's command line
+XLA = {choice: ["--xla", choice] for choice in ("no", "yes", "auto")}
 NAMED = {"no": "", "yes": ", XLA", "auto": ", XLA auto"}
 FEW = 8  # pictures that predict.py is started for
 TORCH_FREE = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH")  # of TensorFlow's Python, not for PyTorch's
@@ -213,7 +213,7 @@ def train(layers, width, size, batch, mixed=False, choices=("no", "yes"), layout
     def measure(options):
         *shape, number = scaled(options, width, size, batch)
         name, switches = ("mixed", ["--mixed_precision"]) if mixed else ("float32", [])
-        rows = {name + NAMED[choice]: XLA[choice] for choice in choices if choice in XLA}
+        rows = {name + NAMED[choice]: XLA[choice] for choice in choices}
         if layout:
             rows["%s, %s" % (name, layout)] = [layout, *XLA["no"]]
         commands = {row: ours(layers, *shape, number, *more, *switches) for row, more in rows.items()}
@@ -260,6 +260,7 @@ def records(options):
 
     from suite.process import device
     from suite.process.tf_versions import tf
+    from suite.records.preprocessing import finish_views
     from suite.records.reading import load_records, read_for_training
     from suite.training.step import SHOWN, training_step
 
@@ -271,8 +272,10 @@ def records(options):
     gpu = "/gpu:0" if device.gpus() else "/cpu:0"
 
     def dataset(augment):
-        batches = read_for_training(loaded, "train", batch, "per_image", augment, seed=0)
-        return batches.map(lambda each: {name: each[name] for name in ("image", "label")})
+        batches = read_for_training(loaded, "train", batch, augment, seed=0)
+        # One kind of batch for all, so that one graph is compiled; names cannot go to a GPU.
+        asked = {"mirrored": tf.zeros([batch], tf.bool), "colours": tf.constant([[0.0, 1.0, 1.0]] * batch)}
+        return batches.map(lambda each: dict(asked, **{k: v for k, v in each.items() if k != "filename"}))
 
     def measure(features, sources):
         """sources: {row: what makes the row's pictures the next ones}."""
@@ -311,7 +314,7 @@ def records(options):
                     iterator = tf.data.Iterator.from_structure(types, shapes)
                     begin = {augment + how: iterator.make_initializer(each) for augment, each in read.items()}
                     features = iterator.get_next()
-                measure(features, begin)
+                measure(dict(features, image=finish_views(features, "per_image")), begin)
 
 
 # --- inference ----------------------------------------

@@ -36,7 +36,7 @@ from suite.model.network import build_logits
 from suite.process import device, tf_versions
 from suite.process.tf_versions import tf
 from suite.records import reading
-from suite.training import memory, step
+from suite.training import memory, step, xla
 from suite.training.config import complete_options, make_config
 from suite.training.options import parse_options
 
@@ -104,7 +104,9 @@ def settings(layers, mini, size, batch, classes, *more):
     arguments = ["--layers", str(layers), "--optimizer", "momentum", "--batch_size", str(batch)]
     options = parse_options([*arguments, *(["--mini"] if mini else []), *more])
     complete_options(options, records, None, None)
-    return make_config(options, records), train.run_config(vars(options), None).session_config
+    config = make_config(options, records)
+    compiles, _, _ = xla.decide(config, None, options.step, 0)
+    return config, train.run_config(vars(options), None, compiles).session_config
 
 
 def ours_train(layers, mini, pictures, labels, classes, *more):

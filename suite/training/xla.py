@@ -52,6 +52,13 @@ def decide(config, strategy, steps, validations):
     return True, validations * saved > 2 * WORTH * taken, why
 
 
+def print_state():
+    """Print whether XLA can compile for the GPU, where there is one."""
+    if device.gpus():
+        problem = cannot_compile()
+        print("XLA: %s" % ("cannot compile here: " + problem if problem else "compiles"))
+
+
 def cannot_compile():
     """Why XLA cannot compile for the GPU, in one line; None where it can.
 

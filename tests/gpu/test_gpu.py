@@ -24,7 +24,7 @@ pytestmark = pytest.mark.gpu
 on_card = pytest.mark.skipif(DEVICE == "cpu", reason="the CPU has no such thing")
 
 HERE = ["--device", DEVICE]
-PLAIN = []  # without XLA
+PLAIN = ["--xla", "no"]
 NO_TF32 = "tf.config.experimental.enable_tensor_float_32_execution(False)\n" if tf_versions.is_2() else ""
 # Each GPU is cut into parts of so many MB, which TensorFlow takes for GPUs.
 PARTS = """

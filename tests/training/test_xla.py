@@ -66,3 +66,13 @@ def test_what_is_asked_for_is_taken(cards, capsys, given, expected):
 def test_here_it_compiles():
     """For the CPU, where there is no GPU."""
     assert xla.cannot_compile() is None
+
+
+def test_what_dry_run_says_of_it(cards, capsys, monkeypatch):
+    xla.print_state()
+    monkeypatch.setattr(xla, "cannot_compile", lambda: "libdevice not found")
+    xla.print_state()
+    assert capsys.readouterr().out == "XLA: compiles\nXLA: cannot compile here: libdevice not found\n"
+    del cards[:]
+    xla.print_state()
+    assert capsys.readouterr().out == ""
