@@ -1,11 +1,12 @@
 """Where TensorFlow computes: --device, the GPUs that it sees, how its sessions take memory and threads."""
 
+import argparse
 import contextlib
 import glob
 import os
 import shutil
 
-from suite.process import tf_versions
+from suite.process import commandline, tf_versions
 from suite.process.errors import UsageError
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
@@ -14,7 +15,9 @@ NVIDIA = "0x10de"  # its number as a vendor of PCI devices
 
 
 def start(options):
-    """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
+    """Import TensorFlow as --device, --tf32 and --verbose ask for, and say which device it uses.
+
+    For scripts: it sets the environment, and makes version 2 behave as version 1.
 
     Raises:
         UsageError: --device names a GPU that TensorFlow does not see.
@@ -22,7 +25,9 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    tf_versions.import_tensorflow()
+    if options.tf32 == "no":
+        tf_versions.forbid_tf32()
+    tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -62,6 +67,29 @@ def visible_devices(device, already):
     return named[int(number)] if int(number) < len(named) else "-1"
 
 
+def choose(name):
+    """Where one session computes, for a program whose TensorFlow has other users: nothing global is set.
+
+    Args:
+        name: "auto", "cpu", "gpu:0", ... of the GPUs that TensorFlow sees.
+    Returns:
+        What tf.device takes, the layout of the network there, and a tf.ConfigProto.
+    Raises:
+        UsageError: there is no such device.
+    """
+    try:
+        commandline.device_name(name)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError("device: %s" % error) from None
+    seen = gpus()
+    if name == "cpu" or name == "auto" and not seen:
+        return "/cpu:0", "NHWC", session_config(cpu_only=True)
+    number = int(name[len("gpu:") :]) if name != "auto" else 0
+    if number >= len(seen):
+        raise UsageError("device %s: TensorFlow sees %s" % (name, counted(len(seen), "GPU")))
+    return "/gpu:%d" % number, "NCHW", session_config()
+
+
 def gpus():
     """A list of the GPUs that TensorFlow sees; imports it."""
     return tf.config.experimental.list_physical_devices("GPU")
@@ -72,9 +100,15 @@ def data_format():
     return "NCHW" if gpus() else "NHWC"
 
 
-def session_config(workers=0):
+def likely_data_format(device):
+    """What `data_format` will be for --device; does not import TensorFlow."""
+    return "NCHW" if device != "cpu" and has_nvidia() else "NHWC"
+
+
+def session_config(workers=0, cpu_only=False):
     """GPU memory grows as needed instead of being taken whole; `workers` CPU threads, 0: as many as cores."""
     config = tf.ConfigProto(
+        device_count={"GPU": 0} if cpu_only else {},
         gpu_options=tf.GPUOptions(allow_growth=True),
         intra_op_parallelism_threads=workers,
         inter_op_parallelism_threads=workers,

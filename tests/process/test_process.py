@@ -50,7 +50,7 @@ def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(monkeypatch, c
     monkeypatch.setattr(device, "gpus", lambda: [])
     monkeypatch.setattr(device, "has_nvidia", lambda: there)
     monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: True)
-    device.start(types.SimpleNamespace(device=chosen, verbose=False))
+    device.start(types.SimpleNamespace(device=chosen, tf32="yes", verbose=False))
     assert ("sees no GPU" in capsys.readouterr().err) == (there and chosen == "auto")
 
 
