@@ -1,8 +1,8 @@
 """Any picture file to a small upright RGB JPEG.
 
 Pillow and numpy alone: nothing here waits for TensorFlow. suite/records/preprocessing.py turns the JPEG bytes
-into the network's input. Pillow's own limits and Python's warnings are the whole program's, which may be somebody
-else's, and stay as they are.
+into the network's input. Pillow's own limits and Python's warnings are the whole program's, which may be
+somebody else's, and stay as they are.
 """
 
 from __future__ import annotations
@@ -180,10 +180,9 @@ def make_small(
     with damage_as_bad_picture():
         # A JPEG decoder halves for free; other formats pass over it.
         image.draft(None, [max(1, int(side)) for side in wanted])
-        if image.format == "JPEG" and image.mode == "RGB" and fits and is_orderly(data):
-            if not has_orientation(image) and not colour_profile(image):
-                image.load()
-                return image, data
+        if image.format == "JPEG" and image.mode == "RGB" and fits and is_plain(image, data):
+            image.load()
+            return image, data
     image = shrink(image, image_size, fit)
     return image, to_jpeg(pad(image) if fit == "pad" else image)
 
@@ -403,6 +402,11 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*size, max_pixels))
     if max(size) > MAX_SIDE:
         raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*size, MAX_SIDE))
+
+
+def is_plain(image: Image.Image, jpeg: bytes) -> bool:
+    """Whether a JPEG shows the same to all that read it."""
+    return is_orderly(jpeg) and not has_orientation(image) and not colour_profile(image)
 
 
 def has_orientation(image: Image.Image) -> bool:

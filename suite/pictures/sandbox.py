@@ -10,6 +10,7 @@ unpickled. Linux only, on x86-64 and 64-bit ARM.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -36,7 +37,8 @@ DECODER = ("-m", "suite.pictures.sandbox")  # what Python runs there; it finds `
 SECONDS = 20
 MEMORY = 2 << 30  # bytes of address space
 
-# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS; max_pixels.
+# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS; the most
+# pixels that it may have.
 REQUEST = struct.Struct("<IIBI")
 # Whether it can be used; width, height; which of REMARKS; bytes that follow, of the perceptual hash and of
 # the JPEG or why not.
@@ -74,7 +76,7 @@ class Sandbox:
         self.count = count
 
     def encode_and_hash(self, data, image_size, fit="crop", max_pixels=imagefile.MAX_PIXELS):
-        """As imagefile.load_and_encode, and always encoded anew, so that no byte of the file itself comes back.
+        """As imagefile.load_and_encode, and always encoded anew: no byte of the file itself comes back.
 
         Returns:
             The perceptual hash or None, (width, height) before it is padded, JPEG bytes and one of REMARKS.
@@ -144,10 +146,8 @@ def end(process):
     process.kill()
     process.wait()
     process.stdout.close()
-    try:
+    with contextlib.suppress(OSError):  # what was written last did not arrive
         process.stdin.close()
-    except OSError:  # what was written last did not arrive
-        pass
 
 
 def start_decoder(formats):

@@ -40,7 +40,7 @@ def import_tensorflow():
 
 @functools.lru_cache(None)
 def as_version_1():
-    """For a process that is ours alone: version 2 builds graphs and runs them in sessions, as version 1 does."""
+    """For a process that is ours alone: version 2 builds graphs and runs them in sessions, as version 1."""
     module = import_tensorflow()
     if module.__version__.startswith("2."):
         verbosity = module.logging.get_verbosity()
@@ -84,9 +84,9 @@ _advice = threading.Lock()
 
 @contextlib.contextmanager
 def without_advice():
-    """No advice against functions of version 1, in TensorFlow's log or as warnings, which is not for our host.
+    """No advice against functions of version 1, in TensorFlow's log or as warnings.
 
-    The switches are the whole process's, so one thread at a time.
+    For where the program is somebody else's. The switches are the whole program's, so one thread at a time.
     """
     from tensorflow.python.util import deprecation
 
@@ -101,7 +101,10 @@ def without_advice():
 
 
 def forbid_tf32():
-    """No TF32, for which GPUs from Ampere on leave out 13 of the 23 bits of each factor. Before it is imported."""
+    """No TF32, for which GPUs from Ampere on leave out 13 of the 23 bits of each factor.
+
+    To be called before TensorFlow is imported.
+    """
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # which NVIDIA's libraries obey
     if VERSION == "2.15":  # has kernels of its own, too
         tf.config.experimental.enable_tensor_float_32_execution(False)
