@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import os
 import threading
 import warnings
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -78,14 +79,14 @@ class Reader:
         self.max_pixels = imagefile.MAX_PIXELS if max_pixels is None else max_pixels
         count = os.cpu_count() or 1
         self.sandbox = Sandbox(self.formats, count) if sandbox else None
-        self.pool = ThreadPool(count)
+        self.pool = ThreadPoolExecutor(count)
         self._data_format = data_format
-        self._cached = self.pool.apply_async(inference_graph.read_cache, [model, data_format])
+        self._cached = self.pool.submit(inference_graph.read_cache, model, data_format)
 
     def cached(self, data_format):
         """What inference_graph.read_cache returns."""
         if data_format == self._data_format:
-            return self._cached.get()
+            return self._cached.result()
         return inference_graph.read_cache(self.model, data_format)
 
     def small(self, data, image_size, fit="crop"):
@@ -116,8 +117,7 @@ class Reader:
 
     def close(self):
         """End the threads and processes."""
-        self.pool.terminate()
-        self.pool.join()
+        self.pool.shutdown()
         if self.sandbox:
             self.sandbox.close()
 
@@ -162,7 +162,7 @@ class Classifier:
         self.unknown = answer_below_threshold(model.classes)
         self._mirror, self._reader = mirror, reader
         self._process, self._calls, self._closed = os.getpid(), 0, False
-        self._changed = threading.Condition()
+        self._session, self._changed = None, threading.Condition()
         try:
             self._cached = reader.cached(data_format)  # and keep it: its file has to stay open
             self._build(inference_graph.load_graph(model, self._cached, data_format), place, config)
@@ -177,7 +177,7 @@ class Classifier:
         # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         config.allow_soft_placement = True
-        with tf.Graph().as_default():
+        with tf.Graph().as_default(), tf_versions.without_advice():
             with tf.device("/cpu:0"):
                 jpeg = tf.placeholder(tf.string, [])
                 colours = tf.placeholder(tf.uint8, [None, None, 3])
@@ -204,7 +204,7 @@ class Classifier:
             RuntimeError: the Classifier is closed, or was made before this process was forked.
         """
         with self._in_use():
-            prepared = self._reader.pool.apply(self.prepare, [picture])
+            prepared = self._reader.pool.submit(self.prepare, picture).result()
             if isinstance(prepared, BadPicture):
                 raise prepared
             return self.answers([prepared], top, threshold)[0]
@@ -221,12 +221,12 @@ class Classifier:
 
         def answer_some():
             with self._in_use():
-                some = [pending.popleft().get() for _ in range(min(batch_size, len(pending)))]
+                some = [pending.popleft().result() for _ in range(min(batch_size, len(pending)))]
                 return self.answers(some, top, threshold)
 
         for picture in pictures:
             with self._in_use():
-                pending.append(self._reader.pool.apply_async(self.prepare, [picture]))
+                pending.append(self._reader.pool.submit(self.prepare, picture))
             if len(pending) == 2 * batch_size:
                 yield from answer_some()
         while pending:
@@ -241,7 +241,7 @@ class Classifier:
             decode = self._of_jpeg if isinstance(content, bytes) else self._of_colours
             return Prepared(decode(content), remark)
         except BadPicture as error:
-            return error
+            return BadPicture(str(error))  # without the frames that the other holds, and the picture in them
         except tf.errors.InvalidArgumentError as error:
             return BadPicture("damaged: %s" % tf_versions.reason(error))
 
@@ -289,6 +289,8 @@ class Classifier:
     def close(self):
         """End its threads, processes and sessions, when the calls of other threads have been answered."""
         if os.getpid() != self._process:
+            # Without its threads, which are the parent's, a session hangs when it is freed: it never is.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             return
         with self._changed:
             closed, self._closed = self._closed, True
