@@ -31,7 +31,7 @@ from turns import serve
 import resnet
 from suite.model import cpu_gradients, inference_graph, modelfolder
 from suite.model.network import build_logits
-from suite.process import device
+from suite.process import device, tf_versions
 from suite.process.tf_versions import tf
 from suite.records import reading
 from suite.training import memory
@@ -46,6 +46,7 @@ PRODUCT = 2048
 def main():
     who, work, layers, width, size, batch = sys.argv[1:]
     layers, size, batch, classes = int(layers), int(size), int(batch), CLASSES[width]
+    tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.FATAL)
     rng = np.random.RandomState(0)
     pictures = rng.normal(0, 1, [batch, size, size, 3]).astype(np.float32)

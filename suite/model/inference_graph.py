@@ -184,7 +184,7 @@ def load_graph(model, cached, data_format="NHWC"):
 
 def write_cache(model, graph_def, data_format="NHWC"):
     """Write the cache whole or not at all; a folder that cannot be written to gets none."""
-    weights: list = []
+    weights = []
     if data_format == "NHWC":  # a GPU has its own memory: there mapped weights would be copied for each batch
         graph_def, weights = map_weights(graph_def)
     graph_at = HEADER.size + sum(array.nbytes for array in weights)
@@ -217,7 +217,7 @@ def map_weights(graph_def):
             weights.append(np.pad(array.ravel(), (0, -array.size % (ALIGNMENT // 4)), "constant"))
             places[node.name + ":0"] = at, array.shape
             at += weights[-1].size
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, tf_versions.without_advice():
         shared = functools.lru_cache(None)(lambda *numbers: tf.constant(numbers))  # fewer nodes load faster
         file = tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[at], memory_region_name="")
         tensors = {}
@@ -225,4 +225,4 @@ def map_weights(graph_def):
             size = -(-int(np.prod(shape)) // 16) * 16
             tensors[name] = tf.reshape(tf.slice(file, [begin], shared(size)), shared(*shape))
         tf.import_graph_def(graph_def, tensors, name="")
-    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights
+        return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights

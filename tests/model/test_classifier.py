@@ -16,7 +16,8 @@ from predict import BadPicture, Classifier
 from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
 from suite.pictures import imagefile
-from suite.process.errors import UserError
+from suite.process import device, tf_versions
+from suite.process.errors import UsageError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,42 @@ def test_mirror_and_limits_are_arguments(workspace, classify):
                 other(each)
     with pytest.raises(BadPicture, match="TIFF"):
         classify(file_bytes(gradient(), "TIFF"))
+
+
+def test_with_a_gpu_it_takes_the_graph_for_one(copy, monkeypatch, files):
+    """As far as can be seen without one: what is read, and where it should lie, which TensorFlow lets be."""
+    monkeypatch.setattr(device, "gpus", lambda: ["a GPU"])
+    model = modelfolder.load_model(copy)
+    for _ in range(2):
+        with Classifier(copy) as classify:
+            assert os.path.exists(inference_graph.cache_path(model, "NCHW"))
+            operations = classify._session.graph.get_operations()
+            places = {each.device for each in operations if each.type == "Conv2D"}
+            assert places == {"/device:GPU:0"}
+            assert {each.device for each in operations if each.type == "DecodeAndCropJpeg"} == {
+                "/device:CPU:0"
+            }
+            assert {each.get_attr("data_format") for each in operations if each.type == "Conv2D"} == {b"NCHW"}
+            if tf_versions.has_onednn():  # which computes NCHW on a CPU, too
+                found = classify(files[0]).probabilities
+                with Classifier(copy, device="cpu") as other:
+                    np.testing.assert_allclose(found, other(files[0]).probabilities, atol=1e-5)
+    with pytest.raises(UsageError, match="device gpu:1: TensorFlow sees 1 GPU"):
+        Classifier(copy, device="gpu:1")
+
+
+def test_what_is_wrong_is_said_at_once(copy):
+    for arguments, says in (
+        ({"device": "tpu"}, "none of auto, cpu"),
+        ({"formats": ["PDF"]}, "'PDF' is neither WEBP nor TIFF"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            Classifier(copy, **arguments)
+    name = modelfolder.load_model(copy).checkpoint
+    with open(os.path.join(os.path.dirname(name), "checkpoint"), "w"):
+        pass
+    with pytest.warns(UserWarning, match="missing or damaged; taking"), Classifier(copy) as classify:
+        assert classify.classes == sorted(classify.classes)
 
 
 # --- threads, processes ----------------------------------------
@@ -298,17 +335,19 @@ GUEST = """if True:
     assert host() == 3
     before = state()
     from predict import Classifier, BadPicture
+    found = []
     for turn in range(2):  # prepared at first, then from its cache
         with Classifier(sys.argv[1]) as classify:
             for path in sys.argv[2:]:
                 classify(path)
             answers = list(classify.batch(sys.argv[2:]))
+            found.append([each.probabilities.tobytes() for each in answers])
             assert classify(Image.new("RGB", (50, 40))).label
             assert host() == 3
     after = state()
     for one, other in zip(before, after):
         assert one == other, (one, other)
-    assert host() == 3
+    assert host() == 3 and found[0] == found[1]
     print(answers[0].predictions)
 """
 

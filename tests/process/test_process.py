@@ -11,7 +11,8 @@ from helpers import ROOT, run
 
 from suite.model import modelfolder, warmstart
 from suite.pictures import imagefile
-from suite.process import commandline, device, terminal
+from suite.process import commandline, device, terminal, tf_versions
+from suite.process.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -185,3 +186,50 @@ def test_a_mistyped_option_is_answered_with_the_right_one(capsys):
         with pytest.raises(SystemExit):
             parser.parse_args([given, "3"])
         assert capsys.readouterr().err.endswith("unrecognized arguments: %s 3%s\n" % (given, hint))
+
+
+# --- devices, TF32 ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked, seen, place, data_format",
+    [
+        ("auto", 0, "/cpu:0", "NHWC"),
+        ("cpu", 2, "/cpu:0", "NHWC"),
+        ("auto", 2, "/gpu:0", "NCHW"),
+        ("gpu:1", 2, "/gpu:1", "NCHW"),
+    ],
+)
+def test_a_session_computes_where_it_is_told(monkeypatch, asked, seen, place, data_format):
+    monkeypatch.setattr(device, "gpus", lambda: ["a GPU"] * seen)
+    before = dict(os.environ)
+    *found, config = device.choose(asked)
+    assert found == [place, data_format] and dict(os.environ) == before
+    assert dict(config.device_count) == ({"GPU": 0} if data_format == "NHWC" else {})
+
+
+@pytest.mark.parametrize(
+    "asked, says", [("gpu:2", "sees 2 GPUs"), ("gpu", "none of auto"), ("", "none of auto")]
+)
+def test_a_device_that_is_not_there_is_refused(monkeypatch, asked, says):
+    monkeypatch.setattr(device, "gpus", lambda: ["a GPU"] * 2)
+    with pytest.raises(UsageError, match=says):
+        device.choose(asked)
+
+
+@pytest.mark.parametrize("chosen", ["yes", "no"])
+def test_tf32_is_forbidden_when_asked_for(chosen):
+    code = """if True:
+        import os, types
+        from suite.process import device, tf_versions
+        device.start(types.SimpleNamespace(device="cpu", tf32=%r, verbose=False))
+        switch = "tensor_float_32_execution_enabled"
+        allowed = getattr(tf_versions.tf.config.experimental, switch, lambda: True)
+        print(os.environ.get("NVIDIA_TF32_OVERRIDE"), not tf_versions.is_2() or allowed())
+    """
+    command = [sys.executable, "-c", code % chosen]
+    environment = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
+    forbidden = tf_versions.is_2()
+    expected = {"yes": "None True", "no": "0 %s" % (not forbidden)}
+    assert done.stdout.strip() == expected[chosen], done.stderr
