@@ -1,6 +1,7 @@
 """What predict.Classifier adds to the network: one call, a batch, many threads, many calls.
 
     python benchmarks/classifier.py [--source FOLDER] [--calls 10000]
+    python benchmarks/classifier.py --agree MODEL FOLDER [FOLDER ...]   # of files and PIL images of them
 
 ResNet-50 at 224 pixels with 1000 classes and random weights, on photos made of the JPEGs in --source, which
 Debian's package mate-backgrounds brings. Ratios and differences are of one run; times are medians.
@@ -17,10 +18,11 @@ import time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from predict import BATCH, FEW, MANY, make_model, make_photos, predict, run  # the one beside this file
 from suite.model.classifier import Classifier
-from suite.pictures.imagefile import list_files
+from suite.pictures.imagefile import BadPicture, list_files
 
 TURNS = 100  # of one call and its parts
 THREADS, SHARED_CALLS = 8, 800
@@ -30,7 +32,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--source", default="/usr/share/backgrounds/mate", help="folder of large JPEGs")
     parser.add_argument("--calls", type=int, default=10000, help="after which the memory is compared")
+    parser.add_argument("--agree", nargs="+", metavar="PATH", help="a model folder, and folders of pictures")
     options = parser.parse_args()
+    if options.agree:
+        measure_agreement(*options.agree)
+        return
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(os.path.join(folder, "layers_50"), 50)
         few, many = (make_photos(options.source, os.path.join(folder, str(n)), n) for n in (FEW, MANY))
@@ -114,6 +120,27 @@ def measure_memory(classify, paths, calls):
         found.append(resident())
     growth = 100 * (found[1] / found[0] - 1)
     print("%-34s %8d MB, then %d MB: %+.1f%%" % ("memory, %d calls" % calls, *found, growth))
+
+
+def measure_agreement(model, *folders):
+    """How far the probabilities of PIL images are from those of the files that they were opened from."""
+    differences, same = {}, []
+    with Classifier(model) as classify:
+        for path in sum(map(list_files, folders), []):
+            try:
+                with Image.open(path) as image:
+                    there, here = classify(path), classify(image)
+                    kind = image.format
+            except (BadPicture, UnidentifiedImageError):
+                continue
+            if there.remark:  # of what shows hardly anything, normalising makes noise
+                continue
+            differences.setdefault(kind, []).append(np.abs(there.probabilities - here.probabilities).max())
+            same.append(there.label == here.label)
+    for kind, found in sorted(differences.items()):
+        quantiles = np.percentile(found, [50, 99, 100])
+        print("%-5s %5d files: median %.3f, 99%% within %.3f, largest %.3f" % (kind, len(found), *quantiles))
+    print("the same label: %d of %d" % (sum(same), len(same)))
 
 
 def resident():
