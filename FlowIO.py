@@ -56,7 +56,7 @@ def main():
         writing.check_classes(classes, pictures, skipped, options.dataset)
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
-        tf_versions.import_tensorflow()
+        tf_versions.as_version_1()
         for split in SPLITS:
             writing.write_shards(folder, split, splits[split], classes, spool)
         writing.write_skipped(folder, skipped)

@@ -3,7 +3,11 @@
     python predict.py IMAGE [IMAGE ...] [--model models/resnet] [--top 3] [--json | --csv] [--save DIR]
 
 IMAGE is a file, a folder, or - for file names on standard input. A picture that cannot be used is
-reported, the others are answered, and the exit status is 1.
+reported, the others are answered, and the exit status is 1. Within a program:
+
+    from predict import Classifier
+    with Classifier("models/resnet") as classify:
+        print(classify("photo.jpg").label)
 """
 
 from __future__ import annotations
@@ -19,24 +23,21 @@ import json
 import os
 import re
 import sys
-from multiprocessing.pool import ThreadPool
-from typing import Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from suite.files import atomic, classnames, csvfile
-from suite.model import inference_graph, modelfolder
+from suite.files import atomic, csvfile
+from suite.model import classifier, modelfolder
+from suite.model.classifier import UNKNOWN, Classifier
 from suite.model.network import add_mirror_option
 from suite.pictures import drawing, imagefile, recognition, sandbox
-from suite.process import commandline, device, lifetime, terminal, tf_versions
+from suite.pictures.imagefile import BadPicture
+from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.pipeline import Ahead
 from suite.process.terminal import say
-from suite.process.tf_versions import tf
-from suite.records import preprocessing
 
-UNKNOWN = "unknown"  # the answer below --threshold
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
 
@@ -44,10 +45,8 @@ class Pending(NamedTuple):
     """A picture on its way."""
 
     path: str
-    data: bytes | np.ndarray | None  # of the file made small; later float32 [size, size, 3]
-    view: bytes | None  # JPEG to draw on, with --save
-    error: str | None  # why there is no answer
-    remark: str = ""  # one of imagefile.REMARKS
+    picture: Any  # what Reader.encode returned or raised; later what Classifier.prepare made of that
+    view: bytes | None = None  # JPEG to draw on, with --save
 
 
 def main():
@@ -57,35 +56,39 @@ def main():
     model = modelfolder.load_model(options.model)
     if options.save:
         atomic.make_folder(options.save)
-    unknown = answer_below_threshold(model.classes)
-    if options.threshold and unknown != UNKNOWN:
-        say("warning: there is a class %s; below --threshold the answer is %s" % (UNKNOWN, unknown))
-    failed = False
+    warn_of_unknown(model.classes, options)
     imagefile.warm_up((*imagefile.FORMATS, *options.formats))
-    with ThreadPool() as pool:
-        # Both go on while TensorFlow is imported, and import nothing themselves.
-        cached = pool.apply_async(inference_graph.read_cache, [model])
-        encoded = Ahead(pool, lambda path: encode_file(path, model, options), paths, options.batch_size)
-        device.start(options)
-        decode, classify = build(model, cached.get(), options.mirror)
-        decoded = Ahead(pool, decode, encoded, options.batch_size)
-        show = printer(options)
-        for batch in decoded.batches(options.batch_size):
-            answers = iter(classify([picture.data for picture in batch if not picture.error]))
-            for picture in batch:
-                if picture.error:
-                    failed = True
-                    show(picture.path, None, None, picture.error)
-                    continue
-                if picture.remark:
-                    say("warning: %s: %s" % (picture.path, picture.remark))
-                label, predictions = best(
-                    next(answers), model.classes, options.top, options.threshold, unknown
-                )
-                show(picture.path, label, predictions, None)
-                if options.save:
-                    save(options.save, picture, "%s %s" % (label, percent(predictions[0])))
-    return 1 if failed else 0
+    # Its threads go on while TensorFlow is imported, and import nothing themselves.
+    likely = device.likely_data_format(options.device)
+    reader = classifier.Reader(model, likely, options.sandbox, options.formats)
+    encoded = Ahead(reader.pool, lambda path: encode_file(path, reader, options), paths, options.batch_size)
+    device.start(options)
+    if not reader.cached(device.data_format()):
+        say("preparing the model for prediction, once for each checkpoint")
+    with Classifier(model, mirror=options.mirror, reader=reader) as classify:
+        return answer_all(encoded, reader.pool, classify, options)
+
+
+def answer_all(encoded, pool, classify, options):
+    """Show the answer for each Pending as it comes. Returns the exit status."""
+
+    def prepare(pending):
+        return pending._replace(picture=classify.prepare(pending.picture))
+
+    status, show = 0, printer(options)
+    for batch in Ahead(pool, prepare, encoded, options.batch_size).batches(options.batch_size):
+        answers = classify.answers([each.picture for each in batch], options.top, options.threshold)
+        for pending, answer in zip(batch, answers):
+            if isinstance(answer, BadPicture):
+                status = 1
+                show(pending.path, None, None, str(answer))
+                continue
+            if answer.remark:
+                say("warning: %s: %s" % (pending.path, answer.remark))
+            show(pending.path, answer.label, answer.predictions, None)
+            if options.save:
+                save(options.save, pending, "%s %s" % (answer.label, percent(answer.predictions[0])))
+    return status
 
 
 def parse_options(arguments=None):
@@ -181,88 +184,21 @@ def split_names(blocks: Iterator[bytes]) -> Iterator[str]:
 # --- from files to answers ----------------------------------------
 
 
-def encode_file(path, model, options):
-    """A Pending of JPEG bytes, or of the reason why the file cannot be used. Needs no TensorFlow.
-
-    Args:
-        model: see modelfolder.Model; the JPEG is made as FlowIO.py made those that it was trained on.
-    """
-    formats = (*imagefile.FORMATS, *options.formats)
+def encode_file(path, reader, options):
+    """A Pending, made small or refused. Needs no TensorFlow; `reader`: a classifier.Reader."""
     try:
         data = imagefile.read_file(path)
-        small = sandbox.encode_and_hash if options.sandbox else imagefile.load_and_encode
-        *_, view, _ = small(data, SAVED_SIDE, formats) if options.save else (None, None)
-        *_, jpeg, remark = small(data, None if model.keep_size else model.image_size, formats, model.fit)
-        return Pending(path, jpeg, view, None, remark)
-    except imagefile.BadPicture as error:
-        return Pending(path, None, None, str(error))
+        view = reader.small(data, SAVED_SIDE)[0] if options.save else None
+        return Pending(path, reader.encode(data), view)
+    except BadPicture as error:
+        return Pending(path, error)
 
 
-def build(model, cached, mirror=False):
-    """The two steps from a JPEG to an answer, both of which any thread may call.
-
-    Args:
-        cached: what inference_graph.read_cache returned.
-        mirror: see network.restore_session.
-    Returns:
-        decode: a function from what `encode_file` returned to a Pending of float32 pixels.
-        classify: a function from a list of pixels to float32 probabilities [len(list), classes].
-    Raises:
-        UserError: see inference_graph.load_graph.
-    """
-    with tf.Graph().as_default():
-        jpeg = tf.placeholder(tf.string, [])
-        pixels = preprocessing.preprocess_for_evaluation(jpeg, model.image_size, model.normalize, model.fit)
-        graph_def = inference_graph.load_graph(model, cached)
-        elements = ["images:0", "probabilities:0"]
-        images, probabilities = tf.import_graph_def(graph_def, return_elements=elements)
-        session_config = device.session_config()
-        # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
-        session_config.graph_options.rewrite_options.disable_meta_optimizer = True
-        session = tf.Session(config=session_config)
-    decode_jpeg = session.make_callable(pixels, [jpeg])
-    compute = session.make_callable(probabilities, [images])
-
-    def decode(picture):
-        if picture.error:
-            return picture
-        try:
-            return picture._replace(data=decode_jpeg(picture.data))
-        except tf.errors.InvalidArgumentError as error:
-            return picture._replace(error="damaged: %s" % tf_versions.reason(error))
-
-    def classify(pictures):
-        if not pictures:
-            return []
-        pictures = np.stack(pictures)
-        return (compute(pictures) + compute(pictures[:, :, ::-1])) / 2 if mirror else compute(pictures)
-
-    return decode, classify
-
-
-def answer_below_threshold(classes):
-    """UNKNOWN, in as many brackets as it takes to be no class."""
-    answer = UNKNOWN
-    taken = {classnames.blurred(name) for name in classes}
-    while answer in taken:
-        answer = "(%s)" % answer
-    return answer
-
-
-def best(probabilities, classes, top, threshold, unknown=UNKNOWN):
-    """What to say of a picture.
-
-    Args:
-        probabilities: float32 [classes].
-        top: how many classes to name.
-        threshold: from 0 to 1.
-    Returns:
-        The label, `unknown` below `threshold`; and [{"label", "probability"}], the most probable first.
-    """
-    order = (-probabilities).argsort(kind="stable")[:top]
-    predictions = [{"label": classes[i], "probability": float(probabilities[i])} for i in order]
-    label = predictions[0]["label"] if predictions[0]["probability"] >= threshold else unknown
-    return label, predictions
+def warn_of_unknown(classes, options):
+    """Say what the answer below --threshold is where it cannot be UNKNOWN."""
+    unknown = classifier.answer_below_threshold(classes)
+    if options.threshold and unknown != UNKNOWN:
+        say("warning: there is a class %s; below --threshold the answer is %s" % (UNKNOWN, unknown))
 
 
 def percent(prediction: dict) -> str:

@@ -30,6 +30,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model
 
 from suite.model import inference_graph, modelfolder
+from suite.process import device
 from suite.process.tf_versions import tf
 
 CLASSES = 1000
@@ -52,11 +53,11 @@ def main():
         measure_folder(models[0], few, many)
 
 
-def make_model(folder, layers):
+def make_model(folder, layers, mini=False, image_size=224):
     """A model folder with random weights, its cache filled."""
-    network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
-    random_model.make(folder, network, CLASSES, 224)
-    inference_graph.load_graph(modelfolder.load_model(folder), None)
+    network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
+    random_model.make(folder, network, CLASSES, image_size)
+    inference_graph.load_graph(modelfolder.load_model(folder), None, device.data_format())
     return folder
 
 
@@ -112,7 +113,9 @@ def measure_folder(model, few, many):
 
 
 def network_rate(model, batches=4):
-    graph_def = inference_graph.load_graph(model, inference_graph.read_cache(model))
+    data_format = device.data_format()
+    cached = inference_graph.read_cache(model, data_format)
+    graph_def = inference_graph.load_graph(model, cached, data_format)
     with tf.Graph().as_default(), tf.Session() as session:
         images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
         pixels = np.random.RandomState(0).normal(0, 1, [BATCH, 224, 224, 3])

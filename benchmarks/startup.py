@@ -26,7 +26,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import random_model
 
 from suite.model import inference_graph, modelfolder
-from suite.process import tf_versions
+from suite.process import device, tf_versions
 
 LAYERS = (50, 152)
 SIZE, CLASSES, BATCH = 224, 1000, 8
@@ -52,9 +52,10 @@ from suite.process.tf_versions import tf
 tf.Session
 mark("import")
 model = modelfolder.load_model(sys.argv[1])
-cached = inference_graph.read_cache(model)
+data_format = device.data_format()
+cached = inference_graph.read_cache(model, data_format)
 mark("restore")
-graph_def = inference_graph.load_graph(model, cached)
+graph_def = inference_graph.load_graph(model, cached, data_format)
 images, answer = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
 mark("graph")
 import numpy
@@ -156,7 +157,7 @@ def make_model(folder, layers):
     os.makedirs(folder, exist_ok=True)
     network = {"layers": layers, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     random_model.make(folder, network, CLASSES, SIZE)
-    inference_graph.load_graph(modelfolder.load_model(folder), None)
+    inference_graph.load_graph(modelfolder.load_model(folder), None, device.data_format())
     return folder
 
 

@@ -47,6 +47,7 @@ PRODUCT = 2048
 def main():
     who, work, layers, width, size, batch, *more = sys.argv[1:]
     layers, size, batch, classes = int(layers), int(size), int(batch), CLASSES[width]
+    tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.FATAL)
     rng = np.random.RandomState(0)
     pictures = rng.normal(0, 1, [batch, size, size, 3]).astype(np.float32)

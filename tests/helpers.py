@@ -27,7 +27,7 @@ from suite.records import reading
 from suite.training.config import complete_options, make_config
 from suite.training.options import parse_options
 
-tf_versions.import_tensorflow()  # before any test imports TensorFlow by itself
+tf_versions.as_version_1()  # before any test imports TensorFlow by itself
 
 MINUTES = 10  # a script that takes longer hangs
 RED = (220, 30, 40)

@@ -214,6 +214,44 @@ def test_java_names_what_the_model_has():
     assert {"images", "probabilities"} <= set(re.findall(r"\w+", block_with("images", "java")))  # not run
 
 
+# --- within a program ----------------------------------------
+
+
+def test_the_model_in_three_lines(user_folder):
+    """As a program of its own, which finds the suite by PYTHONPATH."""
+    code = block_with("from predict import Classifier", "python")
+    environment = dict(os.environ, PYTHONPATH=ROOT)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=str(user_folder), env=environment, capture_output=True, encoding="utf-8"
+    )
+    assert (done.returncode, done.stdout) == (0, predicted(user_folder) + "\n"), done.stderr
+
+
+def test_a_batch_in_a_program(user_folder, monkeypatch, capsys):
+    monkeypatch.chdir(user_folder)
+    exec(block_with("classify.batch", "python"), {})
+    one, other, bad = capsys.readouterr().out.splitlines()
+    assert one.startswith("photo.jpg ") and other.startswith("holiday_photos/beach.jpg ")
+    assert bad.startswith("no_such_file.jpg cannot be used: cannot be read: No such file")
+
+
+def test_a_view_of_flask(user_folder, monkeypatch):
+    if not os.environ.get("CI"):  # which installs the packages of developers
+        pytest.importorskip("flask")
+    monkeypatch.chdir(user_folder)
+    variables = {"__name__": "view"}
+    exec(block_with("import flask", "python"), variables)
+    with variables["classify"]:
+        client = variables["app"].test_client()
+        with open("photo.jpg", "rb") as file:
+            answer = client.post("/classify", data=file.read())
+        assert answer.status_code == 200
+        assert answer.get_json()["predictions"][0]["label"] == predicted(user_folder)
+        refused = client.post("/classify", data=b"no picture")
+        assert refused.status_code == 422 and refused.get_json()["error"].startswith("not a picture")
+
+
 def test_resnet_in_a_program_of_ones_own(tmp_path):
     (code,) = [body for kind, body in blocks("README.md") if kind == "python" and "import resnet" in body]
     environment = dict(os.environ, PYTHONPATH=ROOT)

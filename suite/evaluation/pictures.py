@@ -59,7 +59,7 @@ def converted(options, model, parent):
                     "%s: no usable picture (%s: %s)" % (options.pictures, source.filename, reason)
                 )
             splits = assign_splits(pictures, 0, 0)
-            tf_versions.import_tensorflow()
+            tf_versions.as_version_1()
             writing.write_shards(folder, options.split, splits[options.split], kept, spool)
         writing.write_dataset_json(folder, kept, splits, skipped, copies, [], conversion)
         if copies:

@@ -1,9 +1,12 @@
 """A trained model as a graph that only predicts, and its cache, from which predict.py starts at once.
 
-Variables become constants and batch norms become part of the convolutions before them. The cache is one
-file beside the checkpoint, `inference.cache`. Its weights are mapped into memory as they are, which saves
-the copies that reading a large GraphDef costs; it may be deleted at any time.
+Variables become constants and batch norms become part of the convolutions before them. The cache is a file
+beside the checkpoint, `inference-2.15.cache`, one for each TensorFlow, and with -nchw one for GPUs. For a CPU
+its weights are mapped into memory as they are, which saves the copies that reading a large GraphDef costs. It
+may be deleted at any time.
 """
+
+from __future__ import annotations
 
 import contextlib
 import functools
@@ -12,21 +15,25 @@ import json
 import mmap
 import os
 import struct
-import sys
+import uuid
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from suite.files import atomic
 from suite.model.network import restore_session
-from suite.process import device, lifetime
+from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
-from suite.process.terminal import say
 from suite.process.tf_versions import tf
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-# The files whose code decides what the graph is.
-MADE_BY = [__file__, os.path.join(HERE, "network.py"), os.path.join(HERE, "..", "..", "resnet.py")]
-CACHE = "inference.cache"
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# The files of ours whose code runs when the graph is made.
+MADE_BY = (
+    *("resnet.py", "suite/model/inference_graph.py", "suite/model/modelfolder.py", "suite/model/network.py"),
+    *("suite/process/device.py", "suite/process/tf_versions.py"),
+)
+CACHE = "inference-%s.cache"
+FORMER_CACHE = "inference.cache"  # of earlier versions of the suite, for whichever TensorFlow came last
 # BLAKE2 of all that follows; the key of what is cached; where the GraphDef begins. Between this and the
 # GraphDef lie the weights.
 HEADER = struct.Struct("<32s24sQ")
@@ -35,7 +42,7 @@ ALIGNMENT = 64  # bytes; TensorFlow uses a slice in place only if it is aligned
 # come from anywhere.
 OPERATIONS = {
     *("Placeholder", "Const", "ImmutableConst", "Slice", "Reshape", "Identity", "Pad", "Conv2D", "BiasAdd"),
-    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "Softmax"),
+    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "Softmax", "Transpose"),
 }
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
@@ -53,17 +60,17 @@ def frozen_graph(model, data_format):
     Raises:
         UserError: see network.restore_session.
     """
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, tf_versions.without_advice():
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3], "images")
-        session, probabilities = restore_session(model, images, data_format)
+        session, probabilities = restore_session(model, images, data_format, cpu_only=True)
         tf.identity(probabilities, "probabilities")
         with session:
             graph_def = tf.graph_util.convert_variables_to_constants(
                 session, graph.as_graph_def(), ["probabilities"]
             )
-    graph_def = tf.graph_util.remove_training_nodes(graph_def, ["probabilities"])
-    fold_batch_norms(graph_def)
-    return tf.graph_util.extract_sub_graph(graph_def, ["probabilities"])
+        graph_def = tf.graph_util.remove_training_nodes(graph_def, ["probabilities"])
+        fold_batch_norms(graph_def)
+        return tf.graph_util.extract_sub_graph(graph_def, ["probabilities"])
 
 
 def fold_batch_norms(graph_def):
@@ -100,86 +107,100 @@ def set_value(constant, array):
 # --- the cache ----------------------------------------
 
 
-def cache_path(model):
-    """Where the checkpoint's cache lies, or would."""
-    return os.path.join(os.path.dirname(model.checkpoint), CACHE)
+class Cached(NamedTuple):
+    """A cache that was read."""
+
+    graph_def: bytes
+    file: BinaryIO  # open, so that the weights in it stay these, whatever takes its name meanwhile
 
 
-def cache_key(model):
+def cache_path(model, data_format="NHWC"):
+    """Where the checkpoint's cache for this TensorFlow and a layout lies, or would."""
+    name = tf_versions.VERSION + ("" if data_format == "NHWC" else "-" + data_format.lower())
+    return os.path.join(os.path.dirname(model.checkpoint), CACHE % name)
+
+
+def cache_key(model, data_format):
     """24 bytes that change with anything that the graph is made from.
 
     The checkpoint's index holds a checksum of each of its tensors.
     """
     digest = hashlib.blake2b(digest_size=24)
-    for path in (model.checkpoint + ".index", *MADE_BY):
+    for path in (model.checkpoint + ".index", *(os.path.join(ROOT, each) for each in MADE_BY)):
         with open(path, "rb") as file:
             digest.update(file.read())
-    # What TensorFlow 2.15 writes 1.15 may not read. Their Pythons tell them apart without importing either.
-    made_from = [model.network, len(model.classes), model.image_size, sys.version_info[:2]]
+    made_from = [model.network, len(model.classes), model.image_size, data_format, tf_versions.VERSION]
     digest.update(json.dumps(made_from).encode())
     return digest.digest()
 
 
-def read_cache(model):
-    """The bytes of the cached GraphDef; None where there is none, an outdated or a damaged one.
+def read_cache(model, data_format="NHWC"):
+    """A Cached; None where there is none, an outdated or a damaged one.
 
     Needs no TensorFlow, so that it can run in a thread while that is imported.
     """
-    try:
-        with open(cache_path(model), "rb") as file:
+    with contextlib.ExitStack() as opened:
+        try:
+            file = opened.enter_context(open(cache_path(model, data_format), "rb"))
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # mmap refuses an empty file by a ValueError
-        return None
-    with data, memoryview(data) as view:
-        if len(data) < HEADER.size:
+        except (OSError, ValueError):  # mmap refuses an empty file by a ValueError
             return None
-        digest, key, graph_at = HEADER.unpack_from(data)
-        if key != cache_key(model) or digest != hashlib.blake2b(view[32:], digest_size=32).digest():
-            return None
-        return data[graph_at:]
+        with data, memoryview(data) as view:
+            if len(data) < HEADER.size:
+                return None
+            digest, key, graph_at = HEADER.unpack_from(data)
+            found = hashlib.blake2b(view[32:], digest_size=32).digest()
+            if key != cache_key(model, data_format) or digest != found:
+                return None
+            opened.pop_all()
+            return Cached(data[graph_at:], file)
 
 
-def load_graph(model, cached):
+def load_graph(model, cached, data_format="NHWC"):
     """The model's GraphDef, see `frozen_graph`, from the cache if possible; else it is built and cached.
 
     Args:
-        cached: what `read_cache` returned.
+        cached: what `read_cache` returned; its file has to stay open until the graph has run.
+        data_format: what that was given, too.
     Raises:
         UserError: the cache holds operations that are not a network's.
     """
-    if device.gpus():  # mapped weights would go to the GPU anew with each batch
-        return frozen_graph(model, "NCHW")
     if cached is None:
-        say("preparing the model for prediction, once for each checkpoint")
-        graph_def = frozen_graph(model, "NHWC")
-        write_cache(model, graph_def)
+        graph_def = frozen_graph(model, data_format)
+        write_cache(model, graph_def, data_format)
         return graph_def
-    graph_def = tf.GraphDef.FromString(cached)
+    graph_def = tf.GraphDef.FromString(cached.graph_def)
     strange = {node.op for node in graph_def.node} - OPERATIONS
     if strange or graph_def.library.function:
         raise UserError(
             "%s: holds what no network of ours does (%s), and may come from a stranger; remove it"
-            % (cache_path(model), ", ".join(sorted(strange)) or "functions")
+            % (cache_path(model, data_format), ", ".join(sorted(strange)) or "functions")
         )
     for node in graph_def.node:
         if node.op == "ImmutableConst":
-            node.attr["memory_region_name"].s = os.fsencode(os.path.abspath(cache_path(model)))
+            node.attr["memory_region_name"].s = b"/dev/fd/%d" % cached.file.fileno()
     return graph_def
 
 
-def write_cache(model, graph_def):
+def write_cache(model, graph_def, data_format="NHWC"):
     """Write the cache whole or not at all; a folder that cannot be written to gets none."""
-    graph_def, weights = map_weights(graph_def)
+    weights = []
+    if data_format == "NHWC":  # a GPU has its own memory: there mapped weights would be copied for each batch
+        graph_def, weights = map_weights(graph_def)
     graph_at = HEADER.size + sum(array.nbytes for array in weights)
-    rest = [struct.pack("<24sQ", cache_key(model), graph_at), *weights, graph_def.SerializeToString()]
+    key = cache_key(model, data_format)
+    rest = [struct.pack("<24sQ", key, graph_at), *weights, graph_def.SerializeToString()]
     digest = hashlib.blake2b(digest_size=32)
     for part in rest:
         digest.update(part)
-    partial = "%s.%d%s" % (cache_path(model), os.getpid(), atomic.PARTIAL)
+    path = cache_path(model, data_format)
+    # Others may be at it: threads, processes, and machines that share the folder.
+    partial = "%s.%s%s" % (path, uuid.uuid4().hex, atomic.PARTIAL)
     with lifetime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
         with open(partial, "wb") as file:
             file.writelines([digest.digest(), *rest])
-        os.replace(partial, cache_path(model))
+        os.replace(partial, path)
+        atomic.remove(os.path.join(os.path.dirname(path), FORMER_CACHE))
 
 
 def map_weights(graph_def):
@@ -196,7 +217,7 @@ def map_weights(graph_def):
             weights.append(np.pad(array.ravel(), (0, -array.size % (ALIGNMENT // 4)), "constant"))
             places[node.name + ":0"] = at, array.shape
             at += weights[-1].size
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, tf_versions.without_advice():
         shared = functools.lru_cache(None)(lambda *numbers: tf.constant(numbers))  # fewer nodes load faster
         file = tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[at], memory_region_name="")
         tensors = {}
@@ -204,4 +225,4 @@ def map_weights(graph_def):
             size = -(-int(np.prod(shape)) // 16) * 16
             tensors[name] = tf.reshape(tf.slice(file, [begin], shared(size)), shared(*shape))
         tf.import_graph_def(graph_def, tensors, name="")
-    return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights
+        return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights

@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 import re
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, NamedTuple
 
 from suite.files import jsonfile
 from suite.process import commandline
@@ -53,9 +53,11 @@ class Model(NamedTuple):
     fit: str = "crop"  # one of schemas.FITS: how pictures become squares
 
 
-def load_model(path: str) -> Model:
+def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
     """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
 
+    Args:
+        warn: what is called with a warning.
     Raises:
         UserError: there is no such model, or it was written by another version of the suite.
     """
@@ -73,7 +75,8 @@ def load_model(path: str) -> Model:
         raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
     config = jsonfile.read(os.path.join(folder, "model.json"))
     if not checkpoint:
-        checkpoint = latest_checkpoint(os.path.join(start_at, BEST)) or latest_checkpoint(start_at)
+        checkpoint = latest_checkpoint(os.path.join(start_at, BEST), warn)
+        checkpoint = checkpoint or latest_checkpoint(start_at, warn)
     if not checkpoint:
         raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
     return Model(
@@ -148,7 +151,7 @@ def descriptor(folder: str, *identity: int) -> int:
     return os.open(folder, os.O_RDONLY)
 
 
-def latest_checkpoint(folder: str) -> str | None:
+def latest_checkpoint(folder: str, warn: Callable[[str], object] = say_once) -> str | None:
     """The checkpoint that the folder's `checkpoint` file points to, or None where there is none.
 
     As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes. Where that file is
@@ -169,7 +172,7 @@ def latest_checkpoint(folder: str) -> str | None:
     )  # an absolute path is of where it was written
     if here in found:
         return here
-    say_once("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
+    warn("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
     return found[-1]
 
 

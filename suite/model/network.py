@@ -51,11 +51,12 @@ def add_mirror_option(parser):
     )
 
 
-def restore_session(model, images, data_format=None, mirror=False):
+def restore_session(model, images, data_format=None, mirror=False, cpu_only=False):
     """Build the model's network over `images` and restore its weights; `data_format`: see `build_logits`.
 
     Args:
         mirror: answer with the mean for a picture and its mirror image.
+        cpu_only: leave GPUs alone.
     Returns:
         A session on the default graph, and the float32 probabilities [batch, classes].
     Raises:
@@ -66,7 +67,7 @@ def restore_session(model, images, data_format=None, mirror=False):
     probabilities = tf.nn.softmax(build_logits(images, model.network, model.classes, False, data_format))
     if mirror:
         probabilities = tf.add_n(tf.split(probabilities, 2)) / 2
-    session = tf.Session(config=device.session_config())
+    session = tf.Session(config=device.session_config(cpu_only=cpu_only))
     load_weights(session, model.checkpoint)
     return session, probabilities
 

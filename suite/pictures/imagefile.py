@@ -1,7 +1,8 @@
 """Any picture file to a small upright RGB JPEG.
 
 Pillow and numpy alone: nothing here waits for TensorFlow. suite/records/preprocessing.py turns the JPEG bytes
-into the network's input.
+into the network's input. Pillow's own limits and Python's warnings are the whole program's, which may be
+somebody else's, and stay as they are.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import io
 import os
 import re
 import stat
+import threading
 import warnings
 import zlib
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, MpoImagePlugin, PngImagePlugin  # noqa: F401  (MPO: see warm_up)
+from PIL import Image, ImageCms, ImageOps, MpoImagePlugin  # noqa: F401  (MPO: see warm_up)
 
 from suite.files.litter import visible
 from suite.pictures import recognition
@@ -28,13 +30,15 @@ MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
 MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes
-MAX_SCANNED = 10 * MAX_PIXELS  # a progressive JPEG goes over its pixels several times, a bad one for hours
+MOST_SCANS = 10  # of MAX_PIXELS: a progressive JPEG goes over its pixels several times, a bad one for hours
 START_OF_SCAN = b"\xff\xda"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
 END_OF_IMAGE = b"\xd9"
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+PNG_PROFILE = b"iCCP"
+MAX_PROFILE = 16 << 20  # bytes of a colour profile; printers' are larger than Pillow's limit in a PNG
 JPEG_QUALITY = 95
 MARGIN = 256 / 224  # pictures to crop keep this much more than the network sees, room for random crops
 MAX_SQUARE = 10000  # the side of a square of MAX_PIXELS, which a padded or squashed picture is at most
@@ -51,12 +55,6 @@ BLANK_FRAME = "its first frame is blank, and no other is looked at"
 SEVERAL_PAGES = "only the first of its pages is looked at"
 REMARKS = ("", HARDLY_ANY_CONTRAST, BLANK_FRAME, SEVERAL_PAGES)
 SRGB = ImageCms.createProfile("sRGB")
-
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns; `open_picture` refuses
-PngImagePlugin.MAX_TEXT_CHUNK = (
-    16 << 20
-)  # bytes of a colour profile; printers' are larger than Pillow's limit
-warnings.filterwarnings("ignore", module="PIL")  # such as of damaged EXIF, and does not name the file
 
 
 def add_formats_option(parser, mistaken=""):
@@ -115,7 +113,13 @@ def may_be_picture(path: str) -> bool:
         return recognition.is_picture(file.read(64))
 
 
-def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS, fit: str = "crop") -> bytes:
+def encode(
+    data: bytes,
+    image_size: int | None,
+    formats: Sequence[str] = FORMATS,
+    fit: str = "crop",
+    max_pixels: int = MAX_PIXELS,
+) -> bytes:
     """Make any supported picture a small upright RGB JPEG.
 
     Args:
@@ -126,52 +130,111 @@ def encode(data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS
             image_size; a smaller one is not enlarged. "pad" and "squash" make a square of the longer side,
             of image_size where that is less: the picture in its middle, on GREY, or drawn out to fill it. An
             orderly JPEG that needs no change is passed on byte for byte.
+        max_pixels: larger pictures are refused.
     Returns:
         JPEG bytes.
     Raises:
         BadPicture: the data is of no such format, damaged or has too many pixels.
     """
-    return load_and_encode(data, image_size, formats, fit)[1]
+    return load_and_encode(data, image_size, formats, fit, max_pixels)[1]
 
 
 def load_and_encode(
-    data: bytes, image_size: int | None, formats: Sequence[str] = FORMATS, fit: str = "crop"
+    data: bytes,
+    image_size: int | None,
+    formats: Sequence[str] = FORMATS,
+    fit: str = "crop",
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[Image.Image, bytes, str]:
     """As `encode`; returns the RGB PIL image before it is padded, the JPEG bytes and one of REMARKS."""
-    original = open_picture(data, formats)
-    image, jpeg = make_small(original, data, image_size, fit)
-    if original.format == "TIFF" and recognition.count_pages(data) > 1:
-        return image, jpeg, SEVERAL_PAGES
-    return image, jpeg, remark(image, original)
+    with without_warnings():
+        original = open_picture(data, formats, max_pixels)
+        image, jpeg = make_small(original, data, image_size, fit)
+        if original.format == "TIFF" and recognition.count_pages(data) > 1:
+            return image, jpeg, SEVERAL_PAGES
+        return image, jpeg, remark(image, original)
+
+
+def without_encoding(
+    image: Image.Image, image_size: int | None, fit: str = "crop", max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, str]:
+    """What `encode` would make a JPEG of, and one of REMARKS, of a PIL image that a program has.
+
+    It stays as it is, but for being loaded where it was only opened. May return the image itself.
+
+    Raises:
+        BadPicture: see `encode`.
+    """
+    check_size(image.size, max_pixels)
+    with without_warnings():
+        small = shrink(image, image_size, fit)
+    return pad(small) if fit == "pad" else small, remark(small, small)
 
 
 def make_small(
     image: Image.Image, data: bytes, image_size: int | None, fit: str
 ) -> tuple[Image.Image, bytes]:
     """What `load_and_encode` returns, but for the remark, of a picture that was opened from `data`."""
-    white = largest_value(image)
-    try:
-        profile = colour_profile(image)
-        wanted = target_size(image.size, image_size, fit)
-        fits = wanted == image.size and (fit == "crop" or image.width == image.height)
+    wanted = target_size(image.size, image_size, fit)
+    fits = wanted == image.size and (fit == "crop" or image.width == image.height)
+    with damage_as_bad_picture():
         # A JPEG decoder halves for free; other formats pass over it.
         image.draft(None, [max(1, int(side)) for side in wanted])
+        if image.format == "JPEG" and image.mode == "RGB" and fits and is_plain(image, data):
+            image.load()
+            return image, data
+    image = shrink(image, image_size, fit)
+    return image, to_jpeg(pad(image) if fit == "pad" else image)
+
+
+def shrink(image: Image.Image, image_size: int | None, fit: str) -> Image.Image:
+    """Any PIL image as a small upright RGB one; padding is left to do. Raises BadPicture."""
+    with damage_as_bad_picture():
+        white, profile = largest_value(image), colour_profile(image)
         image.load()
         turned = image.format != "TIFF" and has_orientation(image)  # Pillow turns a TIFF as it loads it
         check_depth(image, white)
-        small = fits and not turned and not profile
-        if image.format == "JPEG" and image.mode == "RGB" and small and is_orderly(data):
-            return image, data
         image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile, white)
         size = tuple(max(1, round(side)) for side in target_size(image.size, image_size, fit))
-        if size != image.size:
-            image = resize(image, size)
+        return resize(image, size) if size != image.size else image
+
+
+class _Decoding(threading.local):
+    """As the pattern of a filter of warnings: matches in the threads that decode, whatever the module."""
+
+    here = False
+
+    def match(self, module):
+        return self.here
+
+
+_decoding = _Decoding()
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """None of Pillow's warnings, which do not name the file, in this thread; others' are left as they are."""
+    filters, ours = warnings.filters, ("ignore", None, Warning, _decoding, 0)
+    filters.insert(0, ours)  # type: ignore
+    _decoding.here = True
+    try:
+        yield
+    finally:
+        _decoding.here = False
+        with contextlib.suppress(ValueError):  # somebody has emptied the list
+            filters.remove(ours)  # type: ignore
+
+
+@contextlib.contextmanager
+def damage_as_bad_picture() -> Iterator[None]:
+    """What Pillow's decoders raise on a damaged file, which is nearly anything, as a BadPicture."""
+    try:
+        yield
     except BadPicture:
         raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
+    except Exception as error:
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
-    return image, to_jpeg(pad(image) if fit == "pad" else image)
 
 
 def target_size(size: tuple[int, int], image_size: int | None, fit: str) -> tuple[float, float]:
@@ -222,26 +285,58 @@ def is_orderly(jpeg: bytes) -> bool:
 
 
 def without_clutter(data: bytes) -> bytes:
-    """A PNG without its texts and without chunks that it can do without and whose checksums are wrong.
+    """A PNG without its texts and profile, and without chunks that it can do without of a wrong checksum.
 
-    So browsers read it, and Pillow refuses it. Other formats stay as they are.
+    With these browsers read it, and Pillow refuses it. Other formats stay as they are.
 
     Raises:
         BadPicture: they are so many that the file was made to keep us busy.
     """
     if not data.startswith(PNG):
         return data
-    kept, at, count = [PNG], len(PNG), 0
-    while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        kind, said = data[at + 4 : at + 8], data[end - 4 : end]
-        needed = kind[:1].isupper()
-        if needed or kind not in PNG_TEXTS and zlib.crc32(data[at + 4 : end - 4]).to_bytes(4, "big") == said:
-            kept.append(data[at:end])
-        at, count = end, count + 1
+    kept = [PNG]
+    for count, chunk in enumerate(png_chunks(data), 1):
+        kind = chunk[4:8]
+        if kind[:1].isupper() or kind not in (*PNG_TEXTS, PNG_PROFILE) and is_whole_chunk(chunk):
+            kept.append(chunk)
         if count > MOST_CHUNKS:
             raise BadPicture("a PNG of more than %d chunks" % MOST_CHUNKS)
     return b"".join(kept)
+
+
+def png_profile(data: bytes) -> bytes | None:
+    """The ICC profile of a PNG, which Pillow would read up to a limit of the whole program's; None without.
+
+    Raises:
+        BadPicture: it is larger than any that is in use.
+    """
+    for chunk in png_chunks(data) if data.startswith(PNG) else ():
+        if chunk[4:8] == PNG_PROFILE and is_whole_chunk(chunk):
+            unpacking = zlib.decompressobj()
+            try:
+                profile = unpacking.decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
+            except zlib.error:
+                return None
+            if unpacking.unconsumed_tail:
+                raise BadPicture("a colour profile of more than %d bytes" % MAX_PROFILE)
+            return profile
+        if chunk[4:8] == b"IDAT":
+            break
+    return None
+
+
+def png_chunks(data: bytes) -> Iterator[bytes]:
+    """The parts of a PNG file: 4 bytes of length, 4 of kind, the content, 4 of its checksum."""
+    at = len(PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        yield data[at:end]
+        at = end
+
+
+def is_whole_chunk(chunk: bytes) -> bool:
+    """Whether the checksum is that of the kind and the content."""
+    return zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
 
 
 def to_jpeg(image: Image.Image) -> bytes:
@@ -268,7 +363,7 @@ def warm_up(formats: Sequence[str] = FORMATS) -> None:
         encode(file.getvalue(), 32, formats)
 
 
-def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
+def open_picture(data: bytes, formats: Sequence[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
     if not data:
         raise BadPicture("empty file")
@@ -276,27 +371,49 @@ def open_picture(data: bytes, formats: Sequence[str]) -> Image.Image:
         raise BadPicture(
             "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
         )
-    data = without_clutter(data)
-    try:
-        image = Image.open(io.BytesIO(data), formats=formats)
-    except Exception as error:  # see `make_small`
-        raise BadPicture(recognition.why_refused(data, formats)) from error
-    pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*image.size, MAX_PIXELS))
-    if max(image.size) > MAX_SIDE:
-        raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*image.size, MAX_SIDE))
+    profile, data = png_profile(data), without_clutter(data)
+    image = open_as(data, formats)
+    if image is None:
+        raise BadPicture(recognition.why_refused(data, formats))
+    check_size(image.size, max_pixels)
     scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
-    if scans * pixels > MAX_SCANNED:
+    if scans * image.width * image.height > MOST_SCANS * max_pixels:
         raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))
+    if profile:
+        image.info["icc_profile"] = profile
     return image
+
+
+def open_as(data: bytes, formats: Sequence[str]) -> Image.Image | None:
+    """As Image.open, but for its limit of pixels; None where the data is of none of the formats."""
+    Image.preinit()
+    if not set(formats) <= set(Image.OPEN):
+        Image.init()
+    for factory, accepts in (Image.OPEN[name] for name in formats):
+        if not accepts or accepts(data[:16]):
+            with contextlib.suppress(Exception):  # see `damage_as_bad_picture`
+                return factory(io.BytesIO(data), "")
+    return None
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raises BadPicture where a picture of this size is too large."""
+    if size[0] * size[1] > max_pixels:
+        raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*size, max_pixels))
+    if max(size) > MAX_SIDE:
+        raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*size, MAX_SIDE))
+
+
+def is_plain(image: Image.Image, jpeg: bytes) -> bool:
+    """Whether a JPEG shows the same to all that read it."""
+    return is_orderly(jpeg) and not has_orientation(image) and not colour_profile(image)
 
 
 def has_orientation(image: Image.Image) -> bool:
     """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
     try:
         return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see `make_small`
+    except Exception:  # see `damage_as_bad_picture`
         return False
 
 
@@ -310,12 +427,12 @@ def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 
 
 def largest_value(image: Image.Image) -> int:
-    """The value of white in a file that was opened and not loaded yet: 255, 4095 or 65535.
+    """The value of white in a picture: 255, 4095 or 65535. Only before it is loaded are 12 bits known.
 
     Raises:
         BadPicture: the format does not say it.
     """
-    depth = str(image.tile)  # Pillow's names of what it reads, such as RGB;16B
+    depth = str(getattr(image, "tile", ""))  # Pillow's names of what it reads, such as RGB;16B
     if image.mode == "F" or image.mode == "I" and image.format != "PNG":
         kind = "fractions" if image.mode == "F" else "integers of 32 bits or with a sign"
         raise BadPicture(
@@ -325,7 +442,9 @@ def largest_value(image: Image.Image) -> int:
         raise BadPicture("its colours are Lab, which are not converted here; convert it to RGB")
     if image.mode.startswith("I;16") and image.format == "TIFF" and image.tag_v2.get(262) == 0:
         raise BadPicture("its 16 bits have white as 0, which is not read here; convert it to 8 bits")
-    return 4095 if "I;12" in depth else 65535 if ";16" in depth and image.format != "BMP" else 255
+    if "I;12" in depth:
+        return 4095
+    return 65535 if image.mode.startswith("I") or ";16" in depth and image.format != "BMP" else 255
 
 
 def check_depth(image: Image.Image, white: int) -> None:
@@ -347,7 +466,7 @@ def remark(image: Image.Image, original: Image.Image) -> str:
     sample = image.resize((32, 32), Image.NEAREST)  # is enough for nearly all
     if contrast(sample) >= PLAIN or contrast(image) >= PLAIN:
         return ""
-    with contextlib.suppress(Exception):  # a damaged frame after the first: see `make_small`
+    with contextlib.suppress(Exception):  # a damaged frame after the first: see `damage_as_bad_picture`
         if getattr(original, "n_frames", 1) > 1:
             return BLANK_FRAME
     return HARDLY_ANY_CONTRAST

@@ -8,19 +8,27 @@ unpickled. Linux only, on x86-64 and 64-bit ARM.
     python -m suite.pictures.sandbox [FORMAT ...]     # what `start_decoder` starts: requests in, answers out
 """
 
+from __future__ import annotations
+
+import contextlib
 import ctypes
+import functools
 import os
 import platform
+import queue
 import signal
 import struct
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Sequence
 
 from suite.files.schemas import FITS
 from suite.pictures import imagefile
 from suite.pictures.imagefile import REMARKS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
+from suite.process.errors import UsageError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DECODER = ("-m", "suite.pictures.sandbox")  # what Python runs there; it finds `suite` below its folder, ROOT
@@ -29,8 +37,9 @@ DECODER = ("-m", "suite.pictures.sandbox")  # what Python runs there; it finds `
 SECONDS = 20
 MEMORY = 2 << 30  # bytes of address space
 
-# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS.
-REQUEST = struct.Struct("<IIB")
+# Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS; the most
+# pixels that it may have.
+REQUEST = struct.Struct("<IIBI")
 # Whether it can be used; width, height; which of REMARKS; bytes that follow, of the perceptual hash and of
 # the JPEG or why not.
 ANSWER = struct.Struct("<?IIBBI")
@@ -52,23 +61,72 @@ ALLOWED = {
 
 # --- the suite's side ----------------------------------------
 
-_here = threading.local()  # each thread has a process of its own
+
+class Sandbox:
+    """A fixed number of processes that decode, for any thread; each starts when it is first needed."""
+
+    def __init__(self, formats: Sequence[str], count: int = 1):
+        """Args: the formats that are opened; how many processes."""
+        self.formats = formats
+        # A process ends with the thread that started it: this one stays until `close`.
+        self.starter = ThreadPoolExecutor(1)
+        self.idle: queue.LifoQueue[subprocess.Popen | None] = queue.LifoQueue()
+        for _ in range(count):
+            self.idle.put(None)  # in the place of a process that is not there, or not any more
+        self.count = count
+
+    def encode_and_hash(self, data, image_size, fit="crop", max_pixels=imagefile.MAX_PIXELS):
+        """As imagefile.load_and_encode, and always encoded anew: no byte of the file itself comes back.
+
+        Returns:
+            The perceptual hash or None, (width, height) before it is padded, JPEG bytes and one of REMARKS.
+        Raises:
+            BadPicture: also where the picture ended the process, or had to be stopped.
+        """
+        process = self.idle.get()
+        usable = None
+        try:
+            if process is None or process.poll() is not None:  # it may have been killed while it waited
+                process = self.starter.submit(start_decoder, self.formats).result()
+            request = REQUEST.pack(len(data), image_size or 0, FITS.index(fit), max_pixels) + data
+            usable, hashed, size, content, remark = ask(process, request)
+        finally:
+            if usable is None and process is not None:
+                end(process)
+            self.idle.put(process)
+        if not usable:
+            raise BadPicture(content.decode("utf-8", "backslashreplace"))
+        return hashed or None, size, content, remark
+
+    def close(self):
+        """End the processes, when they have answered."""
+        for process in [self.idle.get() for _ in range(self.count)]:
+            if process:
+                end(process)
+        self.starter.shutdown()
+
+
+@functools.lru_cache(None)
+def own(formats):
+    """The one Sandbox of a process that decodes for itself alone; `formats`: a tuple."""
+    return Sandbox(formats)
 
 
 def encode_and_hash(data, image_size, formats, fit="crop"):
-    """As imagefile.load_and_encode, and always encoded anew, so that no byte of the file itself comes back.
+    """See Sandbox.encode_and_hash; by a process of this one's own."""
+    return own(tuple(formats)).encode_and_hash(data, image_size, fit)
 
-    Returns:
-        The perceptual hash or None, (width, height) before it is padded, JPEG bytes and one of REMARKS.
+
+def ask(process, request):
+    """Whether a picture can be used; hash, (width, height), JPEG bytes or why not, one of REMARKS.
+
     Raises:
-        BadPicture: also where the picture ended the process, or had to be stopped.
+        BadPicture: there was no answer.
     """
-    process = getattr(_here, "process", None) or start_decoder(formats)
-    _here.process = None  # unless all goes well, the next picture gets a new one
     late = threading.Timer(SECONDS, process.kill)
     late.start()
     try:
-        process.stdin.write(REQUEST.pack(len(data), image_size or 0, FITS.index(fit)) + data)
+        process.stdin.write(request)
         process.stdin.flush()
         usable, *size, remark, hashed, length = ANSWER.unpack(receive(process, ANSWER.size))
         hashed, content = receive(process, hashed), receive(process, length)
@@ -80,10 +138,16 @@ def encode_and_hash(data, image_size, formats, fit="crop"):
         raise BadPicture("ended the process that decodes it (exit status %d)" % status) from error
     finally:
         late.cancel()
-    _here.process = process
-    if not usable:
-        raise BadPicture(content.decode("utf-8", "backslashreplace"))
-    return hashed or None, tuple(size), content, REMARKS[remark % len(REMARKS)]
+    return usable, hashed, tuple(size), content, REMARKS[remark % len(REMARKS)]
+
+
+def end(process):
+    """Kill a process and leave nothing of it."""
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with contextlib.suppress(OSError):  # what was written last did not arrive
+        process.stdin.close()
 
 
 def start_decoder(formats):
@@ -118,8 +182,17 @@ def add_option(parser):
 
 def check_option(options, parser):
     """End with a message where --sandbox is asked for and cannot be had."""
-    if options.sandbox and (sys.platform != "linux" or platform.machine() not in ALLOWED):
-        parser.error("--sandbox: works on Linux only, on x86-64 and 64-bit ARM")
+    if options.sandbox:
+        try:
+            check()
+        except UsageError as error:
+            parser.error("--%s" % error)
+
+
+def check():
+    """Raises UsageError where there is no sandbox."""
+    if sys.platform != "linux" or platform.machine() not in ALLOWED:
+        raise UsageError("sandbox: works on Linux only, on x86-64 and 64-bit ARM")
 
 
 # --- the other side ----------------------------------------
@@ -127,23 +200,24 @@ def check_option(options, parser):
 
 def main(formats):
     """Answer requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
     imagefile.warm_up(formats)
-    answer(b"", 32, formats, "crop")
+    answer(b"", 32, formats, "crop", imagefile.MAX_PIXELS)
     limit()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         request = requests.read(REQUEST.size)
         if len(request) < REQUEST.size:  # nobody asks any more
             return
-        length, image_size, fit = REQUEST.unpack(request)
-        answers.write(answer(requests.read(length), image_size or None, formats, FITS[fit]))
+        length, image_size, fit, max_pixels = REQUEST.unpack(request)
+        answers.write(answer(requests.read(length), image_size or None, formats, FITS[fit], max_pixels))
         answers.flush()
 
 
-def answer(data, image_size, formats, fit):
-    """The bytes that `encode_and_hash` reads."""
+def answer(data, image_size, formats, fit, max_pixels):
+    """The bytes that `ask` reads."""
     try:
-        image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats, fit)
+        image, jpeg, remark = imagefile.load_and_encode(data, image_size, formats, fit, max_pixels)
         hashed = perceptual_hash(image) or b""
         if jpeg is data:
             # A copy, because of a file that was opened a newer Pillow asks in which folder it lies.

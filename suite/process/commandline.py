@@ -1,4 +1,4 @@
-"""What the command lines of all scripts share: --device, --verbose, and mistakes answered in one line."""
+"""What the command lines of all scripts share: --device, --tf32, --verbose, mistakes answered in one line."""
 
 import argparse
 import contextlib
@@ -22,7 +22,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Answers a mistake in one line; knows --device and --verbose."""
+    """Answers a mistake in one line; knows --device, --tf32 and --verbose."""
 
     def __init__(self, doc):
         super().__init__(
@@ -40,6 +40,13 @@ class ArgumentParser(argparse.ArgumentParser):
             default="auto",
             metavar="{auto,cpu,gpu:0,...}",
             help="where to compute",
+        )
+        group.add_argument(
+            "--tf32",
+            choices=("yes", "no"),
+            default="yes",
+            help="let GPUs from Ampere on multiply in TF32: quicker, and probabilities within 0.001 of the "
+            "CPU's; no: within 0.00001",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
         options, unknown = self.parse_known_args(*arguments)

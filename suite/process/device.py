@@ -1,5 +1,6 @@
 """Where TensorFlow computes: --device, the GPUs that it sees, how its sessions take memory and threads."""
 
+import argparse
 import contextlib
 import glob
 import os
@@ -7,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from suite.process import tf_versions
+from suite.process import commandline, tf_versions
 from suite.process.errors import UsageError
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
@@ -17,7 +18,9 @@ DRIVER = "/proc/driver/nvidia/version"
 
 
 def start(options):
-    """Import TensorFlow as --device and --verbose ask for, and say which device it uses.
+    """Import TensorFlow as --device, --tf32 and --verbose ask for, and say which device it uses.
+
+    For scripts: it sets the environment, and makes version 2 behave as version 1.
 
     Raises:
         UsageError: --device names a GPU that TensorFlow does not see.
@@ -25,7 +28,9 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    tf_versions.import_tensorflow()
+    if options.tf32 == "no":
+        tf_versions.forbid_tf32()
+    tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
@@ -63,6 +68,29 @@ def visible_devices(device, already):
         return number
     named = already.split(",")
     return named[int(number)] if int(number) < len(named) else "-1"
+
+
+def choose(name):
+    """Where one session computes, for a program whose TensorFlow has other users: nothing global is set.
+
+    Args:
+        name: "auto", "cpu", "gpu:0", ... of the GPUs that TensorFlow sees.
+    Returns:
+        What tf.device takes, the layout of the network there, and a tf.ConfigProto.
+    Raises:
+        UsageError: there is no such device.
+    """
+    try:
+        commandline.device_name(name)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError("device: %s" % error) from None
+    seen = gpus()
+    if name == "cpu" or name == "auto" and not seen:
+        return "/cpu:0", "NHWC", session_config(cpu_only=True)
+    number = int(name[len("gpu:") :]) if name != "auto" else 0
+    if number >= len(seen):
+        raise UsageError("device %s: TensorFlow sees %s" % (name, counted(len(seen), "GPU")))
+    return "/gpu:%d" % number, "NCHW", session_config()
 
 
 def gpus():
@@ -114,14 +142,21 @@ def data_format():
     return "NCHW" if gpus() else "NHWC"
 
 
-def session_config(workers=0, xla=False):
+def likely_data_format(device):
+    """What `data_format` will be for --device; does not import TensorFlow."""
+    return "NCHW" if device != "cpu" and has_nvidia() else "NHWC"
+
+
+def session_config(workers=0, xla=False, cpu_only=False):
     """How a session computes. GPU memory grows as needed instead of being taken whole.
 
     Args:
         workers: CPU threads; 0: as many as cores.
         xla: whether XLA compiles what it can.
+        cpu_only: whether it leaves GPUs alone.
     """
     config = tf.ConfigProto(
+        device_count={"GPU": 0} if cpu_only else {},
         gpu_options=tf.GPUOptions(allow_growth=True),
         intra_op_parallelism_threads=workers,
         inter_op_parallelism_threads=workers,

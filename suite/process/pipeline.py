@@ -8,7 +8,7 @@ PATIENCE = 0.05  # seconds that a batch waits for more
 
 
 class Ahead:
-    """Like map(function, items), but a pool works on up to `count` items before they are asked for.
+    """Like map(function, items), but the Executor `pool` works on up to `count` items before they are wanted.
 
     A thread takes the items, so that they may come slowly; what they raise, whoever waits for a result gets.
     """
@@ -20,7 +20,7 @@ class Ahead:
     def _start(self, pool, function, items):
         try:
             for item in items:
-                self.results.put(pool.apply_async(function, [item]).get)
+                self.results.put(pool.submit(function, item).result)
         except Exception as error:
             failure = error  # `error` is gone after this block
         else:

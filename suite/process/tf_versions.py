@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 import warnings
 
 
@@ -28,17 +29,25 @@ class _TensorFlow:
 tf = _TensorFlow()
 
 
-@functools.lru_cache(None)
+# Told without importing it: 1.15 has packages for Python up to 3.8, 2.15 from 3.9 on.
+VERSION = "1.15" if sys.version_info < (3, 9) else "2.15"
+
+
 def import_tensorflow():
-    """Import TensorFlow. Version 2 then builds graphs and runs them in sessions, as version 1 does."""
-    module = importlib.import_module("tensorflow.compat.v1")
+    """Import TensorFlow and change nothing in it: in a program of somebody else's it may have other users."""
+    return importlib.import_module("tensorflow.compat.v1")
+
+
+@functools.lru_cache(None)
+def as_version_1():
+    """For a process that is ours alone: version 2 builds graphs and runs them in sessions, as version 1."""
+    module = import_tensorflow()
     if module.__version__.startswith("2."):
         verbosity = module.logging.get_verbosity()
         module.logging.set_verbosity(module.logging.FATAL)  # it advises against what comes now
         module.disable_v2_behavior()
         module.logging.set_verbosity(verbosity)
         warnings.filterwarnings("ignore", "`tf.layers", UserWarning)
-    return module
 
 
 def is_2():
@@ -68,6 +77,37 @@ def is_tensorflow_error(error):
 def checkpoint_errors():
     """What reading a checkpoint may raise. Where one is too short, version 2 raises Python's IndexError."""
     return tf.errors.OpError, ValueError, IndexError
+
+
+_advice = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_advice():
+    """No advice against functions of version 1, in TensorFlow's log or as warnings.
+
+    For where the program is somebody else's. The switches are the whole program's, so one thread at a time.
+    """
+    from tensorflow.python.util import deprecation
+
+    with _advice, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = deprecation._PRINT_DEPRECATION_WARNINGS
+        deprecation._PRINT_DEPRECATION_WARNINGS = False
+        try:
+            yield
+        finally:
+            deprecation._PRINT_DEPRECATION_WARNINGS = kept
+
+
+def forbid_tf32():
+    """No TF32, for which GPUs from Ampere on leave out 13 of the 23 bits of each factor.
+
+    To be called before TensorFlow is imported.
+    """
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # which NVIDIA's libraries obey
+    if VERSION == "2.15":  # has kernels of its own, too
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @contextlib.contextmanager

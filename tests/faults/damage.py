@@ -90,7 +90,8 @@ class Readers:
         return modelfolder.latest_checkpoint(os.path.dirname(path))
 
     def cache(self, path):
-        return inference_graph.read_cache(self.model)
+        cached = inference_graph.read_cache(self.model)
+        return cached and cached.graph_def
 
     def log(self, path):
         """A table to look at: a training goes on beside it, whatever it holds."""

@@ -148,7 +148,7 @@ def test_a_picture_that_took_over_could_do_nothing(deed):
     assert done.stdout in (b"PermissionError\n", b"MemoryError\n")
 
 
-def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatch):
+def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatch, request):
     """In place of a decoder with a hole: one that obeys."""
     program = tmp_path / "sandbox_with_a_hole.py"
     program.write_text(
@@ -164,7 +164,8 @@ def test_a_picture_that_crashes_or_hangs_is_one_bad_picture(tmp_path, monkeypatc
     )
     monkeypatch.setattr(sandbox, "DECODER", [str(program)])
     monkeypatch.setattr(sandbox, "SECONDS", 2)
-    monkeypatch.setattr(sandbox, "_here", sandbox.threading.local())
+    sandbox.own.cache_clear()
+    request.addfinalizer(sandbox.own.cache_clear)
     good = file_bytes(gradient(), "PNG")
     with pytest.raises(BadPicture, match=r"ended the process that decodes it \(exit status 11\)"):
         sandbox.encode_and_hash(b"crash", 32, FORMATS)

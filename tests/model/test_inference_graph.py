@@ -1,15 +1,18 @@
 """The graph that predicts: folded batch norms, its cache, and the checkpoint that it is made from."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import make_model
+from helpers import ROOT, make_model
 
+from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import restore_session
-from suite.process import errors
+from suite.process import errors, tf_versions
 
 
 def probabilities_of(graph_def, images):
@@ -92,7 +95,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
     inference_graph.write_cache(model, graph.as_graph_def())
     cached = inference_graph.read_cache(model)
     with pytest.raises(
-        errors.UserError, match=r"inference.cache: holds what no network of ours does \(ReadFile\)"
+        errors.UserError, match=r"inference-[12].15.cache: holds what no network of ours does \(ReadFile\)"
     ):
         inference_graph.load_graph(model, cached)
 
@@ -100,7 +103,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path, monkeypatch):
     model = make_model(tmp_path)
-    monkeypatch.setattr(inference_graph, "cache_path", lambda model: str(tmp_path / "none" / "cache"))
+    monkeypatch.setattr(inference_graph, "cache_path", lambda *_: str(tmp_path / "none" / "cache"))
     assert probabilities_of(inference_graph.load_graph(model, None), IMAGES).shape == (4, 3)
 
 
@@ -141,3 +144,84 @@ def test_a_checkpoint_that_is_replaced_meanwhile(tmp_path):
         os.remove(str(tmp_path / name))
     with pytest.raises(errors.UserError, match="it is gone, train.py may have replaced it meanwhile"):
         inference_graph.frozen_graph(model, "NHWC")
+
+
+# --- the cache among others ----------------------------------------
+
+
+@pytest.mark.slow
+def test_the_key_covers_each_file_whose_code_makes_the_graph(tmp_path):
+    model, seen = make_model(tmp_path), set()
+    sys.setprofile(lambda frame, event, _: seen.add(frame.f_code.co_filename))
+    try:
+        for data_format in ("NHWC", "NCHW"):
+            inference_graph.load_graph(model, None, data_format)
+    finally:
+        sys.setprofile(None)
+    ours = {os.path.relpath(path, ROOT) for path in seen if path.startswith(ROOT + os.sep)}
+    making = {path for path in ours if not path.startswith((".venv", "tests", "suite/files"))}
+    assert making == {
+        *inference_graph.MADE_BY,
+        "suite/process/lifetime.py",
+    }  # which tidies a cache half written
+
+
+@pytest.mark.slow
+def test_both_layouts_have_a_cache_each(tmp_path):
+    """That for GPUs can be made and read without one, and holds its weights, the same ones, itself."""
+    model, graphs = make_model(tmp_path), {}
+    (tmp_path / "inference.cache").write_bytes(b"of an earlier version")
+    for data_format in ("NHWC", "NCHW"):
+        inference_graph.load_graph(model, None, data_format)
+        cached = inference_graph.read_cache(model, data_format)
+        graphs[data_format] = inference_graph.load_graph(model, cached, data_format)
+    version = tf_versions.VERSION
+    assert tf.__version__.startswith(version)
+    expected = ["inference-%s%s.cache" % (version, each) for each in ("-nchw", "")]
+    assert sorted(path.name for path in tmp_path.glob("inference*")) == expected
+    os.rename(*(inference_graph.cache_path(model, each) for each in ("NCHW", "NHWC")))
+    assert inference_graph.read_cache(model) is None
+    operations = {name: [node.op for node in graph.node] for name, graph in graphs.items()}
+    assert "ImmutableConst" not in operations["NCHW"] and operations["NHWC"].count("ImmutableConst") == 1
+    convolutions = [node for node in graphs["NCHW"].node if node.op == "Conv2D"]
+    assert {node.attr["data_format"].s for node in convolutions} == {b"NCHW"}
+    fresh = {node.name: node for node in inference_graph.frozen_graph(model, "NHWC").node}
+    for name in (node.input[1] for node in convolutions):
+        (cached,) = [node for node in graphs["NCHW"].node if node.name == name]
+        np.testing.assert_array_equal(inference_graph.value(cached), inference_graph.value(fresh[name]))
+
+
+@pytest.mark.slow
+def test_a_cache_that_is_replaced_meanwhile_is_not_mixed_with_the_new_one(tmp_path):
+    """TensorFlow maps it at the first run, after it was checked: best/ may have been replaced by then."""
+    model = make_model(tmp_path)
+    inference_graph.load_graph(model, None)
+    cached = inference_graph.read_cache(model)
+    graph_def = inference_graph.load_graph(model, cached)
+    expected = probabilities_of(graph_def, IMAGES)
+    path = inference_graph.cache_path(model)
+    size = os.path.getsize(path)
+    os.remove(path)
+    with open(path, "wb") as file:
+        file.write(bytes(size))
+    np.testing.assert_array_equal(probabilities_of(graph_def, IMAGES), expected)
+
+
+@pytest.mark.slow
+def test_several_processes_write_one_cache(tmp_path):
+    model = make_model(tmp_path)
+    config = {"classes": model.classes, "network": model.network, "image_size": 64, "options": {}}
+    config["normalize"] = "per_image"
+    jsonfile.write(str(tmp_path / "model.json"), config)
+    code = "import sys; from predict import Classifier; Classifier(sys.argv[1]).close()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(4)]
+    reads = []
+    while any(each.poll() is None for each in processes):
+        there = os.path.exists(inference_graph.cache_path(model))
+        reads.append(inference_graph.read_cache(model) is not None or not there)
+    assert all(reads) and [each.wait() for each in processes] == [0] * 4
+    assert inference_graph.read_cache(model) is not None
+    assert [path.name for path in tmp_path.glob("inference*")] == [
+        os.path.basename(inference_graph.cache_path(model))
+    ]

@@ -1,7 +1,7 @@
 """pipeline.py: results in order, whatever the pace."""
 
 import threading
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,7 +9,7 @@ from suite.process.pipeline import Ahead
 
 
 def test_results_come_in_order_and_in_full_batches():
-    with ThreadPool(4) as pool:
+    with ThreadPoolExecutor(4) as pool:
         doubled = Ahead(pool, lambda number: 2 * number, range(100), 8)
         tripled = Ahead(pool, lambda number: 3 * number, doubled, 8)
         batches = list(tripled.batches(32))
@@ -25,7 +25,7 @@ def test_what_comes_slowly_is_answered_as_it_comes():
         assert answered.wait(60)
         yield 2
 
-    with ThreadPool(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         batches = Ahead(pool, abs, slow(), 8).batches(32)
         assert next(batches) == [1]
         answered.set()
@@ -34,7 +34,7 @@ def test_what_comes_slowly_is_answered_as_it_comes():
 
 def test_no_more_is_begun_than_asked_for():
     begun = []
-    with ThreadPool(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         results = iter(Ahead(pool, begun.append, range(1000), 4))
         for _ in range(10):
             next(results)
@@ -42,7 +42,7 @@ def test_no_more_is_begun_than_asked_for():
 
 
 def test_nothing_gives_no_batch():
-    with ThreadPool(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         assert list(Ahead(pool, abs, [], 4).batches(8)) == []
 
 
@@ -53,7 +53,7 @@ def broken():
 
 @pytest.mark.parametrize("function, items", [(abs, broken()), (lambda item: 1 // (item + 1), [0, -1])])
 def test_errors_arrive_after_the_results_before_them(function, items):
-    with ThreadPool(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         again = Ahead(pool, abs, Ahead(pool, function, items, 4), 4)
         batches = again.batches(8)
         assert next(batches) == [1]

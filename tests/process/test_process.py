@@ -14,6 +14,7 @@ from tensorflow.python.platform import build_info
 from suite.model import modelfolder, warmstart
 from suite.pictures import imagefile
 from suite.process import commandline, device, terminal, tf_versions
+from suite.process.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(monkeypatch, c
     monkeypatch.setattr(device, "gpus", lambda: [])
     monkeypatch.setattr(device, "has_nvidia", lambda: there)
     monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: True)
-    device.start(types.SimpleNamespace(device=chosen, verbose=False))
+    device.start(types.SimpleNamespace(device=chosen, tf32="yes", verbose=False))
     assert ("sees no GPU" in capsys.readouterr().err) == (there and chosen == "auto")
 
 
@@ -250,3 +251,50 @@ def test_a_mistyped_option_is_answered_with_the_right_one(capsys):
         with pytest.raises(SystemExit):
             parser.parse_args([given, "3"])
         assert capsys.readouterr().err.endswith("unrecognized arguments: %s 3%s\n" % (given, hint))
+
+
+# --- devices, TF32 ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked, seen, place, data_format",
+    [
+        ("auto", 0, "/cpu:0", "NHWC"),
+        ("cpu", 2, "/cpu:0", "NHWC"),
+        ("auto", 2, "/gpu:0", "NCHW"),
+        ("gpu:1", 2, "/gpu:1", "NCHW"),
+    ],
+)
+def test_a_session_computes_where_it_is_told(monkeypatch, asked, seen, place, data_format):
+    monkeypatch.setattr(device, "gpus", lambda: ["a GPU"] * seen)
+    before = dict(os.environ)
+    *found, config = device.choose(asked)
+    assert found == [place, data_format] and dict(os.environ) == before
+    assert dict(config.device_count) == ({"GPU": 0} if data_format == "NHWC" else {})
+
+
+@pytest.mark.parametrize(
+    "asked, says", [("gpu:2", "sees 2 GPUs"), ("gpu", "none of auto"), ("", "none of auto")]
+)
+def test_a_device_that_is_not_there_is_refused(monkeypatch, asked, says):
+    monkeypatch.setattr(device, "gpus", lambda: ["a GPU"] * 2)
+    with pytest.raises(UsageError, match=says):
+        device.choose(asked)
+
+
+@pytest.mark.parametrize("chosen", ["yes", "no"])
+def test_tf32_is_forbidden_when_asked_for(chosen):
+    code = """if True:
+        import os, types
+        from suite.process import device, tf_versions
+        device.start(types.SimpleNamespace(device="cpu", tf32=%r, verbose=False))
+        switch = "tensor_float_32_execution_enabled"
+        allowed = getattr(tf_versions.tf.config.experimental, switch, lambda: True)
+        print(os.environ.get("NVIDIA_TF32_OVERRIDE"), not tf_versions.is_2() or allowed())
+    """
+    command = [sys.executable, "-c", code % chosen]
+    environment = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
+    forbidden = tf_versions.is_2()
+    expected = {"yes": "None True", "no": "0 %s" % (not forbidden)}
+    assert done.stdout.strip() == expected[chosen], done.stderr

@@ -17,9 +17,10 @@ from PIL import Image
 
 import predict
 from suite.files import jsonfile
-from suite.model import inference_graph, modelfolder
+from suite.model import classifier, modelfolder
 from suite.model.network import restore_session
 from suite.pictures import drawing, imagefile
+from suite.pictures.imagefile import BadPicture
 from suite.process.errors import UserError
 
 # --- names on standard input ----------------------------------------
@@ -118,12 +119,13 @@ def test_prediction_agrees_with_evaluation(workspace):
 
 
 def test_a_jpeg_that_only_tensorflow_refuses(workspace):
-    model = modelfolder.load_model(workspace.model)
-    decode, _ = predict.build(model, inference_graph.read_cache(model))
     whole, cut = file_bytes(gradient(), "JPEG"), b"\xff\xd8\xff\xe0 and no more"
-    assert decode(predict.Pending("a.jpg", whole, None, None)).data.shape == (32, 32, 3)
-    refused = decode(predict.Pending("b.jpg", cut, None, None))
-    assert refused.error.startswith("damaged: ") and "\n" not in refused.error and refused.path == "b.jpg"
+    with predict.Classifier(workspace.model) as classify:
+        assert classify.prepare(classifier.Encoded(whole, "")).pixels.shape == (32, 32, 3)
+        refused = classify.prepare(classifier.Encoded(cut, ""))
+    assert (
+        isinstance(refused, BadPicture) and str(refused).startswith("damaged: ") and "\n" not in str(refused)
+    )
 
 
 @pytest.mark.slow
@@ -149,21 +151,21 @@ def test_a_bad_file_among_many(workspace, tmp_path):
 
 def test_below_the_threshold_the_answer_is_unknown():
     probabilities = np.array([0.3, 0.6, 0.1], np.float32)
-    label, predictions = predict.best(probabilities, ["a", "b", "c"], 2, 0.7)
+    label, predictions = classifier.best(probabilities, ["a", "b", "c"], 2, 0.7)
     assert label == "unknown" and [each["label"] for each in predictions] == ["b", "a"]
-    assert predict.best(probabilities, ["a", "b", "c"], 2, 0.5)[0] == "b"
+    assert classifier.best(probabilities, ["a", "b", "c"], 2, 0.5)[0] == "b"
 
 
 def test_a_class_called_unknown_is_not_the_answer_below_the_threshold(capsys):
     classes = ["unknown", "cat", "(unknown)"]
-    answer = predict.answer_below_threshold(classes)
-    assert answer not in classes and predict.answer_below_threshold(["cat"]) == "unknown"
+    answer = classifier.answer_below_threshold(classes)
+    assert answer not in classes and classifier.answer_below_threshold(["cat"]) == "unknown"
     probabilities = np.array([0.6, 0.3, 0.1], np.float32)
-    assert predict.best(probabilities, classes, 1, 0.5, answer)[0] == "unknown"
-    assert predict.best(probabilities, classes, 1, 0.7, answer)[0] == answer
+    assert classifier.best(probabilities, classes, 1, 0.5, answer)[0] == "unknown"
+    assert classifier.best(probabilities, classes, 1, 0.7, answer)[0] == answer
     show = predict.printer(predict.parse_options(["any.jpg"]))
     for threshold, shown in ((0.5, "a.jpg: unknown 60.0%"), (0.7, "a.jpg: %s (unknown 60.0%%)" % answer)):
-        show("a.jpg", *predict.best(probabilities, classes, 1, threshold, answer), None)
+        show("a.jpg", *classifier.best(probabilities, classes, 1, threshold, answer), None)
         assert capsys.readouterr().out == shown + "\n"
 
 
@@ -226,12 +228,13 @@ def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):
 def test_mirror_is_the_mean_with_the_mirror_image(workspace):
     model = modelfolder.load_model(workspace.model)
     pictures = np.random.RandomState(1).normal(0, 1, [4, 32, 32, 3]).astype(np.float32)
-    _, classify = predict.build(model, inference_graph.read_cache(model))
-    _, classify_mirrored = predict.build(model, inference_graph.read_cache(model), mirror=True)
     turned = np.array([np.fliplr(picture) for picture in pictures])
-    expected = (classify(list(pictures)) + classify(list(turned))) / 2
-    assert np.abs(expected - classify(list(pictures))).max() > 1e-4
-    np.testing.assert_allclose(classify_mirrored(list(pictures)), expected, atol=1e-6)
+    with predict.Classifier(workspace.model) as classify:
+        there, mirrored = (classify.probabilities(list(each)) for each in (pictures, turned))
+    expected = (there + mirrored) / 2
+    assert np.abs(expected - there).max() > 1e-4
+    with predict.Classifier(workspace.model, mirror=True) as classify:
+        np.testing.assert_allclose(classify.probabilities(list(pictures)), expected, atol=1e-6)
     with tf.Graph().as_default():
         session, probabilities = restore_session(model, tf.constant(pictures), mirror=True)
         with session:
@@ -243,10 +246,9 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     model = make_model(tmp_path)
     path = str(tmp_path / "large.jpg")
     gradient((400, 300)).save(path, quality=95)
-    options = predict.parse_options([path])
-    kept = predict.encode_file(path, model._replace(keep_size=True), options)
-    assert kept.data == imagefile.read_file(path)
-    assert Image.open(path).size != imagefile.load_and_encode(kept.data, model.image_size)[0].size
+    kept = classifier.Reader(model._replace(keep_size=True), "NHWC").encode(path).content
+    assert kept == imagefile.read_file(path)
+    assert Image.open(path).size != imagefile.load_and_encode(kept, model.image_size)[0].size
 
 
 def test_a_picture_after_formats_is_told_where_to_go():

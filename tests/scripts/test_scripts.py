@@ -121,10 +121,9 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     assert len(names) == records.count("val") > 5
 
     monkeypatch.undo()
-    decode, _ = predict.build(model, None)
-    options = predict.parse_options(["any"])
     paths = [os.path.join(workspace.dataset, name) for name in names]
-    predicted = [decode(predict.encode_file(path, model, options)).data for path in paths]
+    with predict.Classifier(workspace.model) as classify:
+        predicted = [classify.prepare(path).pixels for path in paths]
     np.testing.assert_array_equal(predicted, evaluated)
 
     captured = []
