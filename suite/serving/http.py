@@ -12,6 +12,7 @@ import email.utils
 import http.client
 import json
 import time
+import traceback
 import urllib.parse
 from typing import Any, Awaitable, Callable, Iterator, NamedTuple
 
@@ -143,7 +144,7 @@ class Connection:
     async def exchange(self) -> bool:
         """Take a request and answer it. Returns whether another may follow."""
         if not self.http.trailing_data[0]:  # else it has been sent behind the last one
-            first = await self.within(self.reader.read(CHUNK))
+            first = await self.within(self.reader.read(HEAD))
             self.http.receive_data(first)
             if not first:
                 return False
@@ -156,6 +157,11 @@ class Connection:
             except h11.RemoteProtocolError as error:
                 what = "not HTTP/1.1 as we know it: %s" % error
                 response = Refused(error.error_status_hint, "bad_request", what).response
+            except OSError:
+                raise  # the client has gone
+            except Exception:
+                traceback.print_exc()  # a fault of ours, which is nothing for the client to read
+                response = Refused(500, "internal", "a fault of the server's; its log has more").response
             await self.send(response)
             self.is_accepted = False
         if self.server.log and self.head:
@@ -200,7 +206,10 @@ class Connection:
     async def next_event(self) -> Any:
         """h11's next event; raises ConnectionResetError at the connection's end."""
         while True:
-            event = self.http.next_event()
+            try:
+                event = self.http.next_event()
+            except ValueError as error:  # h11 0.14's own, of a length of thousands of digits
+                raise Refused(400, "bad_request", "the length is no number that we know") from error
             if isinstance(event, h11.ConnectionClosed):
                 raise ConnectionResetError
             if event is not h11.NEED_DATA:
@@ -208,7 +217,7 @@ class Connection:
             if self.http.they_are_waiting_for_100_continue:
                 none: list[tuple[str, str]] = []
                 await self.write(h11.InformationalResponse(status_code=100, headers=none, reason=b"Continue"))
-            self.http.receive_data(await self.reader.read(CHUNK))
+            self.http.receive_data(await self.reader.read(CHUNK if self.head else HEAD))
 
     async def send(self, response: Response) -> None:
         """Write a Response, and that it is the last one where more cannot be understood."""
@@ -257,6 +266,8 @@ class Connection:
 
 def parse_head(head: h11.Request) -> Request:
     """A Request without its body, of h11's. Raises Refused."""
+    if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > HEAD:
+        raise Refused(431, "bad_request", "more than %d bytes of headers" % HEAD)
     try:
         target = urllib.parse.urlsplit(head.target.decode("ascii"))
         path = urllib.parse.unquote(target.path, errors="strict")
