@@ -124,6 +124,11 @@ def make_model(folder, **switches):
     return modelfolder.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
 
 
+def find(browser, selector):
+    """All elements of the page that a browser shows."""
+    return browser.find_elements("css selector", selector)
+
+
 class Workspace:
     """A folder where the four scripts have been run with their default paths."""
 
