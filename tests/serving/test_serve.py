@@ -1,7 +1,6 @@
 """serve.py as its clients see it, and the model that it serves."""
 
 import base64
-import glob
 import http.client
 import json
 import os
@@ -12,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import file_bytes, gradient, refuses, run
+from helpers import content_of, file_bytes, gradient, pictures_of, refuses, run
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -35,19 +34,8 @@ def instances(*pictures):
     return json.dumps({"instances": [{"image_bytes": {"b64": each}} for each in coded]})
 
 
-def pictures(workspace, count=6):
-    paths = sorted(glob.glob(os.path.join(workspace.dataset, "*", "*.png")))[::7][:count]
-    assert len(paths) == count
-    return paths
-
-
-def content_of(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def test_the_answers_are_those_of_predict(workspace, serving):
-    paths = pictures(workspace)
+    paths = pictures_of(workspace)
     out, _ = run("predict.py", *paths, "--model", workspace.model, "--json", "--batch_size", 1)
     expected = [json.loads(line)["predictions"] for line in out.splitlines()]
     for path, predictions in zip(paths, expected):
@@ -66,7 +54,7 @@ def test_as_tensorflow_serving(workspace, serving):
     status, content = ask(serving, "GET", path)
     (version,) = content["model_version_status"]
     assert status == 200 and version["state"] == "AVAILABLE" and int(version["version"]) in (50, 100)
-    data = [content_of(each) for each in pictures(workspace)]
+    data = [content_of(each) for each in pictures_of(workspace)]
     status, content = ask(serving, "POST", path + ":predict", instances(*data))
     assert status == 200 and len(content["predictions"]) == len(data)
     for each, picture in zip(content["predictions"], data):
@@ -212,7 +200,7 @@ def test_a_better_checkpoint_takes_over_under_load(workspace, start, tmp_path):
 
     assert version() == "50"
     until, failures, counts = threading.Event(), [], []
-    data = content_of(pictures(workspace)[0])
+    data = content_of(pictures_of(workspace)[0])
     threads = [threading.Thread(target=load, args=(serving, data, until, failures, counts)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -245,7 +233,7 @@ def test_a_better_checkpoint_takes_over_under_load(workspace, start, tmp_path):
 
 def test_what_was_accepted_is_answered_before_the_end(workspace, start):
     serving = start(workspace.model)
-    data = instances(*[content_of(pictures(workspace)[0])] * 64)
+    data = instances(*[content_of(pictures_of(workspace)[0])] * 64)
     answers = []
     threads = [
         threading.Thread(
