@@ -98,8 +98,10 @@ class Server:
         while any(connection.is_accepted for connection in self.connections):
             await asyncio.sleep(0.02)
         self.listening.close()
-        for connection in self.connections:
-            connection.writer.transport.abort()
+        while self.connections:  # they wait for another request, or for a client to take its answer
+            for connection in self.connections:
+                connection.writer.transport.abort()
+            await asyncio.sleep(0.02)
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""

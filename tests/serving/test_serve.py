@@ -1,11 +1,13 @@
 """serve.py as its clients see it, and the model that it serves."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -233,24 +235,28 @@ def test_a_better_checkpoint_takes_over_under_load(workspace, start, tmp_path):
 
 def test_what_was_accepted_is_answered_before_the_end(workspace, start):
     serving = start(workspace.model)
-    data = instances(*[content_of(pictures_of(workspace)[0])] * 64)
-    answers = []
-    threads = [
-        threading.Thread(
-            target=lambda: answers.append(
-                ask(serving, "POST", "/v1/models/%s:predict" % serving.name, data)[0]
-            )
-        )
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    assert serving.stop() == 0
-    for thread in threads:
-        thread.join()
-    assert answers == [200] * 4
-    assert "answering what was accepted" in serving.said
+    body = instances(*[content_of(pictures_of(workspace)[0])] * 64).encode()
+    head = "POST /v1/models/%s:predict HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n" % serving.name
+    head += "Content-Length: %d\r\n\r\n" % len(body)
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", serving.port))) for _ in range(4)
+        ]
+        for client in clients:
+            client.sendall(head.encode())
+            assert client.recv(1000).startswith(b"HTTP/1.1 100 ")  # accepted
+        serving.process.terminate()
+        while "answering what was accepted" not in serving.said:
+            time.sleep(0.05)
+        status, content = ask(serving, "GET", "/healthz")
+        assert (status, content) == (503, {"status": "stopping"})
+        status, content = ask(serving, "POST", "/classify", b"x")
+        assert (status, content["code"]) == (503, "stopping")
+        for client in clients:
+            client.sendall(body)
+        for client in clients:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert serving.process.wait(60) == 0
 
 
 def test_ctrl_c_ends_it(workspace, start):
