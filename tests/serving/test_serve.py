@@ -259,5 +259,10 @@ def test_what_was_accepted_is_answered_before_the_end(workspace, start):
     assert serving.process.wait(60) == 0
 
 
+def test_nothing_that_a_client_sends_is_a_fault_of_the_server(workspace):
+    out, _ = run("tests/faults/fuzz_serving.py", "--model", workspace.model, "--requests", 1000)
+    assert {"200", "400", "422"} <= set(out.split())
+
+
 def test_ctrl_c_ends_it(workspace, start):
     assert start(workspace.model).stop(signal.SIGINT) == 130
