@@ -113,7 +113,7 @@ def valid_requests(name):
 
 
 def damage(rng, head, body):
-    """A request with bytes changed, left out or added: of the head, or of the body, whose length mostly fits."""
+    """A request with bytes changed, left out or added, in its head or its body, whose length mostly fits."""
     where = rng.random()
     if where < 0.4 or not body:
         return change(rng, head) + body
