@@ -59,6 +59,7 @@ test-faults: $(VENV)/dev
 	$(RUN) tests/faults/kills.py
 	$(RUN) tests/faults/damage.py
 	$(RUN) tests/faults/fuzz.py
+	$(RUN) tests/faults/fuzz_serving.py
 	$(RUN) tests/faults/largest.py
 
 test-intel: .venv-intel/dev

@@ -1,5 +1,6 @@
 """The fixtures: one small trained model for all tests, copies of it, and graphs."""
 
+import os
 import shutil
 
 import hypothesis
@@ -33,3 +34,21 @@ def graph():
     """A TensorFlow graph of the test's own."""
     with tf.Graph().as_default() as graph:
         yield graph
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    if not shutil.which("chromedriver"):
+        if os.environ.get("CI"):
+            pytest.fail("CI installs chromium and chromium-driver")
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1100,1400"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()

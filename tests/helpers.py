@@ -1,6 +1,7 @@
 """What the tests share: the scripts as subprocesses, pictures that are drawn, and what was written."""
 
 import csv
+import glob
 import importlib
 import io
 import json
@@ -122,6 +123,23 @@ def make_model(folder, **switches):
                 variable.load(rng.normal(0, 0.3, shape), session)
         checkpoint = tf.train.Saver().save(session, str(folder / "model.ckpt"), global_step=1)
     return modelfolder.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
+
+
+def content_of(path):
+    """The bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def pictures_of(workspace, count=6):
+    """Paths of so many of a Workspace's pictures, of all classes."""
+    paths = sorted(glob.glob(os.path.join(workspace.dataset, "*", "*.png")))
+    return paths[:: len(paths) // count][:count]
+
+
+def find(browser, selector):
+    """All elements of the page that a browser shows."""
+    return browser.find_elements("css selector", selector)
 
 
 class Workspace:

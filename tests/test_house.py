@@ -12,8 +12,17 @@ from helpers import ROOT
 import resnet
 from suite.files import schemas
 
-ROOMS = ["process", "files", "pictures", "records", "model", "evaluation", "training"]  # from the ground up
-COMMANDS = ["FlowIO", "train", "evaluate", "predict", "export"]
+ROOMS = [
+    "process",
+    "files",
+    "pictures",
+    "records",
+    "model",
+    "evaluation",
+    "serving",
+    "training",
+]  # from the ground up
+COMMANDS = ["FlowIO", "train", "evaluate", "predict", "export", "serve"]
 
 
 def imports(path):

@@ -11,12 +11,13 @@ import sys
 
 import pytest
 from helpers import ROOT, run
-from papers import GUIDES, LINKING, READMES, WALKTHROUGHS, blocks, commands, prose, read, section
+from papers import GUIDES, LINKING, READMES, SERVING, WALKTHROUGHS, blocks, commands, prose, read, section
 
 import evaluate
 import export
 import FlowIO
 import predict
+import serve
 from suite.training import distribution
 from suite.training.options import parse_options
 
@@ -26,6 +27,7 @@ PARSERS = {
     "evaluate.py": evaluate.parse_options,
     "predict.py": predict.parse_options,
     "export.py": export.parse_options,
+    "serve.py": serve.parse_options,
 }
 
 
@@ -124,7 +126,7 @@ def test_each_option_named_in_a_sentence_exists(capsys):
         with pytest.raises(SystemExit):
             parse(["--help"])
         known |= set(re.findall(r"--\w+", capsys.readouterr().out))
-    for paper in (*READMES, *WALKTHROUGHS):
+    for paper in (*READMES, *WALKTHROUGHS, *SERVING):
         named = set()
         for code in re.findall(r"`([^`]+)`", prose(paper)):
             named |= set(re.findall(r"(?<!\S)--\w+", code))
@@ -151,7 +153,7 @@ def test_each_message_of_ours_that_is_quoted_exists():
 # --- two languages ----------------------------------------
 
 
-@pytest.mark.parametrize("english, chinese", [READMES, WALKTHROUGHS])
+@pytest.mark.parametrize("english, chinese", [READMES, WALKTHROUGHS, SERVING])
 def test_both_languages_say_the_same(english, chinese):
     def without_comments(paper):
         return [(kind, re.sub(r"\s+(?:#|//) .*", "", body)) for kind, body in blocks(paper)]

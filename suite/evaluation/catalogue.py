@@ -10,6 +10,8 @@ import json
 import os
 from typing import Callable, Mapping
 
+import jinja2
+
 LANGUAGES = {"en": "en", "zh": "zh-CN"}  # --language: what it is called in HTML
 CATALOGUE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "catalogue.json")
 
@@ -27,3 +29,12 @@ def translations(language: str) -> tuple[Callable[[str], str], Callable[[str, st
             chinese = json.load(file)
         return chinese.__getitem__, lambda one, many, count: chinese[many]
     return str, lambda one, many, count: one if count == 1 else many
+
+
+def environment(folder: str, language: str) -> jinja2.Environment:
+    """A jinja2.Environment of the templates in a folder, whose words are put in a language."""
+    loader = jinja2.FileSystemLoader(folder)
+    page = jinja2.Environment(loader=loader, autoescape=True, extensions=["jinja2.ext.i18n"])
+    page.policies["ext.i18n.trimmed"] = True
+    page.install_gettext_callables(*translations(language), newstyle=True)  # type: ignore
+    return page

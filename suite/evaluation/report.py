@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -76,11 +75,8 @@ def write_html(folder, results, predictions, model, records, language):
 
 def environment(language):
     """A jinja2.Environment of the templates in this folder, whose words are put in a language."""
-    loader = jinja2.FileSystemLoader(HERE)
-    page = jinja2.Environment(loader=loader, autoescape=True, extensions=["jinja2.ext.i18n"])
-    page.policies["ext.i18n.trimmed"] = True
+    page = catalogue.environment(HERE, language)
     page.filters["shorten"] = shorten
-    page.install_gettext_callables(*catalogue.translations(language), newstyle=True)
     return page
 
 

@@ -148,7 +148,8 @@ class Classifier:
             mirror: answer with the mean for a picture and its mirror image.
             sandbox: decode files, not PIL images, in processes that can do nothing else; see sandbox.py.
             formats: those of imagefile.MORE_FORMATS that are opened, too.
-            max_pixels: larger pictures are refused; by default those of more than 100 million.
+            max_pixels: larger pictures are refused, by default those of more than 100 million; one number for
+                JPEGs and one for the rest, or one for all.
             reader: in place of these three, a Reader that is at work already; `model` is its Model.
         Raises:
             UserError: there is no such model, it is damaged, or an argument is wrong (a UsageError).

@@ -118,7 +118,7 @@ def encode(
     image_size: int | None,
     formats: Sequence[str] = FORMATS,
     fit: str = "crop",
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | Sequence[int] = MAX_PIXELS,
 ) -> bytes:
     """Make any supported picture a small upright RGB JPEG.
 
@@ -130,7 +130,7 @@ def encode(
             image_size; a smaller one is not enlarged. "pad" and "squash" make a square of the longer side,
             of image_size where that is less: the picture in its middle, on GREY, or drawn out to fill it. An
             orderly JPEG that needs no change is passed on byte for byte.
-        max_pixels: larger pictures are refused.
+        max_pixels: larger pictures are refused; one number for JPEGs and one for the rest, or one for all.
     Returns:
         JPEG bytes.
     Raises:
@@ -144,7 +144,7 @@ def load_and_encode(
     image_size: int | None,
     formats: Sequence[str] = FORMATS,
     fit: str = "crop",
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | Sequence[int] = MAX_PIXELS,
 ) -> tuple[Image.Image, bytes, str]:
     """As `encode`; returns the RGB PIL image before it is padded, the JPEG bytes and one of REMARKS."""
     with without_warnings():
@@ -156,7 +156,10 @@ def load_and_encode(
 
 
 def without_encoding(
-    image: Image.Image, image_size: int | None, fit: str = "crop", max_pixels: int = MAX_PIXELS
+    image: Image.Image,
+    image_size: int | None,
+    fit: str = "crop",
+    max_pixels: int | Sequence[int] = MAX_PIXELS,
 ) -> tuple[Image.Image, str]:
     """What `encode` would make a JPEG of, and one of REMARKS, of a PIL image that a program has.
 
@@ -165,7 +168,7 @@ def without_encoding(
     Raises:
         BadPicture: see `encode`.
     """
-    check_size(image.size, max_pixels)
+    check_size(image.size, max(both(max_pixels)))  # it is decoded
     with without_warnings():
         small = shrink(image, image_size, fit)
     return pad(small) if fit == "pad" else small, remark(small, small)
@@ -363,7 +366,9 @@ def warm_up(formats: Sequence[str] = FORMATS) -> None:
         encode(file.getvalue(), 32, formats)
 
 
-def open_picture(data: bytes, formats: Sequence[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_picture(
+    data: bytes, formats: Sequence[str], max_pixels: int | Sequence[int] = MAX_PIXELS
+) -> Image.Image:
     """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
     if not data:
         raise BadPicture("empty file")
@@ -375,9 +380,10 @@ def open_picture(data: bytes, formats: Sequence[str], max_pixels: int = MAX_PIXE
     image = open_as(data, formats)
     if image is None:
         raise BadPicture(recognition.why_refused(data, formats))
-    check_size(image.size, max_pixels)
+    of_jpegs, of_others = both(max_pixels)
+    check_size(image.size, of_jpegs if image.format in ("JPEG", "MPO") else of_others)
     scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
-    if scans * image.width * image.height > MOST_SCANS * max_pixels:
+    if scans * image.width * image.height > MOST_SCANS * of_jpegs:
         raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))
     if profile:
         image.info["icc_profile"] = profile
@@ -394,6 +400,11 @@ def open_as(data: bytes, formats: Sequence[str]) -> Image.Image | None:
             with contextlib.suppress(Exception):  # see `damage_as_bad_picture`
                 return factory(io.BytesIO(data), "")
     return None
+
+
+def both(max_pixels: int | Sequence[int]) -> Sequence[int]:
+    """The limit for JPEGs, which are decoded at the size that is needed, and the one for other formats."""
+    return (max_pixels, max_pixels) if isinstance(max_pixels, int) else max_pixels
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

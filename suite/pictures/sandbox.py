@@ -38,8 +38,8 @@ SECONDS = 20
 MEMORY = 2 << 30  # bytes of address space
 
 # Bytes of the file that follow; the network's pixels, 0 to keep the picture's size; which of FITS; the most
-# pixels that it may have.
-REQUEST = struct.Struct("<IIBI")
+# pixels that a JPEG may have, and a picture of another format.
+REQUEST = struct.Struct("<IIBII")
 # Whether it can be used; width, height; which of REMARKS; bytes that follow, of the perceptual hash and of
 # the JPEG or why not.
 ANSWER = struct.Struct("<?IIBBI")
@@ -88,7 +88,9 @@ class Sandbox:
         try:
             if process is None or process.poll() is not None:  # it may have been killed while it waited
                 process = self.starter.submit(start_decoder, self.formats).result()
-            request = REQUEST.pack(len(data), image_size or 0, FITS.index(fit), max_pixels) + data
+            request = (
+                REQUEST.pack(len(data), image_size or 0, FITS.index(fit), *imagefile.both(max_pixels)) + data
+            )
             usable, hashed, size, content, remark = ask(process, request)
         finally:
             if usable is None and process is not None:
@@ -209,7 +211,7 @@ def main(formats):
         request = requests.read(REQUEST.size)
         if len(request) < REQUEST.size:  # nobody asks any more
             return
-        length, image_size, fit, max_pixels = REQUEST.unpack(request)
+        length, image_size, fit, *max_pixels = REQUEST.unpack(request)
         answers.write(answer(requests.read(length), image_size or None, formats, FITS[fit], max_pixels))
         answers.flush()
 

@@ -6,12 +6,11 @@ import itertools
 import json
 import os
 import re
-import shutil
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import file_bytes, read_log
+from helpers import file_bytes, find, read_log
 from PIL import Image
 
 from suite.evaluation import metrics, predictions, report
@@ -282,27 +281,6 @@ def test_the_accuracy_of_the_training_is_that_at_the_checkpoint():
 
 
 # --- the report in a browser ----------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not shutil.which("chromedriver"):
-        if os.environ.get("CI"):
-            pytest.fail("CI installs chromium and chromium-driver")
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1100,1400"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-def find(browser, selector):
-    return browser.find_elements("css selector", selector)
 
 
 def test_a_click_on_a_cell_shows_its_pictures(browser, tmp_path):

@@ -1,0 +1,188 @@
+"""What can be asked over HTTP, and what is answered: docs/serving.md has it for those who ask."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import math
+import urllib.parse
+from typing import Any
+
+from suite.evaluation import catalogue
+from suite.model.classifier import answer_below_threshold, best
+from suite.pictures.imagefile import BadPicture
+from suite.serving import page
+from suite.serving.http import Refused, Request, Response, answer, busy
+from suite.serving.service import Service
+
+PICTURES = 64  # a request
+TOP = 3
+MODELS = "/v1/models/"  # as TensorFlow Serving has it
+INPUT = "image_bytes"  # of our SavedModel's signature
+
+
+class Api:
+    """The functions `check` and `handle` that http.Server calls.
+
+    Args:
+        service: answers for pictures.
+        hosts: names that a request's Host may have; None: any.
+        token: what has to be sent with each request but those for the page and /healthz; None: nothing.
+    """
+
+    def __init__(self, service: Service, hosts: tuple[str, ...] | None, token: str | None):
+        self.service, self.hosts, self.token = service, hosts, token
+        self.is_stopping = lambda: False
+        self.pages = {language: page.render(language, token is not None) for language in catalogue.LANGUAGES}
+
+    # --- before the body ----------------------------------------
+
+    def check(self, request: Request) -> None:
+        """Raises Refused where the request will not be answered, whatever its body is."""
+        host = host_of("//" + request.headers.get("host", ""))
+        if self.hosts is not None and host not in self.hosts:
+            # Another site's name may be made to lead here, whose pages could then read the answers.
+            raise Refused(403, "wrong_host", "not served under the name %s; see --allowed_host" % host)
+        methods = self.methods(request.path)
+        if not methods:
+            raise Refused(404, "not_found", "there is no %s" % request.path)
+        if request.method not in methods:
+            allow = ", ".join(methods)
+            raise Refused(405, "wrong_method", "%s takes %s" % (request.path, allow), (("Allow", allow),))
+        if request.path in ("/", "/healthz"):
+            return
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if self.token and not hmac.compare_digest(given, b"Bearer " + self.token.encode("utf-8")):
+            needed = (("WWW-Authenticate", "Bearer"),)
+            raise Refused(401, "no_token", "send the token: Authorization: Bearer ...", needed)
+        if request.method == "POST":
+            self.check_origin(request)
+            if self.is_stopping():
+                raise busy("stopping", "the server is about to end")
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Those that a path takes; none where there is no such path."""
+        name = self.service.loaded.name
+        if path in ("/", "/healthz", MODELS + name):
+            return "GET", "HEAD"
+        return ("POST",) if path in ("/classify", MODELS + name + ":predict") else ()
+
+    def check_origin(self, request: Request) -> None:
+        """Raises Refused where a page of another site sends this from somebody's browser."""
+        origin = request.headers.get("origin")
+        foreign = origin and origin.split("//")[-1] != request.headers.get("host")
+        if foreign or request.headers.get("sec-fetch-site") == "cross-site":
+            raise Refused(403, "other_site", "pages of other sites may not ask")
+
+    # --- with it ----------------------------------------
+
+    async def handle(self, request: Request) -> Response:
+        """The Response. Raises Refused."""
+        if request.path == "/":
+            html, headers = self.pages[page.choose_language(request.headers.get("accept-language", ""))]
+            return Response(200, html, "text/html; charset=utf-8", headers)
+        if request.path == "/healthz":
+            return answer({"status": "stopping"}, 503) if self.is_stopping() else answer({"status": "ok"})
+        if request.path == "/classify":
+            return await self.classify(request)
+        if request.path.endswith(":predict"):
+            return await self.predict(request)
+        status = {"error_code": "OK", "error_message": ""}
+        version = {"version": str(self.service.loaded.version), "state": "AVAILABLE", "status": status}
+        return answer({"model_version_status": [version]})
+
+    async def classify(self, request: Request) -> Response:
+        """One picture, the body, as it is in a file."""
+        top = parameter(request, "top", int, 1, math.inf, TOP)
+        threshold = parameter(request, "threshold", float, 0, 1, 0)
+        name = request.query.get("image", "")
+        with self.service.using(1) as loaded:
+            answered: dict[str, Any] = {"model": loaded.name, "version": loaded.version}
+            try:
+                row = await self.service.probabilities(loaded, request.body)
+            except BadPicture as error:
+                why = {"error": str(error), "code": "bad_picture"}
+                raise Refused(
+                    422, "bad_picture", str(error), results=[dict(image=name, **why)], **answered
+                ) from error
+            unknown = answer_below_threshold(loaded.classes)
+            label, predictions = best(row, loaded.classes, top, threshold, unknown)
+            result = {"image": name, "label": label, "predictions": predictions}
+            return answer(dict(answered, results=[result]))
+
+    async def predict(self, request: Request) -> Response:
+        """As TensorFlow Serving's REST interface of the SavedModel that export.py writes."""
+        # In a thread: 16 MB of JSON take a while.
+        pictures = await self.service.in_thread(None, parse_instances, request.body)
+        with self.service.using(len(pictures)) as loaded:
+            work = [self.service.probabilities(loaded, picture) for picture in pictures]
+            rows = await asyncio.gather(*work, return_exceptions=True)
+            for number, row in enumerate(rows):
+                if isinstance(row, BadPicture):
+                    raise Refused(422, "bad_picture", "instances[%d]: %s" % (number, row))
+                if isinstance(row, BaseException):
+                    raise row
+            predictions = [
+                {
+                    "probabilities": [float(each) for each in row],
+                    "label": loaded.classes[int(row.argmax())],
+                    "classes": loaded.classes,
+                }
+                for row in rows
+            ]
+            return answer({"predictions": predictions})
+
+
+def host_of(address: str) -> str | None:
+    """The name or number in an address, without its port."""
+    try:
+        return urllib.parse.urlsplit(address).hostname
+    except ValueError:
+        return None
+
+
+def parameter(request: Request, name: str, kind: type, low: float, high: float, default: Any) -> Any:
+    """A number of the query. Raises Refused."""
+    text = request.query.get(name)
+    try:
+        value = default if text is None else kind(text)
+        if low <= value <= high:
+            return value
+    except ValueError:
+        pass
+    limits = "of at least %g" % low if high == math.inf else "from %g to %g" % (low, high)
+    what = "a whole number" if kind is int else "a number"
+    raise Refused(400, "bad_parameter", "%s must be %s %s, not %s" % (name, what, limits, text))
+
+
+def parse_instances(body: bytes) -> list[bytes]:
+    """The pictures of a :predict. Raises Refused."""
+    try:
+        content = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "bad_json", "no JSON in UTF-8: %s" % error) from error
+    instances = content.get("instances") if isinstance(content, dict) else None
+    if not isinstance(instances, list) or not instances:
+        example = '{"instances": [{"%s": {"b64": "..."}}]}' % INPUT
+        raise Refused(400, "bad_request", "must be such as %s" % example)
+    if content.get("signature_name", "serving_default") != "serving_default":
+        raise Refused(400, "bad_request", "the one signature is serving_default")
+    if len(instances) > PICTURES:
+        raise Refused(413, "too_many_pictures", "%d pictures, %d are the limit" % (len(instances), PICTURES))
+    return [decode_instance(number, instance) for number, instance in enumerate(instances)]
+
+
+def decode_instance(number: int, instance: Any) -> bytes:
+    """Its bytes; an only input need not be named. Raises Refused."""
+    if isinstance(instance, dict) and set(instance) == {INPUT}:
+        instance = instance[INPUT]
+    try:
+        (key,) = instance
+        if key == "b64" and isinstance(instance, dict):
+            return base64.b64decode(instance["b64"], validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        pass
+    raise Refused(400, "bad_request", 'instances[%d]: must be {"%s": {"b64": "..."}}' % (number, INPUT))
