@@ -20,11 +20,13 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from predict import BATCH, FEW, MANY, make_model, make_photos, predict, run  # the one beside this file
+from predict import BATCH, make_model, make_photos  # the one beside this file
 from suite.model.classifier import Classifier
 from suite.pictures.imagefile import BadPicture, list_files
+from suite.process.pipeline import Ahead
 
 TURNS = 100  # of one call and its parts
+ROUNDS = 7  # of a folder
 THREADS, SHARED_CALLS = 8, 800
 
 
@@ -39,18 +41,18 @@ def main():
         return
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(os.path.join(folder, "layers_50"), 50)
-        few, many = (make_photos(options.source, os.path.join(folder, str(n)), n) for n in (FEW, MANY))
-        measure_batch(model, few, many)
+        paths = list_files(make_photos(options.source, os.path.join(folder, "photos"), 2 * BATCH))
         small = make_model(os.path.join(folder, "small"), 50, mini=True, image_size=64)
         with Classifier(model) as classify:
-            measure_call(classify, list_files(few)[0])
-            measure_threads(classify, list_files(few))
+            measure_batch(classify, paths)
+            measure_call(classify, paths[0])
+            measure_threads(classify, paths)
         with Classifier(small) as classify:
-            measure_memory(classify, list_files(few), options.calls)
+            measure_memory(classify, paths, options.calls)
 
 
 def measure_call(classify, path):
-    """One call, and what it is made of: each turn takes all."""
+    """One call, and what it is made of: each turn takes all three."""
     with open(path, "rb") as file:
         data = file.read()
     pixels = classify.prepare(data).pixels
@@ -68,25 +70,30 @@ def measure_call(classify, path):
     medians = {name: 1000 * statistics.median(each) for name, each in seconds.items()}
     for name, median in medians.items():
         print("%-34s %8.2f ms" % (name, median))
-    more = medians["one call"] - medians["decoding"] - medians["the session's run"]
-    print("%-34s %8.2f ms" % ("one call beyond both", more))
+    more = statistics.median(whole - a - b for a, b, whole in zip(*seconds.values()))
+    print("%-34s %8.2f ms" % ("one call beyond both", 1000 * more))
 
 
-def measure_batch(model, few, many):
-    """Classifier.batch on a folder against predict.py, whose start is left out, in turns."""
-    whole, ours = [], []
-    with Classifier(model) as classify:
-        list(classify.batch(list_files(few)))
-        for _ in range(3):
-            whole.append((MANY - FEW) / (run(*predict(model, many)) - run(*predict(model, few))))
+def measure_batch(classify, paths):
+    """Classifier.batch on files against the loop of predict.py, in turns within one process."""
+
+    def loop(reader=classify._reader):
+        encoded = Ahead(reader.pool, reader.encode, paths, BATCH)
+        for batch in Ahead(reader.pool, classify.prepare, encoded, BATCH).batches(BATCH):
+            classify.answers(batch)
+
+    ways = {"predict.py": loop, "Classifier.batch": lambda: list(classify.batch(paths, batch_size=BATCH))}
+    seconds = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, way in ways.items():
             began = time.perf_counter()
-            list(classify.batch(list_files(many), batch_size=BATCH))
-            ours.append(MANY / (time.perf_counter() - began))
-    print("%-34s %8.2f photos/s" % ("predict.py on a folder", statistics.median(whole)))
-    print("%-34s %8.2f photos/s" % ("Classifier.batch", statistics.median(ours)))
-    print(
-        "%-34s %8.2f" % ("Classifier.batch / predict.py", statistics.median(ours) / statistics.median(whole))
-    )
+            way()
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - began)
+    for name, each in seconds.items():
+        print("%-34s %8.2f photos/s" % (name, len(paths) / statistics.median(each)))
+    ratio = statistics.median(a / b for a, b in zip(*seconds.values()))
+    print("%-34s %8.2f" % ("Classifier.batch / predict.py", ratio))
 
 
 def measure_threads(classify, paths):

@@ -113,6 +113,7 @@ class Reader:
         if not isinstance(picture, bytes):
             kinds = "a path, bytes, a PIL image or a uint8 array [height, width, 3]"
             raise TypeError("a picture is %s, not %s" % (kinds, type(picture).__name__))
+        imagefile.check_bytes(len(picture))
         return Encoded(*self.small(picture, image_size, self.model.fit))
 
     def close(self):

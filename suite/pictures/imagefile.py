@@ -94,8 +94,7 @@ def read_file(path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
             what = "a folder, not entered" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise BadPicture("cannot be read: %s" % what)
-        if status.st_size > MAX_BYTES:
-            raise BadPicture("%d bytes are too many, %d is the limit" % (status.st_size, MAX_BYTES))
+        check_bytes(status.st_size)
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
@@ -103,6 +102,12 @@ def read_file(path: str) -> bytes:
         raise BadPicture("cannot be read: %s%s" % (error.strerror, hint)) from error
     except ValueError as error:
         raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
+
+
+def check_bytes(count: int) -> None:
+    """Raises BadPicture where a file of so many bytes is too large."""
+    if count > MAX_BYTES:
+        raise BadPicture("%d bytes are too many, %d is the limit" % (count, MAX_BYTES))
 
 
 def may_be_picture(path: str) -> bool:

@@ -83,6 +83,7 @@ class Sandbox:
         Raises:
             BadPicture: also where the picture ended the process, or had to be stopped.
         """
+        max_pixels = min(max_pixels, (1 << 32) - 1)  # what REQUEST has room for
         process = self.idle.get()
         usable = None
         try:
