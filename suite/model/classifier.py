@@ -80,6 +80,7 @@ class Reader:
         count = os.cpu_count() or 1
         self.sandbox = Sandbox(self.formats, count) if sandbox else None
         self.pool = ThreadPoolExecutor(count)
+        self.places = threading.BoundedSemaphore(count)  # of those that decode at a time, in whichever thread
         self._data_format = data_format
         self._cached = self.pool.submit(inference_graph.read_cache, model, data_format)
 
@@ -101,7 +102,10 @@ class Reader:
         Raises:
             BadPicture, TypeError, ValueError: see Classifier.
         """
-        image_size = None if self.model.keep_size else self.model.image_size
+        with self.places:
+            return self._encode(picture, None if self.model.keep_size else self.model.image_size)
+
+    def _encode(self, picture, image_size):
         if isinstance(picture, np.ndarray):
             picture = image_of(picture)
         if isinstance(picture, Image.Image):
@@ -206,7 +210,7 @@ class Classifier:
             RuntimeError: the Classifier is closed, or was made before this process was forked.
         """
         with self._in_use():
-            prepared = self._reader.pool.submit(self.prepare, picture).result()
+            prepared = self.prepare(picture)  # in this thread, which saves waiting for another
             if isinstance(prepared, BadPicture):
                 raise prepared
             return self.answers([prepared], top, threshold)[0]
