@@ -333,11 +333,10 @@ def model_and_pictures(options, folder, count):
     return model, pictures
 
 
-def predict(model, pictures, *more, prelude=""):
+def predict(model, pictures, *more):
     """predict.py from start to end: [(seconds since its start, answer)] of all pictures, and its seconds."""
-    code = "import sys; sys.path[0] = %r\n" % ROOT
-    code += "import predict\nfrom suite.process import lifetime\n%s\nlifetime.run(predict.main)" % prelude
-    command = [sys.executable, "-u", "-c", code, *pictures, "--model", model, "--json", *more]
+    script = os.path.join(ROOT, "predict.py")
+    command = [sys.executable, "-u", script, *pictures, "--model", model, "--json", *more]
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
@@ -365,8 +364,6 @@ def inference(options):
 
 def startup(options):
     """predict.py for some pictures on both devices, in turns; how far their probabilities are apart."""
-    no_tf32 = "from suite.process.tf_versions import tf, is_2\nif is_2(): "
-    no_tf32 += "tf.config.experimental.enable_tensor_float_32_execution(False)"
     said = {}
     with tempfile.TemporaryDirectory() as folder:
         model, pictures = model_and_pictures(options, folder, FEW)
@@ -374,8 +371,8 @@ def startup(options):
         for row in ("GPU", "CPU", "GPU", "CPU", "GPU without TF32"):
             with trying(options, row):
                 more = ["--device", "cpu" if row == "CPU" else options.device, "--top", "1000"]
-                prelude = no_tf32 if "without" in row else ""
-                answers, seconds = predict(model, [pictures], *more, prelude=prelude)
+                more += ["--tf32", "no"] if "without" in row else []
+                answers, seconds = predict(model, [pictures], *more)
                 said[row] = {
                     (each["image"], p["label"]): p["probability"]
                     for _, each in answers

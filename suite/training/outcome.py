@@ -12,7 +12,7 @@ from suite.training import checkpoints, memory
 from suite.training.options import shown
 
 # Options that are no settings of the training, or compared by check_existing.
-ASIDE = ("data", "output", "model", "device", "verbose", "workers")
+ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
 
 
 def is_done(options, validates, existing):

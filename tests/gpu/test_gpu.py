@@ -17,7 +17,6 @@ from helpers import ROOT, read_log, refuses, run
 from training.test_hardware import TWO_DEVICES, losses
 
 from suite.model import modelfolder
-from suite.process import tf_versions
 from suite.process.tf_versions import tf
 
 pytestmark = pytest.mark.gpu
@@ -25,7 +24,7 @@ on_card = pytest.mark.skipif(DEVICE == "cpu", reason="the CPU has no such thing"
 
 HERE = ["--device", DEVICE]
 PLAIN = ["--xla", "no"]
-NO_TF32 = "tf.config.experimental.enable_tensor_float_32_execution(False)\n" if tf_versions.is_2() else ""
+NO_TF32 = ["--tf32", "no"]
 # Each GPU is cut into parts of so many MB, which TensorFlow takes for GPUs.
 PARTS = """
 one = device.session_config
@@ -70,16 +69,16 @@ def run_with(prelude, script, *arguments, status=0):
     return done.stdout, done.stderr
 
 
-def answers(model, dataset, *options, prelude=""):
+def answers(model, dataset, *options):
     """The probabilities of all pictures, {picture: {label: probability}}."""
-    out, _ = run_with(prelude, "predict", dataset, "--model", model, "--json", *options)
+    out, _ = run("predict.py", dataset, "--model", model, "--json", *options)
     rows = map(json.loads, out.splitlines())
     return {row["image"]: {p["label"]: p["probability"] for p in row["predictions"]} for row in rows}
 
 
-def difference(model, dataset, prelude=""):
+def difference(model, dataset, *options):
     """The greatest one of a probability from the CPU's."""
-    here = answers(model, dataset, *HERE, prelude=prelude)
+    here = answers(model, dataset, *HERE, *options)
     there = answers(model, dataset, "--device", "cpu")
     assert len(here) == 120 and here.keys() == there.keys()
     return max(abs(here[picture][label] - p) for picture in there for label, p in there[picture].items())
@@ -119,7 +118,7 @@ def test_the_answers_are_the_cpus(workspace):
 
 
 def test_without_tf32_they_are_so_in_five_digits(workspace):
-    assert difference(workspace.model, workspace.dataset, NO_TF32) < 1e-5
+    assert difference(workspace.model, workspace.dataset, *NO_TF32) < 1e-5
 
 
 def test_a_training_goes_on_on_the_other_device(workspace, tmp_path):
@@ -128,7 +127,7 @@ def test_a_training_goes_on_on_the_other_device(workspace, tmp_path):
     for step, where in ((4, "cpu"), (8, DEVICE), (12, "cpu")):
         _, err = run("train.py", *same, "--step", step, "--save_num", 4, "--device", where)
         assert "resuming at step %d" % (step - 4) in err or step == 4
-        assert difference(output, workspace.dataset, NO_TF32) < 1e-4
+        assert difference(output, workspace.dataset, *NO_TF32) < 1e-4
     assert [row["step"] for row in read_log(output) if row["loss"]] == [str(step) for step in range(1, 13)]
 
 
@@ -142,8 +141,8 @@ def one_step(train_small, tmp_path):  # noqa: F811
 
     def step(name, *options, pictures=(0, 8), prelude="", flags="", says=""):
         begin, end = pictures
-        prelude = NO_TF32 + SAME_PICTURES % (begin, begin) + prelude
-        options = ["--model", source, "--recipe", "article", "--optimizer", "momentum", *options]
+        prelude = SAME_PICTURES % (begin, begin) + prelude
+        options = ["--model", source, "--recipe", "article", "--optimizer", "momentum", *NO_TF32, *options]
         options += ["--step", "1", "--batch_size", str(end - begin), *HERE]
         output, said = train_small(name, *options, prelude=prelude, flags=flags)
         assert says in said
