@@ -236,6 +236,7 @@ def test_a_batch_in_a_program(user_folder, monkeypatch, capsys):
     assert bad.startswith("no_such_file.jpg cannot be used: cannot be read: No such file")
 
 
+@pytest.mark.slow
 def test_a_view_of_flask(user_folder, monkeypatch):
     if not os.environ.get("CI"):  # which installs the packages of developers
         pytest.importorskip("flask")

@@ -27,6 +27,7 @@ def tested(workspace, tmp_path):
     return tmp_path / "tested"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [None, "test", "Test"])
 def test_the_same_pictures_get_the_same_answers_as_from_records(workspace, tested, tmp_path, split):
     if split:

@@ -363,6 +363,7 @@ def box(browser, selector):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("width", [360, 1100])
 def test_the_page_is_no_wider_than_the_screen(browser, tmp_path, width, language):

@@ -97,6 +97,7 @@ def test_the_pixels_are_pillows(encode, kind, fit):
         np.testing.assert_array_equal(pixels(found), pixels(expected), "%s, %s" % (size, image_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_size", [False, True])
 @pytest.mark.parametrize("fit", FITS)
 def test_a_saved_model_sees_what_predict_py_sees(graph, fit, keep_size):

@@ -72,6 +72,7 @@ def names(records, split):
     return found
 
 
+@pytest.mark.slow
 def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path):
     """The truth by file names: a split by another seed holds pictures that were trained on."""
     arguments = ["--model", workspace.model, "--output", tmp_path / "out", "--data"]

@@ -194,6 +194,7 @@ def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_conversion_leaves_the_old_records(tmp_path, number, status):
     dataset, output = tmp_path / "dataset", tmp_path / "out"

@@ -11,7 +11,7 @@ import pytest
 
 from suite.serving import http
 
-SECONDS = 1  # the deadlines, here
+SECONDS = 0.5  # the deadlines, here
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_clients_that_drip_are_cut_off(serve):
     while any(thread.is_alive() for thread in threads):
         began = time.perf_counter()
         assert "200 OK" in ask(port, GET)
-        assert time.perf_counter() - began < SECONDS  # nobody else waits for them
+        assert time.perf_counter() - began < 10 * SECONDS  # nobody else waits for 100 of them
     assert len(cut) == 100
     for seconds, said in cut:
         assert seconds < SECONDS + 3 and b"408" in said  # it is the machine that is slow, with 100 threads
@@ -222,16 +222,16 @@ def test_no_more_than_so_many_connections_and_bytes(serve, monkeypatch):
 
 def test_the_end_comes_when_all_is_answered(serve):
     async def late(request):
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.6 * SECONDS)
         return http.answer({})
 
     server, port = serve(late)
     with connect(port) as asking, connect(port) as sending, connect(port) as idle:
         asking.sendall(GET)
         sending.sendall(POST[:-3])
-        time.sleep(0.2)
+        time.sleep(0.2 * SECONDS)
         end = asyncio.run_coroutine_threadsafe(server.stop(), server.loop)
-        time.sleep(0.1)
+        time.sleep(0.1 * SECONDS)
         sending.sendall(POST[-3:])
         assert "200 OK" in everything(asking) and "200 OK" in everything(sending)
         assert everything(idle) == ""
