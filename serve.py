@@ -11,6 +11,7 @@ answers what was accepted and ends.
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import argparse
 import asyncio
 import functools
 import importlib.util
@@ -18,7 +19,7 @@ import ipaddress
 import re
 import signal
 
-from suite.model.classifier import Classifier
+from suite.model.classifier import Classifier, Reader
 from suite.model.network import add_mirror_option
 from suite.pictures import imagefile, sandbox
 from suite.process import commandline, device, lifetime
@@ -71,13 +72,23 @@ def parse_options(arguments=None):
         "--allowed_host",
         action="append",
         metavar="NAME",
-        help="a name that it may be asked under, and no other; may be repeated (default: any, on this "
-        "machine's own address localhost)",
+        type=host_name,
+        help="a name that it may be asked under besides localhost, and no other; may be repeated (default: "
+        "any; where only this machine reaches it, localhost)",
     )
     access.add_argument("--log", action="store_true", help="a line about each request on standard error")
     options = parser.parse_args(arguments)
     sandbox.check_option(options, parser)
     return options
+
+
+def host_name(text):
+    """An argparse type: a name without scheme, port or path."""
+    if not re.fullmatch(r"[\w.-]+|[0-9a-fA-F:]+:[0-9a-fA-F:]*", text):
+        raise argparse.ArgumentTypeError(
+            "%r is no name such as ai.example.com; without scheme and port" % text
+        )
+    return text
 
 
 def read_token(path):
@@ -109,11 +120,13 @@ async def serve(options, token):
     service.start()
     try:
         port = await server.start(options.host, options.port)
-    except OSError as error:
-        raise UserError("--host %s --port %d: %s" % (options.host, options.port, error.strerror)) from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "is no host"
+        raise UserError("--host %s --port %d: %s" % (options.host, options.port, reason)) from error
     if not token and not is_loopback(options.host):
         say("warning: whoever reaches %s may ask; see --token_file" % options.host)
-    say("serving %s at http://%s:%d/" % (service.loaded.name, options.host, port))
+    host = "[%s]" % options.host if ":" in options.host else options.host
+    say("serving %s at http://%s:%d/" % (service.loaded.name, host, port))
     signal_number = await stop_signal()
     say("answering what was accepted")
     await server.stop()
@@ -121,10 +134,11 @@ async def serve(options, token):
     return 0 if signal_number == signal.SIGTERM else 128 + signal_number
 
 
-def load(options, path):
-    """A Classifier of a model that is named so; see predict.Classifier."""
+def load(options, model):
+    """A Classifier of a modelfolder.Model; see predict.Classifier."""
     limits = imagefile.MAX_PIXELS, options.max_pixels
-    return Classifier(path, options.device, options.mirror, options.sandbox, options.formats, limits)
+    reader = Reader(model, device.data_format(), options.sandbox, options.formats, limits)
+    return Classifier(model, options.device, options.mirror, reader=reader)
 
 
 def allowed_hosts(options):

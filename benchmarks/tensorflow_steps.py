@@ -106,7 +106,7 @@ def settings(layers, mini, size, batch, classes, *more):
     options = parse_options([*arguments, *(["--mini"] if mini else []), *more])
     complete_options(options, records, None, None)
     config = make_config(options, records)
-    compiles, _, _ = xla.decide(config, None, options.step, 0)
+    compiles, _, _ = xla.decide(config, None, options.step)
     return config, train.run_config(vars(options), None, compiles).session_config
 
 

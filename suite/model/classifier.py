@@ -68,6 +68,7 @@ class Reader:
             model: a modelfolder.Model.
             data_format: the layout in which its cache will be wanted, most likely.
         """
+        formats = [formats] if isinstance(formats, str) else formats
         wrong = sorted(set(formats) - set(imagefile.MORE_FORMATS))
         if wrong:
             known = " nor ".join(imagefile.MORE_FORMATS)
@@ -122,7 +123,10 @@ class Reader:
 
     def close(self):
         """End the threads and processes."""
-        self.pool.shutdown()
+        with contextlib.suppress(
+            RuntimeError
+        ):  # where one of its own threads has let go of the last reference
+            self.pool.shutdown()
         if self.sandbox:
             self.sandbox.close()
 
@@ -216,13 +220,20 @@ class Classifier:
             return self.answers([prepared], top, threshold)[0]
 
     def batch(self, pictures, top=3, threshold=0, batch_size=32):
-        """Yield an Answer for each of the pictures, in order; a BadPicture for one that cannot be used.
+        """An iterator of an Answer for each of the pictures, in order; a BadPicture where one cannot be used.
 
         Args:
             pictures: an iterable, of which up to twice `batch_size` are taken ahead.
             top, threshold: as in a call, and so is what is raised.
             batch_size: how many pictures are computed at a time.
         """
+        check_arguments(top, threshold)
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+        return self._batch(pictures, top, threshold, batch_size)
+
+    def _batch(self, pictures, top, threshold, batch_size):
+        """What `batch` returns."""
         pending = collections.deque()
 
         def answer_some():
@@ -230,13 +241,17 @@ class Classifier:
                 some = [pending.popleft().result() for _ in range(min(batch_size, len(pending)))]
                 return self.answers(some, top, threshold)
 
-        for picture in pictures:
-            with self._in_use():
-                pending.append(self._reader.pool.submit(self.prepare, picture))
-            if len(pending) == 2 * batch_size:
+        try:
+            for picture in pictures:
+                with self._in_use():
+                    pending.append(self._reader.pool.submit(self.prepare, picture))
+                if len(pending) == 2 * batch_size:
+                    yield from answer_some()
+            while pending:
                 yield from answer_some()
-        while pending:
-            yield from answer_some()
+        finally:
+            for each in pending:  # which nobody waits for any more
+                each.cancel()
 
     def prepare(self, picture):
         """A Prepared, or a BadPicture; `picture`: also what Reader.encode returned or raised."""
@@ -253,8 +268,7 @@ class Classifier:
 
     def answers(self, prepared, top=3, threshold=0):
         """A list of an Answer or a BadPicture for each of what `prepare` returned."""
-        if top < 1 or not 0 <= threshold <= 1:
-            raise ValueError("top must be at least 1, and threshold from 0 to 1")
+        check_arguments(top, threshold)
         usable = [each for each in prepared if not isinstance(each, BadPicture)]
         rows = iter(self.probabilities([each.pixels for each in usable]))
         found = []
@@ -329,6 +343,12 @@ def preprocess_colours(colours, image_size, normalize_as, fit):
     begin = tf.concat([(shape - side) // 2, [0]], 0)
     window = tf.slice(colours, begin, tf.stack([side, side, 3]))
     return preprocessing.normalize(preprocessing.resize(window, image_size), normalize_as)
+
+
+def check_arguments(top, threshold):
+    """Raises ValueError where they are none of a call's."""
+    if top < 1 or not 0 <= threshold <= 1:
+        raise ValueError("top must be at least 1, and threshold from 0 to 1")
 
 
 def answer_below_threshold(classes):

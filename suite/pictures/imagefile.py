@@ -173,6 +173,8 @@ def without_encoding(
     Raises:
         BadPicture: see `encode`.
     """
+    if 0 in image.size:
+        raise BadPicture("%d x %d pixels" % image.size)
     check_size(image.size, max(both(max_pixels)))  # it is decoded
     with without_warnings():
         small = shrink(image, image_size, fit)

@@ -83,15 +83,15 @@ class Sandbox:
         Raises:
             BadPicture: also where the picture ended the process, or had to be stopped.
         """
-        max_pixels = min(max_pixels, (1 << 32) - 1)  # what REQUEST has room for
+        limits = [
+            min(each, (1 << 32) - 1) for each in imagefile.both(max_pixels)
+        ]  # what REQUEST has room for
         process = self.idle.get()
         usable = None
         try:
             if process is None or process.poll() is not None:  # it may have been killed while it waited
                 process = self.starter.submit(start_decoder, self.formats).result()
-            request = (
-                REQUEST.pack(len(data), image_size or 0, FITS.index(fit), *imagefile.both(max_pixels)) + data
-            )
+            request = REQUEST.pack(len(data), image_size or 0, FITS.index(fit), *limits) + data
             usable, hashed, size, content, remark = ask(process, request)
         finally:
             if usable is None and process is not None:

@@ -8,7 +8,7 @@ import binascii
 import hmac
 import json
 import math
-import urllib.parse
+import re
 from typing import Any
 
 from suite.evaluation import catalogue
@@ -36,13 +36,16 @@ class Api:
     def __init__(self, service: Service, hosts: tuple[str, ...] | None, token: str | None):
         self.service, self.hosts, self.token = service, hosts, token
         self.is_stopping = lambda: False
+        self.parsing = asyncio.Lock()
         self.pages = {language: page.render(language, token is not None) for language in catalogue.LANGUAGES}
 
     # --- before the body ----------------------------------------
 
     def check(self, request: Request) -> None:
         """Raises Refused where the request will not be answered, whatever its body is."""
-        host = host_of("//" + request.headers.get("host", ""))
+        host = host_of(request.headers.get("host", ""))
+        if not host:
+            raise Refused(400, "bad_request", "Host must be a name or an address, with a port or without")
         if self.hosts is not None and host not in self.hosts:
             # Another site's name may be made to lead here, whose pages could then read the answers.
             raise Refused(403, "wrong_host", "not served under the name %s; see --allowed_host" % host)
@@ -54,8 +57,9 @@ class Api:
             raise Refused(405, "wrong_method", "%s takes %s" % (request.path, allow), (("Allow", allow),))
         if request.path in ("/", "/healthz"):
             return
-        given = request.headers.get("authorization", "").encode("latin-1")
-        if self.token and not hmac.compare_digest(given, b"Bearer " + self.token.encode("utf-8")):
+        scheme, _, given = request.headers.get("authorization", "").encode("latin-1").partition(b" ")
+        right = hmac.compare_digest(given, (self.token or "").encode("ascii"))
+        if self.token and not (scheme.lower() == b"bearer" and right):
             needed = (("WWW-Authenticate", "Bearer"),)
             raise Refused(401, "no_token", "send the token: Authorization: Bearer ...", needed)
         if request.method == "POST":
@@ -73,7 +77,7 @@ class Api:
     def check_origin(self, request: Request) -> None:
         """Raises Refused where a page of another site sends this from somebody's browser."""
         origin = request.headers.get("origin")
-        foreign = origin and origin.split("//")[-1] != request.headers.get("host")
+        foreign = origin and origin.partition("://")[2] != request.headers.get("host")
         if foreign or request.headers.get("sec-fetch-site") == "cross-site":
             raise Refused(403, "other_site", "pages of other sites may not ask")
 
@@ -115,8 +119,8 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         """As TensorFlow Serving's REST interface of the SavedModel that export.py writes."""
-        # In a thread: 16 MB of JSON take a while.
-        pictures = await self.service.in_thread(None, parse_instances, request.body)
+        async with self.parsing:  # in a thread, as 16 MB take a while, and one at a time, as they take memory
+            pictures = await self.service.in_thread(None, parse_instances, request.body)
         with self.service.using(len(pictures)) as loaded:
             work = [self.service.probabilities(loaded, picture) for picture in pictures]
             rows = await asyncio.gather(*work, return_exceptions=True)
@@ -136,12 +140,10 @@ class Api:
             return answer({"predictions": predictions})
 
 
-def host_of(address: str) -> str | None:
-    """The name or number in an address, without its port."""
-    try:
-        return urllib.parse.urlsplit(address).hostname
-    except ValueError:
-        return None
+def host_of(host: str) -> str | None:
+    """The name or number, in lower case, of one that may have a port; None where it is none."""
+    found = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/?#@\[\]]+?)\.?)(?::\d*)?", host)
+    return (found.group(1) or found.group(2)).lower() if found else None
 
 
 def parameter(request: Request, name: str, kind: type, low: float, high: float, default: Any) -> Any:
@@ -160,6 +162,8 @@ def parameter(request: Request, name: str, kind: type, low: float, high: float, 
 
 def parse_instances(body: bytes) -> list[bytes]:
     """The pictures of a :predict. Raises Refused."""
+    if sum(map(body.count, (b"{", b"[", b","))) > 8 * PICTURES:  # each value would take memory
+        raise Refused(413, "too_many_pictures", "more values than %d pictures have" % PICTURES)
     try:
         content = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,9 @@ from typing import Any, Awaitable, Callable, Iterator, NamedTuple
 
 import h11
 
-CONNECTIONS = 256
+from suite.process.terminal import say_once
+
+CONNECTIONS = 256  # that are answered; up to as many more are told that they are too many
 HEAD = 16 << 10  # bytes
 BODY = 16 << 20
 IN_FLIGHT = 256 << 20  # of all bodies together
@@ -89,13 +91,15 @@ class Server:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which of 0 the system chooses. Raises OSError."""
-        self.listening = await asyncio.start_server(self.accept, host, port, limit=CHUNK, backlog=CONNECTIONS)
+        asyncio.get_event_loop().set_exception_handler(report)
+        self.listening = await asyncio.start_server(self.accept, host, port, limit=CHUNK)
         return self.listening.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Answer what was accepted, and end. `check` is to refuse what comes meanwhile, by `stopping`."""
+        """Answer what was accepted until now, and end. `check` is to refuse what comes meanwhile."""
         self.stopping = True
-        while any(connection.is_accepted for connection in self.connections):
+        accepted = {connection for connection in self.connections if connection.is_accepted}
+        while any(connection.is_accepted for connection in accepted):
             await asyncio.sleep(0.02)
         self.listening.close()
         while self.connections:  # they wait for another request, or for a client to take its answer
@@ -105,6 +109,9 @@ class Server:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""
+        if len(self.connections) >= 2 * CONNECTIONS:
+            writer.transport.abort()
+            return
         connection = Connection(self, reader, writer)
         is_one_too_many = len(self.connections) >= CONNECTIONS
         self.connections.add(connection)
@@ -116,7 +123,7 @@ class Server:
                 while await connection.exchange():
                     pass
             await connection.linger()
-        except (OSError, asyncio.TimeoutError, h11.ProtocolError):
+        except (OSError, asyncio.TimeoutError, h11.RemoteProtocolError):
             pass  # it has gone, or was cut off
         finally:
             self.connections.discard(connection)
@@ -139,8 +146,10 @@ class Connection:
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.server, self.reader, self.writer = server, reader, writer
+        self.writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all is sent
         self.http = h11.Connection(h11.SERVER, HEAD)
         self.head: Request | None = None  # of the request that it is at
+        self.is_head = False  # whether that asks for no body
         self.is_accepted = False  # whether that will be answered
 
     async def exchange(self) -> bool:
@@ -150,7 +159,7 @@ class Connection:
             self.http.receive_data(first)
             if not first:
                 return False
-        began, self.head = time.perf_counter(), None
+        began, self.head, self.is_head = time.perf_counter(), None, False
         with contextlib.ExitStack() as held:
             try:
                 response = await self.respond(held)
@@ -159,17 +168,16 @@ class Connection:
             except h11.RemoteProtocolError as error:
                 what = "not HTTP/1.1 as we know it: %s" % error
                 response = Refused(error.error_status_hint, "bad_request", what).response
-            except OSError:
-                raise  # the client has gone
-            except Exception:
-                traceback.print_exc()  # a fault of ours, which is nothing for the client to read
-                response = Refused(500, "internal", "a fault of the server's; its log has more").response
             await self.send(response)
             self.is_accepted = False
         if self.server.log and self.head:
             milliseconds = 1000 * (time.perf_counter() - began)
             self.server.log(self.log_line(self.head, response, milliseconds))
-        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
+        if (
+            self.http.our_state is not h11.DONE
+            or self.http.their_state is not h11.DONE
+            or self.server.stopping
+        ):
             return False
         self.http.start_next_cycle()
         return True
@@ -186,7 +194,8 @@ class Connection:
             message = "the request took more than %g s to come" % self.server.seconds
             raise Refused(408, "too_slow", message) from error
         try:
-            return await self.within(self.server.handle(request))
+            with faults_of_ours():
+                return await self.within(self.server.handle(request))
         except asyncio.TimeoutError as error:
             message = "no answer in %g s" % self.server.seconds
             raise busy("no_answer", message) from error
@@ -194,8 +203,10 @@ class Connection:
     async def receive(self, held: contextlib.ExitStack) -> Request:
         """A whole Request; raises Refused as soon as it is known that it will be."""
         event = await self.next_event()
+        self.is_head = event.method == b"HEAD"
         self.head = request = parse_head(event)
-        self.server.check(request)
+        with faults_of_ours():
+            self.server.check(request)
         self.is_accepted = True
         held.enter_context(self.server.room_for(body_length(request)))
         body = bytearray()
@@ -231,10 +242,9 @@ class Connection:
             ("Cache-Control", "no-store"),
             *response.headers,
         ]
-        if self.http.their_state is not h11.DONE:
+        if self.http.their_state is not h11.DONE or self.server.stopping:
             headers.append(("Connection", "close"))
-        is_head = self.http.our_state is h11.SEND_RESPONSE and self.head and self.head.method == "HEAD"
-        body = [] if is_head else [h11.Data(data=response.body)]
+        body = [] if self.is_head else [h11.Data(data=response.body)]
         reason = http.client.responses[response.status].encode("ascii")
         begin = h11.Response(status_code=response.status, headers=headers, reason=reason)
         await self.write(begin, *body, h11.EndOfMessage())
@@ -266,6 +276,27 @@ class Connection:
         return "%s %s %s of %s bytes: %d in %.1f ms" % (address, *what, response.status, milliseconds)
 
 
+@contextlib.contextmanager
+def faults_of_ours() -> Iterator[None]:
+    """Show an exception that is nothing for the client to read, and raise Refused in its place."""
+    try:
+        yield
+    except (Refused, asyncio.TimeoutError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise Refused(500, "internal", "a fault of the server's; its log has more") from error
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """What asyncio has to say of what nobody waits for. Of a flood of connections, once."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        say_once("warning: %s: %s" % (context["message"], error.strerror))
+    else:
+        loop.default_exception_handler(context)
+
+
 def parse_head(head: h11.Request) -> Request:
     """A Request without its body, of h11's. Raises Refused."""
     if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > HEAD:
@@ -277,6 +308,8 @@ def parse_head(head: h11.Request) -> Request:
     except ValueError as error:
         raise Refused(400, "bad_request", "the address cannot be read: %s" % error) from error
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+    if target.netloc and target.netloc != headers.get("host"):
+        raise Refused(400, "bad_request", "the address names another host than Host does")
     return Request(head.method.decode("ascii"), path, dict(pairs), headers)
 
 

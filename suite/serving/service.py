@@ -46,18 +46,20 @@ class Service:
 
     Args:
         path: of a model folder, or of a checkpoint in it.
-        load: makes a Classifier of a path.
+        load: makes a Classifier of what the path names.
         batch_size: pictures that are computed at a time.
     """
 
-    def __init__(self, path: str, load: Callable[[str], Classifier], batch_size: int):
+    def __init__(self, path: str, load: Callable[[modelfolder.Model], Classifier], batch_size: int):
         self.path, self.load, self.batch_size = path, load, batch_size
         self.loaded = self.load_model()
         self.threads = ThreadPoolExecutor(os.cpu_count())
         self.computing = ThreadPoolExecutor(1)
+        self.loading = ThreadPoolExecutor(1)
         self.waiting = 0
         self.decoded: collections.deque[Waiting] = collections.deque()
-        self.passed_over: set = set()  # identities of checkpoints that cannot be loaded
+        self.passed_over: set = set()  # identities of checkpoints that cannot be loaded, and what was said
+        self.is_closed = False
 
     def start(self) -> None:
         """In the loop: begin to work."""
@@ -68,10 +70,12 @@ class Service:
 
     async def close(self) -> None:
         """When all is answered."""
+        self.is_closed = True
         for task in self.tasks:
             task.cancel()
-        self.computing.shutdown()
-        self.threads.shutdown()
+        for threads in (self.loading, self.computing, self.threads):
+            threads.shutdown()
+        await asyncio.sleep(0)  # lets take_over close what was loaded meanwhile
         self.loaded.classify.close()
 
     # --- pictures ----------------------------------------
@@ -90,7 +94,7 @@ class Service:
             self.waiting -= pictures
             loaded.users -= 1
             if not loaded.users and loaded is not self.loaded:
-                self.in_thread(None, loaded.classify.close)
+                self.in_thread(self.loading, loaded.classify.close)
 
     async def probabilities(self, loaded: Loaded, data: bytes) -> np.ndarray:
         """float32 [classes] for the bytes of a picture's file. Raises BadPicture."""
@@ -116,6 +120,8 @@ class Service:
             pixels = [picture.pixels for picture in batch]
             try:
                 rows = await self.in_thread(self.computing, loaded.classify.probabilities, pixels)
+            except asyncio.CancelledError:  # an Exception, to Python 3.7
+                raise
             except Exception as error:  # such as a GPU's, out of memory: the next batch may do better
                 for picture in batch:
                     if not picture.answer.done():
@@ -136,7 +142,7 @@ class Service:
     def load_model(self) -> Loaded:
         """What the path names now. Raises UserError."""
         model = modelfolder.load_model(self.path)
-        classify = self.load(self.path)
+        classify = self.load(model)
         classify.probabilities(
             [np.zeros([model.image_size, model.image_size, 3], np.float32)]
         )  # the slow one
@@ -147,8 +153,10 @@ class Service:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:
-                await self.in_thread(None, self.load_other)
-            except (UserError, OSError) as error:
+                await self.in_thread(self.loading, self.load_other)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # too little memory for two, say; the next time there may be more
                 if str(error) not in self.passed_over:
                     say("the model stays as it is: %s" % error)
                 self.passed_over.add(str(error))
@@ -160,17 +168,20 @@ class Service:
             return
         try:
             other = self.load_model()
-        except (UserError, OSError):
+        except UserError:
             self.passed_over.add(identity(model))
             raise
         self.loop.call_soon_threadsafe(self.take_over, other)
 
     def take_over(self, other: Loaded) -> None:
         """From here on the other one answers."""
+        if self.is_closed:
+            other.classify.close()
+            return
         before, self.loaded = self.loaded, other
         say("the model is that of step %d now, before %d" % (other.version, before.version))
         if not before.users:
-            self.in_thread(None, before.classify.close)
+            self.in_thread(self.loading, before.classify.close)
 
 
 def identity(model: modelfolder.Model) -> tuple:

@@ -32,6 +32,8 @@ def choose(options, records, existing, weights):
     """
     if existing:
         return existing["options"]["batch_size"]
+    if options.step == 0:  # nothing is trained
+        return SIZES[0]
     if len(device.gpus()) > 1:
         raise UsageError("--batch_size auto: works on one device; give a number, or --device gpu:0")
     most = records.count("train") // SHARE
@@ -58,7 +60,7 @@ def measure(options, records, weights, size):
     options.batch_size = size
     complete_options(options, records, None, weights)
     config = make_config(options, records)
-    compiles, _, _ = xla.decide(config, None, options.step, 0)
+    compiles, _, _ = xla.decide(config, None, options.step)
     pixels = np.random.RandomState(0).randint(0, 256, [size, config["image_size"], config["image_size"], 3])
     with tf.Graph().as_default():
         tf.train.create_global_step()

@@ -34,8 +34,9 @@ def parse_options(arguments=None):
     add_recipe(parser.add_argument_group("recipe, and what overrides it"))
     add_hardware(parser.add_argument_group("hardware"))
     options = parser.parse_args(arguments)
-    if options.patience and os.environ.get("TF_CONFIG"):
-        parser.error("argument --patience: works on one machine only, and TF_CONFIG is set")
+    asked = {"patience": options.patience, "batch_size auto": options.batch_size == "auto"}
+    for name in filter(asked.get, asked if os.environ.get("TF_CONFIG") else ()):
+        parser.error("argument --%s: works on one machine only, and TF_CONFIG is set" % name)
     for name in ("lr", "epochs"):
         if getattr(options, name) == 0:
             parser.error("argument --%s: must be above 0" % name)

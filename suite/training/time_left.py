@@ -44,10 +44,12 @@ class TimeLeft:
         self.save_seconds = None
 
     def to_come(self):
-        """Steps of the training that are to come, those of --freeze for what they are, and of validation."""
+        """What is to come: steps, of --freeze's their share; graphs for them; batches of validation."""
         steps = self.last_step - self.first_step
         frozen = max(0, self.frozen - self.first_step)
-        return steps - frozen + frozen / STEP, len(self.unsaved) * math.ceil(self.validated / self.batch_size)
+        graphs = 1 if 0 < steps == frozen or not frozen else 2
+        validations = len(self.unsaved) * math.ceil(self.validated / self.batch_size)
+        return steps - frozen + frozen / STEP, graphs, validations
 
     def estimate(self):
         """The seconds of the whole run, from the speed of the forward pass; that takes a second or two."""

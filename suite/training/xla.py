@@ -14,21 +14,22 @@ ARITHMETIC = 0.045e-3
 WORTH = 1.2  # times the time that it takes, which it must save
 
 
-def choose(config, strategy, steps, validations):
+def choose(config, strategy, *to_come):
     """Whether to let XLA compile the training, and its validation; see `decide`, whose reason is said."""
-    trains, validates, why = decide(config, strategy, steps, validations)
+    trains, validates, why = decide(config, strategy, *to_come)
     if why:
         say("xla: %s: %s" % ("on" if trains else "off", why))
     return trains, validates
 
 
-def decide(config, strategy, steps, validations):
+def decide(config, strategy, steps, graphs=1, validations=0):
     """What --xla means, and where that is auto and there is a GPU, why.
 
     Args:
         config: the content of model.json.
         strategy: a tf.distribute.Strategy, or None.
         steps: that are to come.
+        graphs: that are built for them.
         validations: batches that are to be validated on.
     Returns:
         Whether to let XLA compile the training; the same of the validation; and a text or None.
@@ -40,7 +41,8 @@ def decide(config, strategy, steps, validations):
     if strategy:
         return False, False, "it was not measured on several devices; --xla yes takes it"
     _, multiply_adds = memory.of_one_picture(config)
-    taken = COMPILE * options["layers"]
+    compiling = COMPILE * options["layers"]
+    taken = graphs * compiling
     saved = LAUNCHES * options["layers"] + ARITHMETIC * multiply_adds / 1e9 * options["batch_size"]
     why = "%d steps take about %s less, compiling them %s" % (steps, duration(steps * saved), duration(taken))
     if steps * saved <= WORTH * taken:
@@ -49,7 +51,7 @@ def decide(config, strategy, steps, validations):
     if problem:
         return False, False, "%s; but it cannot compile here: %s" % (why, problem)
     # The last batch is smaller, and compiled anew.
-    return True, validations * saved > 2 * WORTH * taken, why
+    return True, validations * saved > 2 * WORTH * compiling, why
 
 
 def print_state():

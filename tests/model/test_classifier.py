@@ -291,6 +291,34 @@ def test_the_sandbox_serves_all_threads(workspace, files):
             classify(file_bytes(gradient((600, 500)), "PNG"))
 
 
+@pytest.mark.parametrize("sandbox", [False, True])
+def test_jpegs_may_be_larger_than_what_is_decoded_whole(workspace, sandbox):
+    with Classifier(workspace.model, sandbox=sandbox, max_pixels=(10**6, 250000)) as classify:
+        classify(file_bytes(gradient((600, 500)), "JPEG"))
+        with pytest.raises(BadPicture, match="600 x 500 pixels are too many, 250000 is the limit"):
+            classify(file_bytes(gradient((600, 500)), "PNG"))
+        with pytest.raises(BadPicture, match="1100 x 1000 pixels are too many, 1000000 is the limit"):
+            classify(file_bytes(gradient((1100, 1000)), "JPEG"))
+
+
+def test_a_batch_that_nobody_waits_for(workspace, files):
+    """Its pictures are not decoded any more, and whoever lets go of the last reference ends the rest."""
+    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"top": 0}, {"threshold": 2}):
+        with Classifier(workspace.model) as classify, pytest.raises(ValueError, match="must be"):
+            classify.batch(files, **wrong)
+    code = """if True:
+        import sys
+        from predict import Classifier
+        classify = Classifier(sys.argv[1])
+        answers = classify.batch(sys.argv[2:3] * 200, batch_size=50)
+        next(answers)
+        del answers, classify
+    """
+    command = [sys.executable, "-c", code, workspace.model, files[0]]
+    done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=ROOT), capture_output=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == b""
+
+
 # --- what a program gets at it by, and finds changed ----------------------------------------
 
 

@@ -240,12 +240,55 @@ def test_the_end_comes_when_all_is_answered(serve):
         connect(port)
 
 
-def test_a_bug_of_ours_is_a_500_and_the_server_goes_on(serve, capsys):
+def test_a_head_that_is_refused_gets_its_status(serve):
+    _, port = serve()
+    many = b"A: " + b"a" * (15 << 10) + b"\r\nB: " + b"b" * 2000 + b"\r\n"
+    for sent, status in (
+        (b"HEAD /%ff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\n" + many + b"\r\n", 431),
+    ):
+        said = ask(port, sent)
+        assert said.startswith("HTTP/1.1 %d " % status) and said.endswith("\r\n\r\n")
+
+
+def test_the_end_does_not_wait_for_what_comes_after_it_began(serve):
+    """Clients that go on asking, or begin to."""
+    server, port = serve()
+    until, answers = threading.Event(), []
+
+    def go_on():
+        while not until.is_set():
+            with contextlib.suppress(OSError), connect(port) as connection:
+                connection.sendall(GET * 3)
+                answers.append(everything(connection))
+
+    threads = [threading.Thread(target=go_on) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 20:
+        time.sleep(0.01)
+    with connect(port) as late:
+        late.sendall(POST[:-3])
+        asyncio.run_coroutine_threadsafe(server.stop(), server.loop).result(10 * SECONDS)
+    until.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_an_address_that_names_another_host(serve):
+    _, port = serve()
+    assert " 200 " in ask(port, b"GET http://x/one HTTP/1.1\r\nHost: x\r\n\r\n")
+    for target in (b"http://y/one", b"//y/one"):
+        assert " 400 " in ask(port, b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % target)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError(24, "Too many open files")])
+def test_a_bug_of_ours_is_a_500_and_the_server_goes_on(serve, capsys, error):
     async def wrong(request):
-        return 1 / 0
+        raise error
 
     _, port = serve(wrong)
     for _ in range(2):
         said = ask(port, GET)
-        assert said.startswith("HTTP/1.1 500 ") and "internal" in said and "ZeroDivision" not in said
-    assert "ZeroDivisionError" in capsys.readouterr().err
+        assert said.startswith("HTTP/1.1 500 ") and "internal" in said and "Error" not in said.split("{")[1]
+    assert "Error" in capsys.readouterr().err

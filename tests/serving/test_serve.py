@@ -88,8 +88,9 @@ def test_as_tensorflow_serving(workspace, serving):
         ("POST", "/classify?threshold=nan", b"x", 400, "bad_parameter"),
         ("POST", "/classify?threshold=1.5", b"x", 400, "bad_parameter"),
         ("POST", ":predict", "{", 400, "bad_json"),
+        ("POST", ":predict", '{"instances": [%s]}' % ", ".join(["{}"] * 9999), 413, "too_many_pictures"),
         ("POST", ":predict", b"\xff\xfe", 400, "bad_json"),
-        ("POST", ":predict", "[" * 100000, 400, "bad_json"),
+        ("POST", ":predict", "[" * 500, 400, "bad_json"),
         ("POST", ":predict", "[1, 2]", 400, "bad_request"),
         ("POST", ":predict", '{"instances": {}}', 400, "bad_request"),
         ("POST", ":predict", '{"instances": [[0, 1]]}', 400, "bad_request"),
@@ -129,8 +130,14 @@ def test_other_names_and_other_sites_are_refused(serving):
     assert ask(serving, "POST", "/classify", data, Host=here, Origin="http://" + here)[0] == 200
     status, content = ask(serving, "GET", "/healthz", Host="evil.example")
     assert status == 403 and content["code"] == "wrong_host"
-    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"}):
-        status, content = ask(serving, "POST", "/classify", data, **headers)
+    for host in ("LOCALHOST", "localhost.:80", "[::1]:8000", "127.0.0.1:"):
+        assert ask(serving, "GET", "/healthz", Host=host)[0] == 200
+    for host in ("user@localhost", "localhost/x", "localhost#x", "127.0.0.1:x", "localhost:1:2", "[::1"):
+        status, content = ask(serving, "GET", "/healthz", Host=host)
+        assert status == 400 and content["code"] == "bad_request"
+    foreign = ["http://evil.example", "null", "http://evil//" + here, here]
+    for headers in ({"Sec_Fetch_Site": "cross-site"}, *({"Origin": each} for each in foreign)):
+        status, content = ask(serving, "POST", "/classify", data, Host=here, **headers)
         assert status == 403 and content["code"] == "other_site"
 
 
@@ -153,6 +160,10 @@ def test_with_a_token_behind_another_name(workspace, start, tmp_path):
     assert status == 401 and content["code"] == "no_token"
     for wrong in ("Bearer 0123456789abcdeF", "0123456789abcdef", "Bearer \xe9"):
         assert ask(serving, "POST", "/classify", data, Authorization=wrong)[0] == 401
+    assert (
+        ask(serving, "POST", "/classify", data, Authorization="bearer 0123456789abcdef", Host="ai.example")[0]
+        == 200
+    )
     right = "Bearer 0123456789abcdef"
     assert ask(serving, "POST", "/classify", data, Authorization=right, Host="ai.example")[0] == 200
     assert ask(serving, "POST", "/classify", data, Authorization=right, Host="other.example")[0] == 403
@@ -176,6 +187,16 @@ def test_what_cannot_be_served(workspace, serving, tmp_path):
     (tmp_path / "token").write_text("short\n")
     says = "must be a token of 16 ASCII characters or more"
     refuses("serve.py", "--model", workspace.model, "--token_file", tmp_path / "token", says=says, status=1)
+
+
+def test_at_other_addresses(workspace, start):
+    serving = start(workspace.model, "--host", "::1")
+    assert serving.said[-1].startswith("serving resnet at http://[::1]:")
+    for host in ("a..b", "x" * 70):
+        out, err = run("serve.py", "--model", workspace.model, "--host", host, status=1)
+        assert "--host %s --port 8000: " % host in err
+    for name in ("ai.example:8443", "http://ai.example", ""):
+        run("serve.py", "--model", workspace.model, "--allowed_host", name, status=2)
 
 
 def load(serving, data, until, failures, counts):

@@ -47,10 +47,11 @@ def test_an_estimate_by_hand(monkeypatch):
 
 def test_what_is_to_come():
     """Three checkpoints of two batches each; a step of --freeze is a quarter of one."""
-    assert make().to_come() == (100, 3 * 2)
-    assert make(40).to_come() == (60, 2 * 2)
-    assert make(freeze=20).to_come() == (80 + 5, 4 * 2)
-    assert make(40, freeze=60).to_come() == (40 + 5, 3 * 2)
+    assert make().to_come() == (100, 1, 3 * 2)
+    assert make(40).to_come() == (60, 1, 2 * 2)
+    assert make(freeze=20).to_come() == (80 + 5, 2, 4 * 2)
+    assert make(40, freeze=60).to_come() == (40 + 5, 2, 3 * 2)
+    assert make(40, freeze=200).to_come() == (15, 1, 2 * 2)
 
 
 def test_what_is_measured_replaces_the_estimate(clock):

@@ -19,10 +19,10 @@ def cards(monkeypatch):
     return found
 
 
-def choose(*arguments, steps=2000, validations=100, batch_size=128, strategy=None):
+def choose(*arguments, steps=2000, graphs=1, validations=100, batch_size=128, strategy=None):
     options = vars(parse_options(list(arguments)))
     options.update(layers=50, batch_size=batch_size)
-    return xla.choose({"options": options}, strategy, steps, validations)
+    return xla.choose({"options": options}, strategy, steps, graphs, validations)
 
 
 def test_by_hand(cards, capsys):
@@ -36,6 +36,8 @@ def test_by_hand(cards, capsys):
     # A validation saves as much for each batch, and is compiled twice.
     assert choose(validations=998) == (True, False) and choose(validations=999) == (True, True)
     assert choose(steps=400, validations=10**6) == (False, False)
+    # A frozen start has a graph of its own.
+    assert choose(steps=998, graphs=2) == (False, False) and choose(steps=999, graphs=2) == (True, False)
     # A small batch saves the launches only.
     assert choose(batch_size=2, steps=2000) == (False, False)
     assert choose(batch_size=2, steps=2100) == (True, False)
