@@ -20,14 +20,11 @@ def test_patience_ends_the_training(workspace, copy):
     same = ["--data", workspace.records, "--output", copy, "--lr", 1e-30, "--save_num", 2, "--log_num", 1]
     same += ["--bn_batches", 0]  # what is kept after the best of before has its statistics as they were
     _, err = run("train.py", *same, "--step", 120, "--patience", 3, "--keep", 2)
-    waited = [
-        int(row["step"]) for row in read_log(copy) if row["val_accuracy"] and int(row["step"]) > best["step"]
-    ]
-    assert (
-        len(waited) == 3
-        and "stopped early: 3 checkpoints in turn validated no better than those before" in err
-    )
-    assert jsonfile.read(path)["since"] == waited
+    assert "stopped early: 3 checkpoints in turn validated no better than those before" in err
+    # One of them may be the last of the workspace's training, where that had not been the best.
+    waited = [int(row["step"]) for row in read_log(copy) if row["val_accuracy"] and int(row["step"]) > 100]
+    since = jsonfile.read(path)["since"]
+    assert len(since) == 3 and since[-len(waited) :] == waited and set(since) <= {100, *waited}
     _, err = run("train.py", *same, "--step", 120, "--patience", 3)
     assert "stopped early at step %d already; a larger --patience trains on" % waited[-1] in err
     kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
