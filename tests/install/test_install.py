@@ -25,6 +25,7 @@ EXPORT = {
     "requirements.txt": "requirements/tf1-export.txt",
     "requirements/tf2.txt": "requirements/tf2-export.txt",
 }
+SERVE = "requirements/serve.txt"
 FASHION = "sudo apt-get install dataset-fashion-mnist"
 
 # What stands for a command within a block: small and quick, and the suite is elsewhere.
@@ -70,7 +71,7 @@ def test_each_install_line_is_tested():
     found = {line for paper in READMES for line in commands(paper) if " install " in line}
     lists = {name for _, name in LISTS}
     assert set(LOCKS) < lists and set(EXPORT) < lists
-    assert found == {"pip install -r " + name for name in [*lists, *EXPORT.values()]} | {FASHION}
+    assert found == {"pip install -r " + name for name in [*lists, *EXPORT.values(), SERVE]} | {FASHION}
 
 
 @pytest.mark.parametrize("version, wanted", LISTS)
@@ -88,6 +89,7 @@ def test_what_a_line_installs_is_enough(folder, version, wanted):
     os.rename(str(folder / "data" / "demo" / "new_pictures" / "kiwi.jpg"), str(folder / "photo.jpg"))
     answer = run_here(block_with("train.py --mini --step 300")).splitlines()[-1]
     run_here("tensorboard --inspect --logdir models; python export.py")
+    run_here("pip install --quiet -r %s; python -c 'import h11'" % SERVE)
     if wanted == "requirements.txt":
         run_here(block_with(FASHION))
     if wanted in EXPORT:
