@@ -20,7 +20,7 @@ from suite.process.errors import Stopped, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records.preprocessing import finish_views
-from suite.records.reading import load_records, naming_damage, read_for_training
+from suite.records.reading import finished, load_records, naming_damage, read_for_training
 from suite.training import (
     batch_norm,
     batch_size,
@@ -191,7 +191,7 @@ def train(config, weights, records, machines, strategy, time_left):
                         params,
                     )
                     # Each phase and each resumed run sees the pictures in another order.
-                    reordered = functools.partial(batches, seed=options["seed"] + begin)
+                    reordered = functools.partial(read_batches, batches, config, options["seed"] + begin)
                     distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
                 begin = max(begin, last_step)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
@@ -208,6 +208,12 @@ def train(config, weights, records, machines, strategy, time_left):
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)
 
 
+def read_batches(batches, config, seed):
+    """A tf.data.Dataset for `model_fn`: on a CPU, where nothing travels, all is done ahead of the step."""
+    dataset = batches(seed=seed)
+    return dataset if device.gpus() else finished(dataset, config["normalize"])
+
+
 def model_fn(features, params, weights):
     """The training step, as tf.estimator asks for it.
 
@@ -216,7 +222,8 @@ def model_fn(features, params, weights):
         weights: see `train`.
     """
     config = params["config"]
-    features = dict(features, image=finish_views(features, config["normalize"]))
+    if device.gpus():
+        features = dict(features, image=finish_views(features, config["normalize"]))
     spec = training_step(features, config, params["classifier_only"])
     if not tf.distribute.has_strategy():
         spec = spec._replace(scaffold=scaffold(config, weights))

@@ -197,6 +197,11 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
     """
     if not augment:
         return read_for_evaluation(records, split, batch_size, normalize_as)
+    return finished(read_for_training(records, split, batch_size, augment, seed, *part), normalize_as)
+
+
+def finished(dataset, normalize_as):
+    """What `read_for_training` returned in the form of `read_for_evaluation`, made ahead on the CPU."""
 
     @tf.autograph.experimental.do_not_convert
     def finish(batch):
@@ -206,7 +211,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
             "filename": batch["filename"],
         }
 
-    return read_for_training(records, split, batch_size, augment, seed, *part).map(finish)
+    return dataset.map(finish, tf.data.experimental.AUTOTUNE).prefetch(2)
 
 
 # --- damage ----------------------------------------
