@@ -52,7 +52,7 @@ class Service:
 
     def __init__(self, path: str, load: Callable[[modelfolder.Model], Classifier], batch_size: int):
         self.path, self.load, self.batch_size = path, load, batch_size
-        self.loaded = self.load_model()
+        self.loaded = self.load_model(modelfolder.load_model(path))
         self.threads = ThreadPoolExecutor(os.cpu_count())
         self.computing = ThreadPoolExecutor(1)
         self.loading = ThreadPoolExecutor(1)
@@ -139,13 +139,11 @@ class Service:
 
     # --- checkpoints ----------------------------------------
 
-    def load_model(self) -> Loaded:
-        """What the path names now. Raises UserError."""
-        model = modelfolder.load_model(self.path)
+    def load_model(self, model: modelfolder.Model) -> Loaded:
+        """Make it ready to answer. Raises UserError."""
         classify = self.load(model)
-        classify.probabilities(
-            [np.zeros([model.image_size, model.image_size, 3], np.float32)]
-        )  # the slow one
+        # The first answer is the slow one.
+        classify.probabilities([np.zeros([model.image_size, model.image_size, 3], np.float32)])
         return Loaded(classify, model, identity(model))
 
     async def look_for_others(self) -> None:
@@ -167,7 +165,7 @@ class Service:
         if identity(model) in (self.loaded.identity, *self.passed_over):
             return
         try:
-            other = self.load_model()
+            other = self.load_model(model)
         except UserError:
             self.passed_over.add(identity(model))
             raise
