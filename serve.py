@@ -159,10 +159,10 @@ def is_loopback(host):
 async def stop_signal():
     """Wait for SIGTERM or SIGINT; returns its number. The next one ends all at once."""
     loop = asyncio.get_event_loop()
-    received = loop.create_future()
+    received: asyncio.Queue = asyncio.Queue()  # two may come at once, as from a supervisor to all of a group
     for number in lifetime.STOP_SIGNALS:
-        loop.add_signal_handler(number, received.set_result, number)
-    number = await received
+        loop.add_signal_handler(number, received.put_nowait, number)
+    number = await received.get()
     for each in lifetime.STOP_SIGNALS:
         loop.remove_signal_handler(each)
     lifetime.stop_at_once()
