@@ -84,8 +84,10 @@ def test_a_batch_answers_in_order_and_goes_on(classify, files):
 def test_what_a_picture_may_be(classify, files):
     for path in files:
         with Image.open(path) as image:
-            answer, expected = classify(image), classify(path)
-            assert np.abs(answer.probabilities - expected.probabilities).max() < 0.05, path
+            answer = classify(image)
+            seen, seen_of_file = (classify.prepare(each).pixels for each in (image, path))
+            # Of a deviation of 1. How far the answers are apart is the network's affair.
+            assert np.abs(seen - seen_of_file).mean() < 0.1, path
             upright = imagefile.ImageOps.exif_transpose(image).convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         colours = np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
