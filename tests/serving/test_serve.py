@@ -287,3 +287,12 @@ def test_nothing_that_a_client_sends_is_a_fault_of_the_server(workspace):
 
 def test_ctrl_c_ends_it(workspace, start):
     assert start(workspace.model).stop(signal.SIGINT) == 130
+
+
+def test_two_signals_at_once_end_it_like_one(workspace, start):
+    """As a supervisor sends to all of a group; stopped meanwhile, it finds both at the same time."""
+    serving = start(workspace.model)
+    serving.process.send_signal(signal.SIGSTOP)
+    serving.process.send_signal(signal.SIGTERM)
+    serving.process.send_signal(signal.SIGINT)
+    assert serving.stop(signal.SIGCONT) in (0, 130)
