@@ -66,23 +66,24 @@ def measure(records, split, arguments):
     """What evaluate.py says of the last checkpoint of one training: the content of evaluation.json."""
     with tempfile.TemporaryDirectory() as folder:
         model = os.path.join(folder, "model")
-        run("train.py", "--data", records, "--output", model, *arguments)
+        output_of([*script("train.py"), "--data", records, "--output", model, *arguments])
         step = arguments[arguments.index("--step") + 1]
         checkpoint = os.path.join(model, "model.ckpt-%s" % step)
-        run("evaluate.py", "--model", checkpoint, "--data", records, "--split", split)
+        output_of([*script("evaluate.py"), "--model", checkpoint, "--data", records, "--split", split])
         with open(os.path.join(model, "evaluation", "evaluation.json"), encoding="utf-8") as file:
             return json.load(file)
 
 
-def run(script, *arguments):
-    done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, script), *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def script(name):
+    return sys.executable, os.path.join(ROOT, name)
+
+
+def output_of(command):
+    """What a command prints; ends this one where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr[-2000:])
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-from suite.pictures import imagefile
+from suite.pictures import conversion
 from suite.process.tf_versions import tf
 from suite.records import reading, writing
 
@@ -149,7 +149,7 @@ def seconds(work):
 
 def decode_reduced(path):
     with open(path, "rb") as file, Image.open(file) as image:
-        scale = IMAGE_SIZE * imagefile.MARGIN / min(image.size)
+        scale = IMAGE_SIZE * conversion.MARGIN / min(image.size)
         image.draft(None, [int(side * scale) for side in image.size])
         image.load()
 

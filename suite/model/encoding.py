@@ -7,7 +7,9 @@ import math
 
 import numpy as np
 
-from suite.pictures.imagefile import GREY, JPEG_QUALITY, MARGIN, MAX_SQUARE, PNG
+from suite.pictures.conversion import GREY, MARGIN, MAX_SQUARE
+from suite.pictures.imagefile import JPEG_QUALITY
+from suite.pictures.opening import PNG
 from suite.process.tf_versions import tf
 
 REDUCING_GAP = 2  # averages leave at least this many times the pixels that there shall be, a filter ends it
@@ -58,7 +60,7 @@ def decode_jpeg(data, shape, wanted):
 
 
 def decode_png(data):
-    """uint8 [height, width, 3], transparency laid on white, 16 bits scaled to 8, as by imagefile.to_rgb."""
+    """uint8 [height, width, 3], transparency laid on white, 16 bits scaled to 8, as by conversion.to_rgb."""
     header = tf.io.decode_raw(tf.strings.substr(data, 0, 26), tf.uint8)
     depth, is_grey = header[24], tf.equal(header[25], 0)
 

@@ -1,8 +1,8 @@
 """Any picture file to a small upright RGB JPEG.
 
 Pillow and numpy alone: nothing here waits for TensorFlow. suite/records/preprocessing.py turns the JPEG bytes
-into the network's input. Pillow's own limits and Python's warnings are the whole program's, which may be
-somebody else's, and stay as they are.
+into the network's input. Python's warnings are the whole program's, which may be somebody else's, and stay as
+they are.
 """
 
 from __future__ import annotations
@@ -15,38 +15,32 @@ import re
 import stat
 import threading
 import warnings
-import zlib
 from typing import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, MpoImagePlugin  # noqa: F401  (MPO: see warm_up)
+from PIL import Image, ImageCms, MpoImagePlugin  # noqa: F401  (MPO: see warm_up)
 
 from suite.files.litter import visible
 from suite.pictures import recognition
+from suite.pictures.conversion import (
+    SRGB,
+    colour_profile,
+    damage_as_bad_picture,
+    has_orientation,
+    pad,
+    shrink,
+    target_size,
+)
+from suite.pictures.opening import MAX_PIXELS, BadPicture, both, check_size, open_picture
 from suite.process import commandline
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF")  # what a picture is tried as, whatever its name says
 MORE_FORMATS = ("WEBP", "TIFF")  # opened only when asked for
 MAX_BYTES = 256 * 1000 * 1000  # larger files and pictures are refused before memory is spent on them
-MAX_PIXELS = 100 * 1000 * 1000
-MAX_SIDE = 65500  # what libjpeg writes
-MOST_SCANS = 10  # of MAX_PIXELS: a progressive JPEG goes over its pixels several times, a bad one for hours
-START_OF_SCAN = b"\xff\xda"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the second byte of these markers
 END_OF_IMAGE = b"\xd9"
-PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
-PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-PNG_PROFILE = b"iCCP"
-MAX_PROFILE = 16 << 20  # bytes of a colour profile; printers' are larger than Pillow's limit in a PNG
 JPEG_QUALITY = 95
-MARGIN = 256 / 224  # pictures to crop keep this much more than the network sees, room for random crops
-MAX_SQUARE = 10000  # the side of a square of MAX_PIXELS, which a padded or squashed picture is at most
-# What pads: the same around every picture, so that it tells none from another, and of -1..1 nearly the 0 that
-# convolutions pad with.
-GREY = 128
 
-EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
 PLAIN = 2.0  # levels of 255; a picture whose colours all deviate by less shows hardly anything
 
 # What there is to remark about a picture that was taken.
@@ -54,7 +48,6 @@ HARDLY_ANY_CONTRAST = "hardly any contrast is left in it"
 BLANK_FRAME = "its first frame is blank, and no other is looked at"
 SEVERAL_PAGES = "only the first of its pages is looked at"
 REMARKS = ("", HARDLY_ANY_CONTRAST, BLANK_FRAME, SEVERAL_PAGES)
-SRGB = ImageCms.createProfile("sRGB")
 
 
 def add_formats_option(parser, mistaken=""):
@@ -78,10 +71,6 @@ def add_formats_option(parser, mistaken=""):
         metavar="{%s}" % ",".join(MORE_FORMATS),
         help="formats to open besides %s; WEBP only for pictures that you trust" % ", ".join(FORMATS),
     )
-
-
-class BadPicture(Exception):
-    """A file that cannot be used; the message says why."""
 
 
 # --- from a file to JPEG bytes ----------------------------------------
@@ -197,18 +186,6 @@ def make_small(
     return image, to_jpeg(pad(image) if fit == "pad" else image)
 
 
-def shrink(image: Image.Image, image_size: int | None, fit: str) -> Image.Image:
-    """Any PIL image as a small upright RGB one; padding is left to do. Raises BadPicture."""
-    with damage_as_bad_picture():
-        white, profile = largest_value(image), colour_profile(image)
-        image.load()
-        turned = image.format != "TIFF" and has_orientation(image)  # Pillow turns a TIFF as it loads it
-        check_depth(image, white)
-        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile, white)
-        size = tuple(max(1, round(side)) for side in target_size(image.size, image_size, fit))
-        return resize(image, size) if size != image.size else image
-
-
 class _Decoding(threading.local):
     """As the pattern of a filter of warnings: matches in the threads that decode, whatever the module."""
 
@@ -235,52 +212,6 @@ def without_warnings() -> Iterator[None]:
             filters.remove(ours)  # type: ignore
 
 
-@contextlib.contextmanager
-def damage_as_bad_picture() -> Iterator[None]:
-    """What Pillow's decoders raise on a damaged file, which is nearly anything, as a BadPicture."""
-    try:
-        yield
-    except BadPicture:
-        raise
-    except Exception as error:
-        said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
-        raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error
-
-
-def target_size(size: tuple[int, int], image_size: int | None, fit: str) -> tuple[float, float]:
-    """Width and height that a picture of this size is resized to, before they are rounded; see `encode`."""
-    shorter, longer = min(size), max(size)
-    if fit == "crop":
-        scale = min(1, round(image_size * MARGIN) / shorter) if image_size else 1
-    else:
-        side = min(longer, image_size or MAX_SQUARE)
-        if fit == "squash":
-            return side, side
-        scale = side / longer
-    return size[0] * scale, size[1] * scale
-
-
-def pad(image: Image.Image) -> Image.Image:
-    """An RGB PIL image in the middle of a grey square, as large as its longer side."""
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), (GREY, GREY, GREY))
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
-
-
-def resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
-    """As `image.resize(size, Image.HAMMING, reducing_gap=2)` of Pillow 9.5, to the bit.
-
-    Pillow 13 takes the two sides of some tall pictures in the other order, which gives other last bits.
-    """
-    width, height = size
-    factors = max(1, image.width // width // 2), max(1, image.height // height // 2)
-    right, bottom = image.width / factors[0], image.height / factors[1]
-    image = image.reduce(factors)
-    image = image.resize((width, image.height), Image.HAMMING, (0, 0, right, image.height))
-    return image.resize((width, height), Image.HAMMING, (0, 0, width, bottom))
-
-
 def is_orderly(jpeg: bytes) -> bool:
     """Whether a JPEG's segments follow each other up to the header of an image.
 
@@ -292,61 +223,6 @@ def is_orderly(jpeg: bytes) -> bool:
             return True
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
     return False
-
-
-def without_clutter(data: bytes) -> bytes:
-    """A PNG without its texts and profile, and without chunks that it can do without of a wrong checksum.
-
-    With these browsers read it, and Pillow refuses it. Other formats stay as they are.
-
-    Raises:
-        BadPicture: they are so many that the file was made to keep us busy.
-    """
-    if not data.startswith(PNG):
-        return data
-    kept = [PNG]
-    for count, chunk in enumerate(png_chunks(data), 1):
-        kind = chunk[4:8]
-        if kind[:1].isupper() or kind not in (*PNG_TEXTS, PNG_PROFILE) and is_whole_chunk(chunk):
-            kept.append(chunk)
-        if count > MOST_CHUNKS:
-            raise BadPicture("a PNG of more than %d chunks" % MOST_CHUNKS)
-    return b"".join(kept)
-
-
-def png_profile(data: bytes) -> bytes | None:
-    """The ICC profile of a PNG, which Pillow would read up to a limit of the whole program's; None without.
-
-    Raises:
-        BadPicture: it is larger than any that is in use.
-    """
-    for chunk in png_chunks(data) if data.startswith(PNG) else ():
-        if chunk[4:8] == PNG_PROFILE and is_whole_chunk(chunk):
-            unpacking = zlib.decompressobj()
-            try:
-                profile = unpacking.decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
-            except zlib.error:
-                return None
-            if unpacking.unconsumed_tail:
-                raise BadPicture("a colour profile of more than %d bytes" % MAX_PROFILE)
-            return profile
-        if chunk[4:8] == b"IDAT":
-            break
-    return None
-
-
-def png_chunks(data: bytes) -> Iterator[bytes]:
-    """The parts of a PNG file: 4 bytes of length, 4 of kind, the content, 4 of its checksum."""
-    at = len(PNG)
-    while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        yield data[at:end]
-        at = end
-
-
-def is_whole_chunk(chunk: bytes) -> bool:
-    """Whether the checksum is that of the kind and the content."""
-    return zlib.crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]
 
 
 def to_jpeg(image: Image.Image) -> bytes:
@@ -373,110 +249,9 @@ def warm_up(formats: Sequence[str] = FORMATS) -> None:
         encode(file.getvalue(), 32, formats)
 
 
-def open_picture(
-    data: bytes, formats: Sequence[str], max_pixels: int | Sequence[int] = MAX_PIXELS
-) -> Image.Image:
-    """Bytes -> a PIL image whose pixels are not decoded yet. Raises BadPicture."""
-    if not data:
-        raise BadPicture("empty file")
-    if recognition.is_tiff(data) and recognition.is_camera_raw(data):
-        raise BadPicture(
-            "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
-        )
-    profile, data = png_profile(data), without_clutter(data)
-    image = open_as(data, formats)
-    if image is None:
-        raise BadPicture(recognition.why_refused(data, formats))
-    of_jpegs, of_others = both(max_pixels)
-    check_size(image.size, of_jpegs if image.format in ("JPEG", "MPO") else of_others)
-    scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
-    if scans * image.width * image.height > MOST_SCANS * of_jpegs:
-        raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))
-    if profile:
-        image.info["icc_profile"] = profile
-    return image
-
-
-def open_as(data: bytes, formats: Sequence[str]) -> Image.Image | None:
-    """As Image.open, but for its limit of pixels; None where the data is of none of the formats."""
-    Image.preinit()
-    if not set(formats) <= set(Image.OPEN):
-        Image.init()
-    for factory, accepts in (Image.OPEN[name] for name in formats):
-        if not accepts or accepts(data[:16]):
-            with contextlib.suppress(Exception):  # see `damage_as_bad_picture`
-                return factory(io.BytesIO(data), "")
-    return None
-
-
-def both(max_pixels: int | Sequence[int]) -> Sequence[int]:
-    """The limit for JPEGs, which are decoded at the size that is needed, and the one for other formats."""
-    return (max_pixels, max_pixels) if isinstance(max_pixels, int) else max_pixels
-
-
-def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raises BadPicture where a picture of this size is too large."""
-    if size[0] * size[1] > max_pixels:
-        raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*size, max_pixels))
-    if max(size) > MAX_SIDE:
-        raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*size, MAX_SIDE))
-
-
 def is_plain(image: Image.Image, jpeg: bytes) -> bool:
     """Whether a JPEG shows the same to all that read it."""
     return is_orderly(jpeg) and not has_orientation(image) and not colour_profile(image)
-
-
-def has_orientation(image: Image.Image) -> bool:
-    """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
-    try:
-        return image.getexif().get(0x0112, 1) in range(2, 9)
-    except Exception:  # see `damage_as_bad_picture`
-        return False
-
-
-def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
-    """The embedded ICC profile; None where there is none, a damaged one, or sRGB anyway."""
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
-    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
-        return None
-
-
-def largest_value(image: Image.Image) -> int:
-    """The value of white in a picture: 255, 4095 or 65535. Only before it is loaded are 12 bits known.
-
-    Raises:
-        BadPicture: the format does not say it.
-    """
-    depth = str(getattr(image, "tile", ""))  # Pillow's names of what it reads, such as RGB;16B
-    if image.mode == "F" or image.mode == "I" and image.format != "PNG":
-        kind = "fractions" if image.mode == "F" else "integers of 32 bits or with a sign"
-        raise BadPicture(
-            "its pixels are %s, and nothing says how bright white is; convert it to 8 bits" % kind
-        )
-    if image.mode == "LAB":
-        raise BadPicture("its colours are Lab, which are not converted here; convert it to RGB")
-    if image.mode.startswith("I;16") and image.format == "TIFF" and image.tag_v2.get(262) == 0:
-        raise BadPicture("its 16 bits have white as 0, which is not read here; convert it to 8 bits")
-    if "I;12" in depth:
-        return 4095
-    return 65535 if image.mode.startswith("I") or ";16" in depth and image.format != "BMP" else 255
-
-
-def check_depth(image: Image.Image, white: int) -> None:
-    """Raises BadPicture where a loaded picture of 16 bits uses the lowest 12 alone: it would become black."""
-    if white < 65535:
-        return
-    pixels = np.asarray(image)
-    brightest = pixels[..., :-1].max() if image.mode.endswith("A") else pixels.max()
-    black = 4096 if image.mode.startswith("I") else 16  # of colours Pillow keeps the upper 8 bits
-    if 0 < brightest < black:
-        raise BadPicture(
-            "16 bits of which only the lowest 12 or fewer are used, so nothing says how bright white is; "
-            "convert it to 8 bits"
-        )
 
 
 def remark(image: Image.Image, original: Image.Image) -> str:
@@ -495,27 +270,6 @@ def contrast(image: Image.Image) -> float:
     counts, levels = np.reshape(image.histogram(), [3, 256]), np.arange(256)
     counts = counts / counts[0].sum()
     return np.sqrt((counts @ levels**2 - (counts @ levels) ** 2).max().clip(0))
-
-
-def to_rgb(
-    image: Image.Image, profile: ImageCms.ImageCmsProfile | None = None, white: int = 65535
-) -> Image.Image:
-    """Any PIL mode to RGB in the colours of sRGB, transparency laid on white, 12 and 16 bits scaled to 8."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image) * (65535 // white)
-        transparent = values == image.info.get("transparency", -1)  # Pillow only knows this of 8 bits
-        image = Image.fromarray(EIGHT_BITS[np.where(transparent, 65535, values)])
-    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    if image.mode != "CMYK":
-        image = image.convert("RGB")
-    if profile and profile.profile.xcolor_space.strip() == image.mode:
-        try:
-            return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
-        except ImageCms.PyCMSError:
-            pass  # an unusable profile: the colours are taken as they stand
-    return image.convert("RGB")
 
 
 # --- which files ----------------------------------------

@@ -7,7 +7,7 @@ batch (`finish_views`), so that it is sent bytes, a quarter of the size of what 
 
 import math
 
-from suite.pictures.imagefile import MARGIN
+from suite.pictures.conversion import MARGIN
 from suite.process.tf_versions import tf
 
 

@@ -22,9 +22,9 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
 import helpers
-from PIL import Image
+from PIL import Image, ImageCms
 
-from suite.pictures import imagefile, sandbox
+from suite.pictures import conversion, imagefile, sandbox
 from suite.process import device
 from suite.process.tf_versions import tf
 from suite.records import preprocessing
@@ -40,7 +40,7 @@ def seeds():
     picture, small = helpers.gradient((60, 40)), helpers.gradient((9, 11))
     exif = Image.Exif()
     exif[0x0112] = 6
-    profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
+    profile = ImageCms.ImageCmsProfile(conversion.SRGB).tobytes()
     frames = [helpers.gradient((20, 20 + i)) for i in range(3)]
     alpha = picture.convert("RGBA")
     alpha.putalpha(100)

@@ -2,7 +2,7 @@
 
     python tests/faults/largest.py
 
-Each has imagefile.MAX_PIXELS pixels and goes through a sandbox of its own. Prints a row for each; one that
+Each has opening.MAX_PIXELS pixels and goes through a sandbox of its own. Prints a row for each; one that
 takes more than LIMIT seconds, or does not fit into the sandbox, is an error.
 """
 
@@ -15,9 +15,9 @@ sys.path[:0] = [os.path.dirname(TESTS), TESTS]
 
 import helpers
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
-from suite.pictures import imagefile, sandbox
+from suite.pictures import conversion, imagefile, sandbox
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 224  # pixels of the network
@@ -30,7 +30,7 @@ def pictures():
     flat = Image.new("RGB", (side, side), helpers.RED)
     tile = np.random.RandomState(0).randint(0, 256, (side // 10, side // 10, 3)).astype(np.uint8)
     noise = Image.fromarray(np.tile(tile, (10, 10, 1)))
-    profile = imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()
+    profile = ImageCms.ImageCmsProfile(conversion.SRGB).tobytes()
     other = profile.replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
     quick = {"compress_level": 1}
     for what, image, format, options in (

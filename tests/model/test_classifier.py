@@ -1,5 +1,6 @@
 """classifier.py: a model in somebody else's program, which goes on as if it were not there."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from helpers import ROOT, draw_dataset, file_bytes, gradient, plain, run
-from PIL import Image
+from PIL import Image, ImageOps
 
 from predict import BadPicture, Classifier
 from suite.files import jsonfile
@@ -88,7 +89,7 @@ def test_what_a_picture_may_be(classify, files):
             seen, seen_of_file = (classify.prepare(each).pixels for each in (image, path))
             # Of a deviation of 1. How far the answers are apart is the network's affair.
             assert np.abs(seen - seen_of_file).mean() < 0.1, path
-            upright = imagefile.ImageOps.exif_transpose(image).convert("RGBA")
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")
         colours = np.asarray(Image.alpha_composite(white, upright).convert("RGB"))
         np.testing.assert_array_equal(classify(colours).probabilities, answer.probabilities)
@@ -124,14 +125,14 @@ def test_an_image_goes_the_way_of_its_file_but_for_the_jpeg(copy, fit):
         assert of_file.shape == of_image.shape == (32, 32, 3)
         assert np.abs(of_file - of_image).mean() < 0.02  # of a deviation of 1; a JPEG is not exact
         jpeg = file_bytes(gradient((32, 32)), "JPEG", quality=95, subsampling=0)
-        with Image.open(imagefile.io.BytesIO(jpeg)) as small:
+        with Image.open(io.BytesIO(jpeg)) as small:
             np.testing.assert_array_equal(classify.prepare(small).pixels, classify.prepare(jpeg).pixels)
 
 
 def test_an_image_stays_as_it_is(classify):
     several = {"save_all": True, "append_images": [gradient((40, 30))]}
     for data in (file_bytes(gradient((640, 480)), "JPEG"), file_bytes(plain("P"), "GIF", **several)):
-        with Image.open(imagefile.io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data)) as image:
             expected = np.asarray(image.copy())
             classify(image)
             assert np.array_equal(np.asarray(image), expected) and image.tell() == 0
@@ -144,9 +145,7 @@ def test_an_image_stays_as_it_is(classify):
 def test_mirror_and_limits_are_arguments(workspace, classify):
     picture = gradient((50, 40))
     with Classifier(workspace.model, mirror=True, max_pixels=2000, formats=["TIFF"]) as other:
-        both = (
-            classify(picture).probabilities + classify(imagefile.ImageOps.mirror(picture)).probabilities
-        ) / 2
+        both = (classify(picture).probabilities + classify(ImageOps.mirror(picture)).probabilities) / 2
         np.testing.assert_allclose(other(picture).probabilities, both, atol=1e-5)
         other(file_bytes(gradient((50, 40)), "TIFF"))
         for each in (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from suite.pictures import imagefile
+from suite.pictures import conversion, imagefile
 from suite.records import preprocessing
 
 WHITE = (255, 255, 255)
@@ -127,8 +127,8 @@ def test_pad_and_squash_keep_the_whole_picture(format, size, image_size, inner):
 
 @pytest.mark.parametrize("fit", ["pad", "squash"])
 def test_a_thin_picture_that_keeps_its_size_makes_no_huge_square(fit, monkeypatch):
-    assert imagefile.MAX_SQUARE**2 == imagefile.MAX_PIXELS
-    monkeypatch.setattr(imagefile, "MAX_SQUARE", 500)
+    assert conversion.MAX_SQUARE**2 == imagefile.MAX_PIXELS
+    monkeypatch.setattr(conversion, "MAX_SQUARE", 500)
     data = file_bytes(gradient((4000, 2)), "PNG")
     assert pixels(imagefile.encode(data, None, fit=fit)).shape == (500, 500, 3)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from suite.pictures import imagefile, recognition, sandbox
+from suite.pictures import imagefile, opening, recognition, sandbox
 from suite.pictures.imagefile import BadPicture
 
 ALL = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
@@ -62,7 +62,7 @@ def deep_png(values, alpha=None):
     height, width = values.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    return imagefile.PNG + b"".join(
+    return opening.PNG + b"".join(
         chunk(*each) for each in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     )
 
@@ -298,7 +298,7 @@ def test_an_orderly_PNG_loses_its_texts_alone():
     info = PngImagePlugin.PngInfo()
     info.add_text("Author", "somebody")
     data = file_bytes(gradient(), "PNG", pnginfo=info, dpi=(72, 72))
-    kept = imagefile.without_clutter(data)
+    kept = opening.without_clutter(data)
     assert b"somebody" in data and b"somebody" not in kept and b"pHYs" in kept
 
 

@@ -12,7 +12,7 @@ from tensorflow.python.client import device_lib
 from tensorflow.python.platform import build_info
 
 from suite.model import modelfolder, warmstart
-from suite.pictures import imagefile
+from suite.pictures import imagefile, opening
 from suite.process import commandline, device, terminal, tf_versions
 from suite.process.errors import UsageError
 
@@ -223,7 +223,7 @@ def test_what_is_of_another_kind_is_not_meant(tmp_path, path, fits, meant):
     (tmp_path / "models" / "resnet").mkdir(parents=True)
     for name in ("models/resnet/model.json", "models/resnet/model.ckpt-20.index", "slim_v2_50.ckpt"):
         (tmp_path / name).write_bytes(b"")
-    for name, beginning in (("resnet.py", b"import"), ("text.png", b"text"), ("cats.png", imagefile.PNG)):
+    for name, beginning in (("resnet.py", b"import"), ("text.png", b"text"), ("cats.png", opening.PNG)):
         (tmp_path / name).write_bytes(beginning)
     hint = "; did you mean %s?" % (tmp_path / meant) if meant else ""
     assert commandline.meant(str(tmp_path / path), fits) == hint

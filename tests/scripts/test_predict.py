@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, make_model, refuses, run
-from PIL import Image
+from PIL import Image, ImageCms
 
 import predict
 from suite.files import jsonfile
 from suite.model import classifier, modelfolder
 from suite.model.network import restore_session
-from suite.pictures import drawing, imagefile
+from suite.pictures import conversion, drawing, imagefile
 from suite.pictures.imagefile import BadPicture
 from suite.process.errors import UserError
 
@@ -275,7 +275,7 @@ def test_no_thread_imports_while_tensorflow_is_imported(workspace, tmp_path):
     exif[0x0112] = 6
     for format, options in (
         ("JPEG", {}),
-        ("JPEG", {"exif": exif, "icc_profile": imagefile.ImageCms.ImageCmsProfile(imagefile.SRGB).tobytes()}),
+        ("JPEG", {"exif": exif, "icc_profile": ImageCms.ImageCmsProfile(conversion.SRGB).tobytes()}),
         ("MPO", several),
         ("PNG", {}),
         ("BMP", {}),
