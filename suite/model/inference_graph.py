@@ -42,7 +42,7 @@ ALIGNMENT = 64  # bytes; TensorFlow uses a slice in place only if it is aligned
 # come from anywhere.
 OPERATIONS = {
     *("Placeholder", "Const", "ImmutableConst", "Slice", "Reshape", "Identity", "Pad", "Conv2D", "BiasAdd"),
-    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "Softmax", "Transpose"),
+    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "RealDiv", "Softmax", "Transpose"),
 }
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
@@ -129,8 +129,8 @@ def cache_key(model, data_format):
     for path in (model.checkpoint + ".index", *(os.path.join(ROOT, each) for each in MADE_BY)):
         with open(path, "rb") as file:
             digest.update(file.read())
-    made_from = [model.network, len(model.classes), model.image_size, data_format, tf_versions.VERSION]
-    digest.update(json.dumps(made_from).encode())
+    made_from = [model.network, len(model.classes), model.image_size, model.temperature]
+    digest.update(json.dumps([*made_from, data_format, tf_versions.VERSION]).encode())
     return digest.digest()
 
 

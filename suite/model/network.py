@@ -64,7 +64,8 @@ def restore_session(model, images, data_format=None, mirror=False, cpu_only=Fals
     """
     if mirror:
         images = tf.concat([images, tf.reverse(images, [2])], 0)
-    probabilities = tf.nn.softmax(build_logits(images, model.network, model.classes, False, data_format))
+    logits = build_logits(images, model.network, model.classes, False, data_format)
+    probabilities = tf.nn.softmax(logits / model.temperature)
     if mirror:
         probabilities = tf.add_n(tf.split(probabilities, 2)) / 2
     session = tf.Session(config=device.session_config(cpu_only=cpu_only))
