@@ -69,7 +69,7 @@ def thresholds(correct: np.ndarray, confidence: np.ndarray) -> list[dict]:
         correct, confidence: bool and float [n]: whether each answer is right, and its probability; n > 0.
     Returns:
         [{"wanted", "threshold", "answered", "precision", "precision_ci95"}] for each of PRECISIONS that is
-        above the accuracy and can be had: the lowest such threshold, in thousandths, the share of the pictures
+        above the accuracy and can be had: the lowest such threshold, in thousandths, the share of pictures
         that it answers, and which share of these rightly.
     """
     grid = np.arange(1, 1000) / 1000
