@@ -36,16 +36,10 @@ SMALLEST = 30  # pictures of a class that is taken
 
 def main():
     options, rest = parse_options()
-    gains = []
     for dataset in options.datasets:
         print("\n%s\n\n| left out | accuracy | %s |" % (dataset, " | ".join(SCORES)))
         print("| --- | ---: |%s" % (" ---: |" * len(SCORES)))
-        found = list(leave_out_each(dataset, rest))
-        gains.append(found)
-        summarise(found)
-    print("\ntogether\n\n| | %s |" % " | ".join(SCORES))
-    print("| --- |%s" % (" ---: |" * len(SCORES)))
-    summarise(np.concatenate(gains), columns=1)
+        summarise(list(leave_out_each(dataset, rest)))
 
 
 def parse_options():
@@ -136,18 +130,13 @@ def auroc(seen, unseen):
     return below.mean() / 2 / len(seen)
 
 
-def summarise(areas, columns=2):
+def summarise(areas):
     """Print means and gains over the first score; `areas`: float [classes, scores]."""
-    areas = np.array(areas)
-    gains = areas - areas[:, :1]
+    gains = np.array(areas) - np.array(areas)[:, :1]
     half = stats.t.ppf(0.975, len(areas) - 1) * stats.sem(gains)
-    cells = ["%.3f" % area for area in areas.mean(0)]
-    print("| mean |%s %s |" % (" |" * (columns - 1), " | ".join(cells)))
-    cells = [
-        "%+.3f (%+.3f to %+.3f)" % each
-        for each in zip(gains.mean(0), gains.mean(0) - half, gains.mean(0) + half)
-    ]
-    print("| gain |%s %s |" % (" |" * (columns - 1), " | ".join(cells)), flush=True)
+    limits = zip(gains.mean(0), gains.mean(0) - half, gains.mean(0) + half)
+    print("| mean | | %s |" % " | ".join("%.3f" % area for area in np.mean(areas, 0)))
+    print("| gain | | | %s |" % " | ".join("%+.3f (%+.3f to %+.3f)" % each for each in list(limits)[1:]))
 
 
 # --- scores, the higher the stranger: float [n] from what `look` gave of the training and of n pictures ---
