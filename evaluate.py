@@ -63,7 +63,8 @@ def main():
             "pictures": options.pictures,
             "unknown_classes": unknown,
         }
-        results.update(metrics.measure(predictions.labels, predictions.probabilities, model.classes))
+        answers = predictions.labels, predictions.probabilities
+        results.update(metrics.measure(*answers, model.classes, model.temperature))
         whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
         results["latency"] = latency(predictions.seconds[:whole], options.batch_size)
         if other:
@@ -230,11 +231,20 @@ def print_results(results, folder):
         low, high = top_k["accuracy_ci95"]
         values = (top_k["k"], top_k["accuracy"], low, high)
         print("right class among the first %d: %.4f (95%% interval %.4f to %.4f)" % values)
-    values = (results["log_loss"], results["calibration"]["ece"])
-    print("log loss %.4f; probabilities off by %.4f on average (expected calibration error)" % values)
-    doubtful, right = results["threshold"], round(results["accuracy"] * results["n"])
-    values = (doubtful["threshold"], doubtful["wrong"], results["n"] - right, doubtful["right"], right)
-    print("--threshold %g would withhold %d of %d wrong answers and %d of %d right ones" % values)
+    off = results["calibration"]
+    line = "log loss %.4f; probabilities off by %.4f on average (expected calibration error)"
+    print(line % (results["log_loss"], off["ece"]))
+    if results["temperature"] != 1:
+        line = "off by %.4f before the temperature of %.2f that train.py fitted on val"
+        print(line % (off["ece_before"], results["temperature"]))
+    rows = [("precision wanted", "threshold", "answered", "precision", "95% interval")]
+    for row in results["thresholds"]:
+        figures = [row[name] for name in ("threshold", "answered", "precision")]
+        interval = "%.3f to %.3f" % tuple(row["precision_ci95"])
+        rows.append(("%g" % row["wanted"], *("%.3f" % each for each in figures), interval))
+    if results["thresholds"]:
+        terminal.print_table(rows, (9, 9, 9, 14))
+        print("these thresholds were chosen on the same pictures: on others they will do a little worse")
     timed = results["latency"]
     if timed:
         line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"

@@ -50,7 +50,7 @@ def main():
         target = atomic.replacing_file(output)
     with target as path:
         say("preparing the model")
-        graph_def = inference_graph.frozen_graph(model, "NHWC")
+        graph_def = inference_graph.frozen_graph(model, "NHWC", ["probabilities"])
         files = sample_files(model.image_size)
         pixels, expected = predict(files, model)
         say("writing and running it as %s" % options.format)

@@ -214,7 +214,8 @@ def inference(
     """The whole network, from pictures to logits.
 
     The stages can be fetched by name: `conv_1_out`, `pool_1`, `resnet/group_1` to `resnet/group_4`,
-    `resnet/features` (pooled) and `logits_out`, with ":0" and the enclosing name scope.
+    `resnet/activations` (of the last batch norm and ReLU), `resnet/features` (pooled) and `logits_out`, with
+    ":0" and the enclosing name scope.
 
     Args:
         input_tensor: float32 pictures, normalised, height and width known and at least 32.
@@ -260,7 +261,7 @@ def inference(
                         data_format,
                     )
             data = tf.identity(data, "group_%d" % number)
-        data = tf.nn.relu(normalizer_fn(data, is_train))
+        data = tf.identity(tf.nn.relu(normalizer_fn(data, is_train)), "activations")
         data = tf.reduce_mean(data, _spatial_axes(data_format), keepdims=True, name="features")
     with tf.variable_scope("logits"):
         if dropout:

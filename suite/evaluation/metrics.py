@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-THRESHOLD = 0.8  # of the probability of an answer, an example of predict.py --threshold
+from suite.files.schemas import TEMPERATURES
+
+PRECISIONS = (0.9, 0.95, 0.99)  # for which `thresholds` are looked for
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
 FEW = 10  # pictures whose share that is right tells nothing
@@ -12,18 +14,21 @@ WIDEST = 0.3  # of an interval that still tells something
 CHANCE = 0.05  # a p value above which two models show no difference
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict:
+def measure(
+    labels: np.ndarray, probabilities: np.ndarray, classes: list[str], temperature: float = 1
+) -> dict:
     """Accuracy and what explains it.
 
     Args:
         labels: int64 [n], indices into `classes`; n > 0.
         probabilities: float [n, classes], each row adding up to 1.
         classes: list of str in index order.
+        temperature: what the logits were divided by.
     Returns:
         The dict that evaluation.json holds. A precision, recall or F1 whose denominator is zero
         (no picture of the class, or none predicted) is 0.
     """
-    predicted = probabilities.argmax(1)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     matrix = confusion_matrix(labels, predicted, classes)
     correct = int(matrix.trace())
     k = min(TOP_K, len(classes))
@@ -45,26 +50,48 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, classes: list[str]) -
         },
         "macro": average(per_class, [1] * len(classes)),
         "weighted": average(per_class, [row["n"] for row in per_class]),
-        "threshold": withheld(predicted == labels, probabilities.max(1)),
+        "thresholds": thresholds(predicted == labels, confidence),
         "log_loss": log_loss(labels, probabilities),
-        "calibration": calibration(predicted == labels, probabilities.max(1)),
+        "temperature": temperature,
+        "calibration": {
+            **calibration(predicted == labels, confidence),
+            "ece_before": calibration(predicted == labels, heated(probabilities, temperature).max(1))["ece"],
+        },
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
     }
 
 
-def withheld(correct: np.ndarray, confidence: np.ndarray) -> dict:
-    """How many right and wrong answers `predict.py --threshold` with THRESHOLD would withhold.
+def thresholds(correct: np.ndarray, confidence: np.ndarray) -> list[dict]:
+    """What `predict.py --threshold` has to be for answers of a higher precision than all answers have.
 
     Args:
-        correct, confidence: bool and float [n]: whether each answer is right, and its probability.
+        correct, confidence: bool and float [n]: whether each answer is right, and its probability; n > 0.
+    Returns:
+        [{"wanted", "threshold", "answered", "precision", "precision_ci95"}] for each of PRECISIONS that is
+        above the accuracy and can be had: the lowest such threshold, in thousandths, the share of pictures
+        that it answers, and which share of these rightly.
     """
-    doubtful = confidence < THRESHOLD
-    return {
-        "threshold": THRESHOLD,
-        "right": int((doubtful & correct).sum()),
-        "wrong": int((doubtful & ~correct).sum()),
-    }
+    grid = np.arange(1, 1000) / 1000
+    answered, right = (
+        len(each) - np.searchsorted(np.sort(each.astype(np.float64)), grid)
+        for each in (confidence, confidence[correct])
+    )
+    rows = []
+    for wanted in PRECISIONS:
+        enough = np.flatnonzero((right >= wanted * answered) & (answered > 0))
+        if correct.mean() < wanted and enough.size:
+            at = enough[0]
+            rows.append(
+                {
+                    "wanted": wanted,
+                    "threshold": float(grid[at]),
+                    "answered": ratio(answered[at], len(correct)),
+                    "precision": ratio(right[at], answered[at]),
+                    "precision_ci95": wilson_interval(int(right[at]), int(answered[at])),
+                }
+            )
+    return rows
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -166,6 +193,38 @@ def calibration(correct: np.ndarray, confidence: np.ndarray) -> dict:
             error += n * abs(mean - accuracy)
         bins.append(row)
     return {"ece": error / len(correct), "bins": bins}
+
+
+def heated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities without the temperature that they were made with; of --mirror's means, nearly.
+
+    Args:
+        probabilities: float [n, classes].
+    """
+    powers = probabilities.astype(np.float64) ** temperature
+    return powers / powers.sum(1, keepdims=True)
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """What to divide logits by so that their softmax tells how often it is right (Guo et al. 2017).
+
+    That of the least log loss, within TEMPERATURES. One more picture counts, of a class drawn at random, as
+    in Platt 1999: without it answers that are all right would get no doubt at all.
+
+    Args:
+        labels: int64 [n]; n > 0.
+        logits: float [n, classes], finite.
+    """
+    logits = logits - logits.max(1, keepdims=True).astype(np.float64)
+    n = len(labels)
+    true = (n * logits[np.arange(n), labels].mean() + logits.mean()) / (n + 1)
+    low, high = np.log(TEMPERATURES)
+    for _ in range(30):  # the loss is convex in 1 / temperature: its slope is 0 once
+        middle = (low + high) / 2
+        weights = np.exp(logits / np.exp(middle))
+        expected = ((weights * logits).sum(1) / weights.sum(1)).mean()
+        low, high = (middle, high) if expected > true else (low, middle)
+    return float(np.exp(middle))
 
 
 def mcnemar(correct: np.ndarray, other_correct: np.ndarray) -> dict:

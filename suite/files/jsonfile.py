@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 
 import fastjsonschema
 
@@ -24,7 +25,7 @@ def read(path: str) -> dict:
     Raises:
         UserError: it is damaged, has another format version, or was changed by hand.
     """
-    name = os.path.basename(path)
+    name = kind(path)
     version, maker, _, _ = FILES[name]
     try:
         # Records may lie on gs:// or hdfs://; a local file should not wait for TensorFlow.
@@ -51,6 +52,11 @@ def read(path: str) -> dict:
     return content
 
 
+def kind(path: str) -> str:
+    """Which of FILES a path is of: temperature.json for best/model.ckpt-240.temperature.json."""
+    return re.sub(r".+\.ckpt-[0-9]+\.", "", os.path.basename(path))
+
+
 def schema(name: str) -> dict:
     """The JSON schema of one of FILES; draft 4, in which 224.0 is no integer."""
     version, _, required, optional = FILES[name]
@@ -75,7 +81,7 @@ def checksum(content: dict) -> str:
 
 def write(path: str, content: dict) -> None:
     """Write a dict whole or not at all; one of FILES gets its version and checksum."""
-    name = os.path.basename(path)
+    name = kind(path)
     if name in FILES:
         content = dict(content, format_version=FILES[name][0])
         content["checksum"] = checksum(json.loads(json.dumps(content)))

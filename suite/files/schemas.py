@@ -16,6 +16,7 @@ RECORDS = "data/tfrecords"  # where FlowIO.py writes them by default
 LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
 SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes
 LARGEST_DROPOUT = 0.95
+TEMPERATURES = (0.05, 20)  # the lowest and the highest; see metrics.fit_temperature
 
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 10**8}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 255}
@@ -119,5 +120,14 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "recalibrated": {"type": "boolean"},
             "pictures": {"anyOf": [SHA256, {"type": "null"}]},
         },
+    ),
+    "temperature.json": (
+        1,
+        "train.py",
+        {
+            "temperature": {"type": "number", "minimum": TEMPERATURES[0], "maximum": TEMPERATURES[1]},
+            "index": SHA256,  # of the checkpoint's index, which holds a checksum of each of its tensors
+        },
+        {},
     ),
 }

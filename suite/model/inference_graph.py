@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from suite.files import atomic
-from suite.model.network import restore_session
+from suite.model.network import features_and_maps, restore_session
 from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
@@ -42,35 +42,37 @@ ALIGNMENT = 64  # bytes; TensorFlow uses a slice in place only if it is aligned
 # come from anywhere.
 OPERATIONS = {
     *("Placeholder", "Const", "ImmutableConst", "Slice", "Reshape", "Identity", "Pad", "Conv2D", "BiasAdd"),
-    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "Softmax", "Transpose"),
+    *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "RealDiv", "Softmax", "Transpose"),
 }
+OUTPUTS = ["probabilities", "features", "maps"]
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
 
 # --- from a checkpoint to a graph ----------------------------------------
 
 
-def frozen_graph(model, data_format):
+def frozen_graph(model, data_format, outputs=OUTPUTS):
     """The model as a GraphDef of constants, batch norms folded.
 
-    `images` (float32 [n, size, size, 3], normalised) gives `probabilities` (float32 [n, classes]).
+    `images` (float32 [n, size, size, 3], normalised) gives `probabilities` (float32 [n, classes]), `features`
+    and `maps`, see network.features_and_maps. What is not fetched costs no time.
 
     Args:
         data_format: the layout inside, "NHWC" (runs anywhere) or "NCHW" (GPUs only).
+        outputs: those of OUTPUTS that it is to have.
     Raises:
         UserError: see network.restore_session.
     """
     with tf.Graph().as_default() as graph, tf_versions.without_advice():
         images = tf.placeholder(tf.float32, [None, model.image_size, model.image_size, 3], "images")
         session, probabilities = restore_session(model, images, data_format, cpu_only=True)
-        tf.identity(probabilities, "probabilities")
+        for name, tensor in zip(OUTPUTS, (probabilities, *features_and_maps(data_format))):
+            tf.identity(tensor, name)
         with session:
-            graph_def = tf.graph_util.convert_variables_to_constants(
-                session, graph.as_graph_def(), ["probabilities"]
-            )
-        graph_def = tf.graph_util.remove_training_nodes(graph_def, ["probabilities"])
+            graph_def = tf.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), outputs)
+        graph_def = tf.graph_util.remove_training_nodes(graph_def, outputs)
         fold_batch_norms(graph_def)
-        return tf.graph_util.extract_sub_graph(graph_def, ["probabilities"])
+        return tf.graph_util.extract_sub_graph(graph_def, outputs)
 
 
 def fold_batch_norms(graph_def):
@@ -129,8 +131,8 @@ def cache_key(model, data_format):
     for path in (model.checkpoint + ".index", *(os.path.join(ROOT, each) for each in MADE_BY)):
         with open(path, "rb") as file:
             digest.update(file.read())
-    made_from = [model.network, len(model.classes), model.image_size, data_format, tf_versions.VERSION]
-    digest.update(json.dumps(made_from).encode())
+    made_from = [model.network, len(model.classes), model.image_size, model.temperature]
+    digest.update(json.dumps([*made_from, data_format, tf_versions.VERSION]).encode())
     return digest.digest()
 
 
@@ -225,4 +227,4 @@ def map_weights(graph_def):
             size = -(-int(np.prod(shape)) // 16) * 16
             tensors[name] = tf.reshape(tf.slice(file, [begin], shared(size)), shared(*shape))
         tf.import_graph_def(graph_def, tensors, name="")
-        return tf.graph_util.extract_sub_graph(graph.as_graph_def(), ["probabilities"]), weights
+        return tf.graph_util.extract_sub_graph(graph.as_graph_def(), OUTPUTS), weights

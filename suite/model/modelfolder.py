@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import csv
 import functools
+import hashlib
 import itertools
 import os
 import re
@@ -22,6 +23,7 @@ from suite.process.terminal import say_once
 
 BEST = "best"  # the folder of the best checkpoint, in the model folder
 VALIDATION = "eval"  # that of validation's curves for TensorBoard
+TEMPERATURE = ".temperature.json"  # behind the name of a checkpoint
 LOG = "log.csv"
 LOG_COLUMNS = (
     "step",
@@ -51,6 +53,7 @@ class Model(NamedTuple):
     fingerprints: dict = {}
     options: dict = {}  # of the train.py that wrote it
     fit: str = "crop"  # one of schemas.FITS: how pictures become squares
+    temperature: float = 1  # what its logits are divided by; see metrics.fit_temperature
 
 
 def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
@@ -91,7 +94,27 @@ def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
         config.get("dataset", {}).get("fingerprints", {}),
         config["options"],
         config.get("fit", "crop"),
+        read_temperature(checkpoint),
     )
+
+
+def read_temperature(checkpoint: str) -> float:
+    """The temperature beside a checkpoint, which train.py fitted; 1 where there is none for these weights.
+
+    Raises:
+        UserError: see jsonfile.read.
+    """
+    try:
+        content = jsonfile.read(checkpoint + TEMPERATURE)
+        return content["temperature"] if content["index"] == index_digest(checkpoint) else 1
+    except FileNotFoundError:
+        return 1
+
+
+def index_digest(checkpoint: str) -> str:
+    """SHA-256 of the checkpoint's index, in hexadecimal: another one for other weights."""
+    with open(checkpoint + ".index", "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def is_model(path: str) -> bool:

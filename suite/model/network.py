@@ -64,12 +64,33 @@ def restore_session(model, images, data_format=None, mirror=False, cpu_only=Fals
     """
     if mirror:
         images = tf.concat([images, tf.reverse(images, [2])], 0)
-    probabilities = tf.nn.softmax(build_logits(images, model.network, model.classes, False, data_format))
+    logits = build_logits(images, model.network, model.classes, False, data_format)
+    probabilities = tf.nn.softmax(logits / model.temperature)
     if mirror:
         probabilities = tf.add_n(tf.split(probabilities, 2)) / 2
     session = tf.Session(config=device.session_config(cpu_only=cpu_only))
     load_weights(session, model.checkpoint)
     return session, probabilities
+
+
+def features_and_maps(data_format=None):
+    """What the network that `build_logits` built on the default graph goes by, and where it looked.
+
+    Args:
+        data_format: what that was given.
+    Returns:
+        float32 features [batch, channels], the means of the last activations; and float32 maps [batch, h, w,
+        classes]: the classifier at each of their positions. Mean, then a linear classifier, is the same as a
+        linear classifier, then the mean: over h and w a map's mean is the logit (Zhou et al. 2015, "Learning
+        Deep Features for Discriminative Localization").
+    """
+    activations = tf.get_default_graph().get_tensor_by_name("resnet/activations:0")
+    if (data_format or device.data_format()) == "NCHW":
+        activations = tf.transpose(activations, [0, 2, 3, 1])
+    kernel, bias = tf.trainable_variables("logits/")
+    kernel = tf.reshape(kernel, [1, 1, *kernel.shape[-2:]])
+    maps = tf.nn.bias_add(tf.nn.conv2d(activations, kernel, 1, "SAME"), bias)
+    return tf.reduce_mean(activations, [1, 2]), maps
 
 
 STATISTICS = ("moving_mean", "moving_variance")  # what the names of batch norms' end with

@@ -185,4 +185,4 @@ class Service:
 def identity(model: modelfolder.Model) -> tuple:
     """What is another one for another checkpoint, also where that has the same name."""
     status = os.stat(model.checkpoint + ".index")
-    return model.checkpoint, status.st_mtime_ns, status.st_size, status.st_ino
+    return model.checkpoint, model.temperature, status.st_mtime_ns, status.st_size, status.st_ino

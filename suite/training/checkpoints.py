@@ -18,7 +18,8 @@ from suite.process.tf_versions import tf
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
 UNFINISHED = re.compile(
-    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|(model\.json|log\.csv)\.replacing\.partial"
+    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|"
+    r"(model\.json|log\.csv|model\.ckpt-\d+\.temperature\.json)\.replacing\.partial"
 )
 
 
@@ -78,6 +79,16 @@ def is_finite(checkpoint):
     reader = tf.train.load_checkpoint(modelfolder.literal(checkpoint))
     values = (reader.get_tensor(name) for name in reader.get_variable_to_shape_map())
     return all(np.isfinite(value).all() for value in values)
+
+
+def write_temperature(checkpoint, temperature):
+    """Write it beside the checkpoint, for modelfolder; remove those whose checkpoints are gone."""
+    suffix = modelfolder.TEMPERATURE
+    content = {"temperature": temperature, "index": modelfolder.index_digest(checkpoint)}
+    jsonfile.write(checkpoint + suffix, content)
+    for path in glob.glob(os.path.join(glob.escape(os.path.dirname(checkpoint)), "*" + suffix)):
+        if not os.path.exists(path[: -len(suffix)] + ".index"):
+            os.remove(path)
 
 
 # --- the best ----------------------------------------

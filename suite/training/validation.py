@@ -23,11 +23,14 @@ from suite.training.checkpoints import (
     is_validated,
     keep_best,
     read_best,
+    write_temperature,
 )
 
 
 def open_validator(config, records, log, stop_signals, xla):
     """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
+    if records.count("val") < ENOUGH:
+        say("fewer than %d validation pictures: probabilities will not be calibrated" % ENOUGH)
     if records.count("val"):
         return Validator(config, records, log, stop_signals, xla)
     output, best = config["options"]["output"], read_best(config["options"]["output"])
@@ -43,6 +46,7 @@ def open_validator(config, records, log, stop_signals, xla):
     return None
 
 
+ENOUGH = 100  # validation pictures to fit a temperature to
 SILENT = 3  # seconds that nothing needs to be said for
 
 
@@ -76,7 +80,7 @@ class Validator:
             logits = build_logits(batch["image"], network, self.classes, False)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=batch["label"], logits=logits)
             self.rewind = iterator.initializer
-            self.fetches = batch["label"], tf.argmax(logits, 1), losses
+            self.fetches = batch["label"], logits, losses
             self.session = tf.Session(config=device.session_config(self.options["workers"], self.xla))
         self.curves = tf.summary.FileWriter(os.path.join(self.output, modelfolder.VALIDATION))
 
@@ -137,7 +141,10 @@ class Validator:
             self.validate(latest)
 
     def measure(self, checkpoint, step):
-        """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too."""
+        """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too.
+
+        Of ENOUGH pictures the temperature is written beside the checkpoint.
+        """
         if self.seconds > SILENT:
             say("step %d: validating on %s" % (step, counted(self.records.count("val"), "picture")))
         began = time.perf_counter()
@@ -148,7 +155,8 @@ class Validator:
             load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
             batches = [self.session.run(self.fetches) for _ in range(count)]
-        labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
+        labels, logits, losses = (np.concatenate(column) for column in zip(*batches))
+        predicted = logits.argmax(1)
         accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
         matrix = drawing.draw_confusion_matrix(
             metrics.confusion_matrix(labels, predicted, self.classes), self.classes
@@ -160,5 +168,7 @@ class Validator:
         ]
         self.curves.add_summary(tf.Summary(value=values), step)
         self.curves.flush()
+        if len(labels) >= ENOUGH and np.isfinite(loss):
+            write_temperature(checkpoint, metrics.fit_temperature(labels, logits))
         self.seconds = time.perf_counter() - began
         return accuracy, loss

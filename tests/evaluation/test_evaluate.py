@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from helpers import draw_dataset, refuses, run
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 
 import evaluate
@@ -73,11 +75,67 @@ def test_wilson_interval():
     np.testing.assert_allclose(metrics.wilson_interval(1, 29), [0.0061, 0.1718], atol=1e-4)
 
 
-def test_a_threshold_withholds_doubtful_answers_right_and_wrong():
-    """Right: 0.9 and 0.7; wrong: 0.95, 0.6 and 0.79."""
-    first = np.array([0.9, 0.7, 0.95, 0.6, 0.79])
-    results = metrics.measure(np.array([0, 0, 1, 1, 1]), np.stack([first, 1 - first], 1), ["a", "b"])
-    assert results["threshold"] == {"threshold": 0.8, "right": 1, "wrong": 2}
+def test_thresholds_by_hand(capsys):
+    """30 answers: 20 right at 0.9, one wrong at 0.8, eight right at 0.7, one wrong at 0.6: 0.933 in all."""
+    confidence = np.array([0.9] * 20 + [0.8] + [0.7] * 8 + [0.6])
+    labels = np.array([0] * 20 + [1] + [0] * 8 + [1])
+    results = metrics.measure(labels, np.stack([confidence, 1 - confidence], 1), ["a", "b"])
+    found = [(row["wanted"], row["threshold"], row["answered"]) for row in results["thresholds"]]
+    assert found == [(0.95, 0.601, 29 / 30), (0.99, 0.801, 20 / 30)]
+    assert results["thresholds"][0]["precision"] == 28 / 29
+    assert results["thresholds"][1]["precision_ci95"] == metrics.wilson_interval(20, 20)
+    evaluate.print_results(dict(results, split="test", latency=None), "evaluation")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0.95", "0.601", "0.967", "0.966", "0.828", "to", "0.994"] in rows
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_no_thresholds_where_none_helps(right):
+    """All answers are right, or none is, with a probability of 1."""
+    results = metrics.measure(np.full(5, int(not right)), np.eye(2)[[0] * 5], ["a", "b"])
+    assert results["thresholds"] == []
+
+
+def test_the_temperature_is_that_of_the_least_log_loss():
+    """Labels are drawn by softmax(logits / 2.5), and by scipy's minimum of the loss with one picture more."""
+    rng = np.random.RandomState(0)
+    logits = rng.normal(0, 4, [20000, 5]).astype(np.float32)
+    drawn = (softmax(logits / 2.5, 1).cumsum(1) > rng.rand(20000, 1)).argmax(1)
+    assert metrics.fit_temperature(drawn, logits) == pytest.approx(2.5, rel=0.03)
+    labels, logits = drawn[:150], logits[:150].astype(float)
+
+    def loss(log_temperature):
+        logs = log_softmax(logits / np.exp(log_temperature), 1)
+        return -150 * logs[np.arange(150), labels].mean() - logs.mean()
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-8}).x)
+    assert metrics.fit_temperature(labels, logits) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_temperature_leaves_doubt_where_all_answers_were_right():
+    """Of 100 right ones Laplace's rule of succession would doubt one in 102."""
+    logits = 30 * np.eye(4)[np.arange(100) % 4]
+    found = softmax(logits / metrics.fit_temperature(logits.argmax(1), logits), 1).max()
+    assert found == pytest.approx(1 - 3 / 4 / 101, abs=1e-6)
+
+
+@pytest.mark.parametrize("logits", [np.zeros([9, 3]), 1e6 * np.eye(3)[np.arange(9) % 3]])
+def test_a_temperature_has_limits(logits):
+    found = metrics.fit_temperature((np.arange(9) + 1) % 3, logits)
+    assert 0.0499 < found < 20.001
+
+
+def test_what_the_error_was_before_the_temperature(capsys):
+    rng = np.random.RandomState(0)
+    logits, labels = rng.normal(0, 2, [300, 3]), rng.randint(0, 3, 300)
+    results = metrics.measure(labels, softmax(logits / 1.7, 1), list("abc"), 1.7)
+    before = metrics.measure(labels, softmax(logits, 1), list("abc"))
+    assert results["temperature"] == 1.7 and before["temperature"] == 1
+    assert results["calibration"]["ece_before"] == pytest.approx(before["calibration"]["ece"])
+    assert before["calibration"]["ece_before"] == pytest.approx(before["calibration"]["ece"])
+    for each in results, before:
+        evaluate.print_results(dict(each, split="test", latency=None), "evaluation")
+    assert capsys.readouterr().out.count("before the temperature of 1.70") == 1
 
 
 def test_the_baseline_is_the_share_of_the_most_frequent_class(capsys):

@@ -161,6 +161,18 @@ def rows_of(page):
     return [re.findall("<td[^>]*>([^<]*)", row) for row in body.split("<tr>")[1:]]
 
 
+@pytest.mark.parametrize("language, text", [("en", "the temperature of 1.40"), ("zh", "温度 1.40")])
+def test_the_report_says_what_the_temperature_changed_and_which_thresholds_there_are(
+    tmp_path, language, text
+):
+    row = {"threshold": 0.61, "answered": 0.5, "precision": 0.95, "precision_ci95": [0.8, 0.99]}
+    path, _ = make_report(tmp_path, 30, ["a", "b"], language=language, temperature=1.4, thresholds=[row])
+    page = read(path)
+    assert text in page and "<code>--threshold 0.61</code>" in page and "80.0%" in page
+    page = make_page(tmp_path, [0] * 30, [0] * 30, ["a", "b"], language=language)
+    assert text not in page and "<code>--threshold" not in page
+
+
 def make_page(folder, labels, predicted, classes, trained_on=None, language="en"):
     """The page of answers that are sure."""
     probabilities = np.eye(len(classes))[predicted]

@@ -115,6 +115,7 @@ def targets(base, readers):
     yield "dataset.json", os.path.join(base.records, "dataset.json"), readers.dataset
     yield "model.json", os.path.join(base.model, "model.json"), readers.config
     yield "best.json", os.path.join(best, "best.json"), readers.best
+    yield "temperature.json", prefix + modelfolder.TEMPERATURE, readers.config
     yield "checkpoint, .data, to evaluate", prefix + ".data-00000-of-00001", readers.weights
     yield "checkpoint, .index, to evaluate", prefix + ".index", readers.weights
     yield "checkpoint, .data, to resume", latest + ".data-00000-of-00001", readers.resumed

@@ -36,8 +36,9 @@ from suite.files import atomic
 from suite.model import modelfolder
 from suite.process import errors, lifetime
 from suite.process.tf_versions import tf
-from suite.training import checkpoints
+from suite.training import checkpoints, validation
 
+validation.ENOUGH = 1  # so that each checkpoint gets a temperature
 # One bottleneck in each group: the same files as a larger network's, in less time.
 resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
 STATUS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -245,7 +246,10 @@ class TrainCase:
 
     def check_best(self, validated, latest):
         best = checkpoints.read_best(self.output)
-        kept = modelfolder.load_model(self.output).checkpoint
+        model = modelfolder.load_model(self.output)
+        kept = model.checkpoint
+        if model.temperature == 1:
+            raise Wrong("%s has no temperature, or another checkpoint's" % kept)
         if modelfolder.checkpoint_step(kept) != best["step"] or not checkpoints.is_finite(kept):
             raise Wrong("best/ holds %s, best.json says %s" % (kept, best))
         # The latest one may have been logged and not kept yet; the run that resumes does that.

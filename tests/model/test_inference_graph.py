@@ -11,22 +11,26 @@ from helpers import ROOT, make_model
 
 from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
-from suite.model.network import restore_session
+from suite.model.network import build_logits, features_and_maps, restore_session
 from suite.process import errors, tf_versions
 
 
-def probabilities_of(graph_def, images):
+def outputs_of(graph_def, images, *names):
     with tf.Graph().as_default(), tf.Session() as session:
-        outputs = tf.import_graph_def(graph_def, return_elements=["images:0", "probabilities:0"])
-        return session.run(outputs[1], {outputs[0]: images})
+        tf.import_graph_def(graph_def, name="")
+        return session.run([name + ":0" for name in names], {"images:0": images})
 
 
-def unfolded(model, images):
+def probabilities_of(graph_def, images):
+    return outputs_of(graph_def, images, "probabilities")[0]
+
+
+def unfolded(model, images, *names):
     with tf.Graph().as_default():
         inputs = tf.placeholder(tf.float32, [None, 64, 64, 3])
         session, probabilities = restore_session(model, inputs)
         with session:
-            return session.run(probabilities, {inputs: images})
+            return session.run([probabilities, *names] if names else probabilities, {inputs: images})
 
 
 IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32)
@@ -55,6 +59,41 @@ def test_folding_changes_no_answer(tmp_path, network):
     assert operations.count("FusedBatchNormV3") == norms
     expected = unfolded(model, IMAGES)
     np.testing.assert_allclose(probabilities_of(graph_def, IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "network", [{}, {"dropout": 0.5}, {"preactivation": True, "shortcut": "projection"}], ids=str
+)
+@pytest.mark.slow
+def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
+    """In what was frozen and came from the cache, of what was neither."""
+    model = make_model(tmp_path, **network)
+    inference_graph.load_graph(model, None)
+    cached = inference_graph.read_cache(model)
+    graph_def = inference_graph.load_graph(model, cached)
+    *found, maps = outputs_of(graph_def, IMAGES, *inference_graph.OUTPUTS)
+    probabilities, features, logits = unfolded(model, IMAGES, "resnet/features:0", "logits_out:0")
+    assert maps.shape == (4, 2, 2, 3) and np.ptp(maps, (1, 2)).min() > 0.01
+    for here, expected in zip([*found, maps.mean((1, 2))], [probabilities, features[:, 0, 0], logits]):
+        np.testing.assert_allclose(here, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+def test_maps_and_features_in_both_layouts(graph, data_format):
+    """Without a GPU convolutions of NCHW do not run, but what follows them does."""
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False, "dropout": 0.5}
+    logits = build_logits(tf.zeros([2, 96, 64, 3]), network, "abc", False, data_format)
+    activations = np.random.RandomState(0).rand(2, 3, 2, 1024).astype(np.float32)
+    fed = activations if data_format == "NHWC" else activations.transpose(0, 3, 1, 2)
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        weights, expected = session.run(
+            [tf.trainable_variables("logits/")[0], logits], {"resnet/activations:0": fed}
+        )
+        features, maps = session.run(features_and_maps(data_format), {"resnet/activations:0": fed})
+    np.testing.assert_allclose(features, activations.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(maps, activations @ weights, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(maps.mean((1, 2)), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -91,7 +130,8 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [None, 32, 32, 3], "images")
         with tf.control_dependencies([tf.io.read_file("/etc/hostname")]):
-            tf.reduce_mean(images, [1, 2], name="probabilities")
+            for name in inference_graph.OUTPUTS:
+                tf.reduce_mean(images, [1, 2], name=name)
     inference_graph.write_cache(model, graph.as_graph_def())
     cached = inference_graph.read_cache(model)
     with pytest.raises(
@@ -183,7 +223,7 @@ def test_both_layouts_have_a_cache_each(tmp_path):
     assert inference_graph.read_cache(model) is None
     operations = {name: [node.op for node in graph.node] for name, graph in graphs.items()}
     assert "ImmutableConst" not in operations["NCHW"] and operations["NHWC"].count("ImmutableConst") == 1
-    convolutions = [node for node in graphs["NCHW"].node if node.op == "Conv2D"]
+    *convolutions, _ = [node for node in graphs["NCHW"].node if node.op == "Conv2D"]  # and that of the maps
     assert {node.attr["data_format"].s for node in convolutions} == {b"NCHW"}
     fresh = {node.name: node for node in inference_graph.frozen_graph(model, "NHWC").node}
     for name in (node.input[1] for node in convolutions):
