@@ -1,6 +1,10 @@
-"""How the cost of training grows, and whether --dry_run foresees the memory.
+"""How the cost of converting and training grows, and whether --dry_run foresees the memory.
 
-    python benchmarks/growth.py [--parts speed,loader,workers,data,memory]
+    python benchmarks/growth.py [--parts convert,share,speed,loader,workers,data,memory] [--largest 100000]
+
+convert  FlowIO.py, against the number of pictures of 32 pixels, up to --largest: time, memory, and what the
+         files that it writes hold at most
+share    FlowIO.py where each file takes a while to be opened and read, against --workers
 
 speed    pictures/s against batch size, picture size and depth, in turns (see turns.py)
 loader   of train.py, which reads records, against the bare step on pictures that are in memory
@@ -9,22 +13,27 @@ data     reading, against the number of records, synthetic ones of 32 pixels
 memory   the largest resident size of train.py against what --dry_run says
 
 An exponent is the slope of a line through the logarithms: of the time per picture, for workers of
-pictures/s.
+pictures/s, for convert of the whole time.
 """
 
 import argparse
+import contextlib
 import csv
+import glob
 import json
 import os
 import re
 import socket
+import stat
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
+from flowio import make_small
 from PIL import Image
 from turns import take_turns
 
@@ -45,16 +54,28 @@ SPEED = {
     "layers, 64 px, batch 32": [(layers, "full", 64, 32) for layers in (50, 101, 152)],
 }
 RECORDS = (1000, 10000, 100000, 1000000)
+DELAYS = (0, 0.04)  # s that a file takes to be opened and read
+SHARED = 2000  # pictures on a slow share
+SLOW = """
+import sys, time
+from suite.pictures import imagefile
+from suite.process import lifetime
+import FlowIO
+read_file = imagefile.read_file
+imagefile.read_file = lambda path: time.sleep(%g) or read_file(path)
+lifetime.run(FlowIO.main)
+"""
 MEMORY = [(50, 224, 8), (50, 224, 32), (101, 224, 8), (152, 224, 8), (50, 64, 32), (50, 64, 128)]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--parts", default="speed,loader,workers,data,memory")
-    parts = parser.parse_args().parts.split(",")
+    parser.add_argument("--parts", default="convert,share,speed,loader,workers,data,memory")
+    parser.add_argument("--largest", type=int, default=100000, help="pictures to convert at most")
+    options = parser.parse_args()
     tf.logging.set_verbosity(tf.logging.FATAL)
-    for part in parts:
-        globals()["measure_" + part]()
+    for part in options.parts.split(","):
+        globals()["measure_" + part](options)
 
 
 def exponent(sizes, values):
@@ -69,10 +90,87 @@ def row(*cells):
     print("| %s |" % " | ".join(map(str, cells)), flush=True)
 
 
+# --- FlowIO.py ----------------------------------------
+
+
+def measure_convert(options):
+    counts = [count for count in (1000, 10000, 100000, 1000000) if count < options.largest] + [
+        options.largest
+    ]
+    table("pictures of 32 pixels", "s", "ms a picture", "peak memory, MB", "disk at most / records")
+    seconds, peaks = [], []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            dataset, records = os.path.join(folder, "pictures"), os.path.join(folder, "out", "records")
+            os.makedirs(os.path.dirname(records))
+            make_small(dataset, count)
+            held = DiskUse(os.path.dirname(records))
+            began = time.perf_counter()
+            peaks.append(1000 * peak_memory([*conversion(dataset, records), "--image_size", "32"]))
+            seconds.append(time.perf_counter() - began)
+            size = sum(os.path.getsize(os.path.join(records, name)) for name in os.listdir(records))
+            each = "%.2f" % (1000 * seconds[-1] / count)
+            row(count, "%.1f" % seconds[-1], each, "%.0f" % peaks[-1], "%.2f" % (held.most() / size))
+    if len(counts) > 1:
+        print(
+            "time ~ pictures^%.2f, of the two largest ^%.2f"
+            % (exponent(counts, seconds), exponent(counts[-2:], seconds[-2:]))
+        )
+        grown = 1e6 * (peaks[-1] - peaks[-2]) / (counts[-1] - counts[-2])
+        print("memory: %.0f bytes for each further picture" % grown)
+
+
+def conversion(dataset, records):
+    return [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", dataset, "--output", records]
+
+
+class DiskUse:
+    """The most bytes that the files in a folder held, also those without a name; asked for all the time."""
+
+    def __init__(self, folder):
+        self.held, self.ended = [], threading.Event()
+        self.thread = threading.Thread(target=self._watch, args=(folder,), daemon=True)
+        self.thread.start()
+
+    def _watch(self, folder):
+        while not self.ended.wait(0.2):
+            named = glob.glob(os.path.join(glob.escape(folder), "**", "*"), recursive=True)
+            sizes = {}
+            for path in [*named, *glob.glob("/proc/[0-9]*/fd/*")]:
+                with contextlib.suppress(OSError):
+                    status = os.stat(path)
+                    if stat.S_ISREG(status.st_mode) and os.path.realpath(path).startswith(folder):
+                        sizes[status.st_ino] = status.st_size
+            self.held.append(sum(sizes.values()))
+
+    def most(self):
+        self.ended.set()
+        self.thread.join()
+        return max(self.held)
+
+
+def measure_share(_):
+    table("`--workers`", *("pictures/s, %g ms a file" % (1000 * delay) for delay in DELAYS), "ratio")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, records = os.path.join(folder, "pictures"), os.path.join(folder, "records")
+        make_small(dataset, SHARED)
+        for workers in (os.cpu_count(), 16, 64):
+            rates = []
+            for delay in DELAYS:
+                command = [sys.executable, "-c", SLOW % delay, *conversion(dataset, records)[2:]]
+                command += ["--image_size", "32", "--workers", str(workers)]
+                began = time.perf_counter()
+                subprocess.run(
+                    command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+                rates.append(SHARED / (time.perf_counter() - began))
+            row(workers, *("%.0f" % rate for rate in rates), "%.2f" % (rates[1] / rates[0]))
+
+
 # --- speed ----------------------------------------
 
 
-def measure_speed():
+def measure_speed(_):
     script = os.path.join(HERE, "tensorflow_steps.py")
     for name, cases in SPEED.items():
         axis = next(i for i in range(4) if cases[0][i] != cases[-1][i])
@@ -91,7 +189,7 @@ def measure_speed():
 # --- train.py as it is run ----------------------------------------
 
 
-def measure_loader():
+def measure_loader(_):
     table("mini, 32 px, batch 32", "pictures/s")
     with tempfile.TemporaryDirectory() as folder:
         records = write_records(os.path.join(folder, "records"), 4096)
@@ -124,7 +222,7 @@ def training_rate(processes, output):
     return statistics.median(speeds[1:])
 
 
-def measure_workers():
+def measure_workers(_):
     with tempfile.TemporaryDirectory() as folder:
         records = write_records(os.path.join(folder, "records"), 4096)
         table("processes, mini, 32 px, 32 pictures each", "pictures/s")
@@ -159,7 +257,7 @@ def start_worker(records, output, ports, index):
 # --- data ----------------------------------------
 
 
-def measure_data():
+def measure_data(_):
     table("records of 32 pixels", "pictures/s, `--augment flip`")
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -217,7 +315,7 @@ def reading_rate(records, batch=128, batches=150):
 # --- memory ----------------------------------------
 
 
-def measure_memory():
+def measure_memory(_):
     table("layers", "side", "batch", "foreseen, GB", "peak, GB", "foreseen / peak")
     with tempfile.TemporaryDirectory() as folder:
         for layers, side, batch in MEMORY:
@@ -242,7 +340,7 @@ def measure_memory():
 
 def peak_memory(command):
     """The largest resident size of a command, in GB."""
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit("%s failed" % " ".join(command))

@@ -35,7 +35,7 @@ def add_source_options(group):
         "--workers",
         type=commandline.number(int, 1, 256),
         default=os.cpu_count(),
-        help="pictures to decode at a time",
+        help="pictures to read and decode at a time; from a slow share, 16 and more",
     )
 
 

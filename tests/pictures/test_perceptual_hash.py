@@ -5,9 +5,12 @@ import io
 import numpy as np
 import pytest
 from helpers import drawing, gradient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
+from suite.pictures import perceptual_hash as hashing
+from suite.pictures.perceptual_hash import ALIKE, as_words, candidates, nearest, perceptual_hash
 
 
 def recompressed(image):
@@ -17,8 +20,11 @@ def recompressed(image):
 
 
 def distance(image, other):
-    _, bits = nearest([perceptual_hash(image)], [perceptual_hash(other)])
-    return bits[0]
+    return differing(perceptual_hash(image), perceptual_hash(other))
+
+
+def differing(one, other):
+    return bin(int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).count("1")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +46,7 @@ def test_a_changed_copy_looks_alike(change):
 def test_other_drawings_do_not_look_alike():
     hashes = [perceptual_hash(drawing(i)) for i in range(60)]
     for i, one in enumerate(hashes):
-        assert nearest([one], hashes[:i] + hashes[i + 1 :])[1][0] > ALIKE
+        assert all(differing(one, other) > ALIKE for other in hashes[:i])
 
 
 def test_a_plain_surface_has_no_looks():
@@ -48,12 +54,69 @@ def test_a_plain_surface_has_no_looks():
     assert len(perceptual_hash(gradient())) == 18
 
 
-def test_nearest_is_the_smallest_number_of_differing_bits():
+@st.composite
+def crowded_hashes(draw):
+    """Two lists of hashes, all near a few, or with most of their bands in common, or copies of each other."""
+    rng = np.random.RandomState(draw(st.integers(0, 1000)))
+    centres = rng.randint(0, 2, [draw(st.integers(1, 4)), 143])
+    fixed = draw(st.integers(0, 9))  # bands that are those of a centre
+    flips = draw(st.integers(0, 12))  # of the other bits, or all where that is 12
+
+    def some(count):
+        bits = centres[rng.randint(len(centres), size=count)]
+        for row in bits:
+            loose = np.flatnonzero(np.arange(143) % 9 >= fixed)
+            loose = rng.permutation(loose)[: len(loose) if flips == 12 else rng.randint(flips + 1)]
+            row[loose] = rng.randint(0, 2, len(loose))
+        return [bytes(each) for each in np.packbits(bits, axis=1)]
+
+    return some(draw(st.integers(1, 40))), some(draw(st.integers(1, 80)))
+
+
+@settings(deadline=None)
+@given(crowded_hashes(), st.sampled_from([(1, 2, 1), (4, 8, 3), (64, 5, 7)]))
+def test_nearest_is_the_first_of_those_that_differ_least(lists, sizes):
+    """Whatever the bands have in common, and however the work is divided."""
+    hashes, among = lists
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in zip(("LARGE", "BLOCK", "SIDE"), sizes):
+            patch.setattr(hashing, name, size)
+        index, bits = nearest(hashes, among)
+    for one, i, distance in zip(hashes, index, bits):
+        distances = [differing(one, other) for other in among]
+        least = min(distances)
+        assert (i, distance) == ((distances.index(least), least) if least <= ALIKE else (-1, ALIKE + 1))
+
+
+def test_a_difference_in_all_bands_but_one_is_found():
+    """And of two that differ in as many bits the first, whichever band brings it."""
+    numbers = [int.from_bytes(np.random.RandomState(i).bytes(18), "big") >> 1 << 1 for i in range(100)]
+
+    def flipped(number, places):
+        return number ^ sum(1 << (143 - place) for place in places)
+
+    def hashes(numbers):
+        return [number.to_bytes(18, "big") for number in numbers]
+
+    for same in range(9):
+        places = [place for place in range(18, 27) if place != 18 + same]
+        changed = [flipped(number, places) for number in numbers]
+        index, bits = nearest(hashes(changed), hashes(numbers))
+        assert index.tolist() == list(range(100)) and set(bits) == {8}
+        late = [flipped(number, range(same)) for number in numbers]
+        soon = [flipped(number, range(27, 27 + 9 * same, 9)) for number in numbers]
+        index, bits = nearest(hashes(numbers), hashes(late + soon))
+        assert index.tolist() == list(range(100)) and set(bits) == {same}
+
+
+def test_a_crowd_is_not_compared_each_with_each(monkeypatch):
+    """Pictures on one of a few backgrounds have seven of nine bands in common; few of them are compared."""
+    monkeypatch.setattr(hashing, "LARGE", 1000)
     rng = np.random.RandomState(0)
-    hashes, among = rng.bytes(18 * 50), rng.bytes(18 * 70)
-    hashes = [hashes[i : i + 18] for i in range(0, len(hashes), 18)]
-    among = [among[i : i + 18] for i in range(0, len(among), 18)]
-    index, bits = nearest(hashes, among, block=16)
-    for one, i, differing in zip(hashes, index, bits):
-        distances = [bin(int.from_bytes(one, "big") ^ int.from_bytes(b, "big")).count("1") for b in among]
-        assert differing == min(distances) and i == distances.index(differing)
+    bits = rng.randint(0, 2, [5000, 143])
+    background = np.arange(143) % 9 < 7
+    bits[:, background] = rng.randint(0, 2, [20, 143])[np.arange(len(bits)) % 20][:, background]
+    hashes = as_words(np.unique([bytes(each) for each in np.packbits(bits, axis=1)]))
+    far = np.full(1000, (ALIKE + 1) << 32)
+    compared = candidates(hashes[:1000], hashes[1000:], np.arange(1000), np.arange(4000), far)
+    assert sum(len(row) for row, _ in compared) < 0.05 * 1000 * 4000
