@@ -54,6 +54,27 @@ def nearest(hashes: list, among: list, block: int = 512) -> tuple[np.ndarray, np
     return index, best
 
 
+def groups_alike(hashes: list, block: int = 512) -> np.ndarray:
+    """Which pictures are to stay together: int64 [n], equal where a chain of near-copies links two.
+
+    Args:
+        hashes: what `perceptual_hash` returned; those that are None stand alone.
+        block: see `nearest`.
+    """
+    groups = np.arange(len(hashes))
+    known = np.flatnonzero([each is not None for each in hashes])
+    if not len(known):
+        return groups
+    rows = signs([hashes[i] for i in known])
+    for i in range(0, len(known), block):
+        alike = rows[i : i + block] @ rows.T >= rows.shape[1] - 2 * ALIKE  # see `nearest`
+        for near in alike:
+            numbers = np.unique(groups[known[near]])
+            if len(numbers) > 1:
+                groups[np.isin(groups, numbers)] = numbers[0]
+    return groups
+
+
 def signs(hashes: list[bytes]) -> np.ndarray:
     """Hashes as float32 rows of +1 and -1."""
     packed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
