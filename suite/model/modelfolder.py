@@ -51,6 +51,7 @@ class Model(NamedTuple):
     fingerprints: dict = {}
     options: dict = {}  # of the train.py that wrote it
     fit: str = "crop"  # one of schemas.FITS: how pictures become squares
+    folds: list = []  # the Models of train.py --folds, where it stands for them
 
 
 def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
