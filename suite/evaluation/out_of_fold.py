@@ -35,7 +35,7 @@ def load_model(path):
 
 
 def is_trained(model, steps):
-    """Whether a fold's Model, or None, is trained for so many steps, and batch norm's statistics are made anew."""
+    """Whether a fold's Model, or None, is trained for so many steps and has batch norm's new statistics."""
     if not model or modelfolder.latest_step(model.folder) < steps:
         return False
     best = os.path.join(model.folder, modelfolder.BEST)
