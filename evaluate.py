@@ -51,6 +51,8 @@ def main():
         records, unknown, skipped = found
         for each in filter(None, (model, other)):
             check_fit(each, records)
+            if each.folds:
+                folds.read(each.folder, records)
         device.start(options)
         if other:
             match_classes(other, records)  # refused now rather than after an evaluation
@@ -71,13 +73,13 @@ def main():
         if other:
             results["compare"] = compare(predictions, other, records, options)
         write_predictions(folder, predictions, model.classes)
-        suspected = []
+        suspected = None
         if model.folds:
             suspected = suspects.find(predictions.labels, predictions.probabilities)
             results.update(folds=len(model.folds), suspects=len(suspected))
             write_suspects(folder, predictions, suspected, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-        report.write_html(folder, results, predictions, suspected, model, records, options.language)
+        report.write_html(folder, results, predictions, model, records, options.language, suspected)
         if options.pictures:
             writing.write_skipped(folder, skipped)
             writing.say_skipped(skipped, output)

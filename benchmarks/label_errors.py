@@ -3,8 +3,8 @@
     python benchmarks/label_errors.py [--count 6000] [--share 0.05] [--seed 0] [train.py's options]
 
 Moves a share of Fashion-MNIST's first training pictures to the folder of another class, trains folds on them,
-evaluates, and compares the suspects with what was moved: those of suspects.csv, those of cleanlab's other
-rules, and as many as were moved by two scores. Options that are not its own go to train.py.
+evaluates, and compares the suspects with what was moved: those of suspects.csv and of cleanlab's rules.
+Options that are not its own go to train.py.
 """
 
 import argparse
@@ -89,17 +89,24 @@ def read_answers(folder):
 def rules(labels, probabilities, count):
     """(name, indices of what is suspected) of each rule."""
     own = probabilities[np.arange(len(labels)), labels]
-    yield "suspects.csv", suspects.find(labels, probabilities)
-    joint = latent_estimation.compute_confident_joint(labels, probabilities)
+    margin = own - probabilities.max(1)
+    mistakes = np.flatnonzero(probabilities.argmax(1) != labels)
+    found = suspects.find(labels, probabilities)
+    yield "suspects.csv", found
+    for number in (count // 3, count):
+        yield "the first %d of it" % number, found[:number]
+        margins = mistakes[np.argsort(margin[mistakes], kind="stable")]
+        yield "the %d mistakes of the lowest margin" % number, margins[:number]
+    joint, off_diagonal = latent_estimation.compute_confident_joint(
+        labels, probabilities, return_indices_of_off_diagonals=True
+    )
+    yield "cleanlab, `confident_learning`", np.intersect1d(off_diagonal, mistakes)
     for method in ("prune_by_noise_rate", "prune_by_class", "both"):
         mask = pruning.get_noise_indices(
             labels, probabilities, confident_joint=joint, prune_method=method, n_jobs=1
         )
         yield "cleanlab, `%s`" % method, np.flatnonzero(mask)
-    yield "all mistakes", np.flatnonzero(probabilities.argmax(1) != labels)
-    yield "suspects.csv, the first %d" % count, suspects.find(labels, probabilities)[:count]
-    yield "the %d lowest margins" % count, np.argsort(own - probabilities.max(1), kind="stable")[:count]
-    yield "the %d lowest probabilities of the label" % count, np.argsort(own, kind="stable")[:count]
+    yield "all mistakes", mistakes
 
 
 if __name__ == "__main__":

@@ -32,19 +32,19 @@ LARGEST = 1e30  # a loss that is drawn
 SMOOTHED = 0.1  # of a curve, that each of its points is the mean of
 
 
-def write_html(folder, results, predictions, suspected, model, records, language):
+def write_html(folder, results, predictions, model, records, language, suspected=None):
     """Write report.html into `folder`.
 
     Args:
         results: what evaluation.json holds.
         predictions: see predictions.Predictions.
-        suspected: indices of pictures whose labels may be wrong, which a model of folds has.
         model: see modelfolder.Model.
         records: see reading.load_records.
         language: one of catalogue.LANGUAGES.
+        suspected: indices of the pictures whose labels may be wrong; None where that is not asked.
     """
     shown = confused_classes(np.array(results["confusion_matrix"]))
-    order, galleries = choose_pictures(predictions, shown, suspected if model.folds else None)
+    order, galleries = choose_pictures(predictions, shown, suspected)
     pictures = read_pictures(records, results["split"], order, model.image_size)
     curves = training_curves(model.folder)
     step = modelfolder.checkpoint_step(model.checkpoint)

@@ -11,8 +11,9 @@ def find(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The pictures whose labels are likely wrong, the likeliest first: int64 [suspects], indices.
 
     A picture may be of a class if it has at least the probability of it that the pictures labelled so have on
-    average. It is a suspect if it may be of another class than its label, and its label is not the most
-    probable one. They go by the margin, the label's probability less the highest.
+    average. There are as many suspects as mistakes that may be of another class than their label says. They
+    are the mistakes whose labels are the least probable: of wrong labels these find more than the former do
+    (benchmarks/understanding.md).
 
     Args:
         labels: int64 [n].
@@ -24,6 +25,6 @@ def find(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     means = np.divide(totals, counts, out=np.full(classes, np.inf), where=counts > 0)
     may_be = probabilities >= means - ROUNDING
     may_be[np.arange(n), labels] = False
-    margin = own - probabilities.max(1)
-    suspects = np.flatnonzero(may_be.any(1) & (probabilities.argmax(1) != labels))
-    return suspects[np.argsort(margin[suspects], kind="stable")]
+    mistakes = np.flatnonzero(probabilities.argmax(1) != labels)
+    number = np.count_nonzero(may_be[mistakes].any(1))
+    return mistakes[np.argsort(own[mistakes], kind="stable")][:number]

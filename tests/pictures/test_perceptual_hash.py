@@ -7,7 +7,7 @@ import pytest
 from helpers import drawing, gradient
 from PIL import Image, ImageEnhance
 
-from suite.pictures.perceptual_hash import ALIKE, nearest, perceptual_hash
+from suite.pictures.perceptual_hash import ALIKE, groups_alike, nearest, perceptual_hash
 
 
 def recompressed(image):
@@ -57,3 +57,14 @@ def test_nearest_is_the_smallest_number_of_differing_bits():
     for one, i, differing in zip(hashes, index, bits):
         distances = [bin(int.from_bytes(one, "big") ^ int.from_bytes(b, "big")).count("1") for b in among]
         assert differing == min(distances) and i == distances.index(differing)
+
+
+def test_chains_of_near_copies_are_a_group():
+    """Hashes of 18 bytes: a to b and b to c differ in 6 bits, a to c in 12; plain pictures stand alone."""
+    rng = np.random.RandomState(0)
+    a, other = rng.bytes(18), rng.bytes(18)
+    b = bytes([a[0] ^ 0b111111]) + a[1:]
+    c = b[:1] + bytes([b[1] ^ 0b111111]) + b[2:]
+    for block in (1, 2, 512):
+        assert list(groups_alike([c, None, other, a, b, None], block)) == [0, 1, 2, 0, 0, 5]
+    assert list(groups_alike([None, None])) == [0, 1]
