@@ -285,7 +285,7 @@ def announce_fresh(config):
     """Say how the model that --fresh begins differs from the one that it sets aside."""
     try:
         before = fixed_settings(jsonfile.read(os.path.join(config["options"]["output"], "model.json")))
-    except UserError:  # damaged, which may be why it goes
+    except (UserError, FileNotFoundError):  # damaged, which may be why it goes; or one of the two has folds
         return
     changes = [
         "--%s %s, now %s" % (name, shown(before[name]), shown(value))
