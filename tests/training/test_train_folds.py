@@ -130,30 +130,21 @@ def test_folds_from_end_to_end(workspace, tmp_path):
     assert all(pooled[row["filename"]][:2] == [row["label"], row["suggested"]] for row in suspects)
 
     plan = jsonfile.read(folds.path(str(output)))
-    names = []
     for number in (1, 2):
         model = modelfolder.load_model(modelfolder.fold(str(output), number))
         assert model.trained_on == plan["counts"][2 - number]
-        for split in ("train", "val"):
-            where = ["--split", split, "--output", tmp_path / ("%s-%d" % (split, number))]
-            run("evaluate.py", "--data", workspace.records, "--model", model.folder, *where)
-            answers = read_answers(where[-1])
-            held_out = np.array(plan["files"]["%s-00000-of-00001.tfrecord" % split]) == number
-            for name in np.array(list(answers))[held_out]:
-                np.testing.assert_allclose(
-                    *[np.float64(each[name][2:]) for each in (answers, pooled)], atol=1e-5
-                )
-                names.append(name)
-    assert sorted(names) == sorted(pooled)
+        where = tmp_path / str(number)
+        alone = ["--data", workspace.records, "--model", model.folder, "--split", "train", "--output", where]
+        run("evaluate.py", *alone)
+        answers = read_answers(where)
+        held_out = np.array(plan["files"]["train-00000-of-00001.tfrecord"]) == number
+        assert held_out.sum() > 40
+        for name in np.array(list(answers))[held_out]:
+            np.testing.assert_allclose(*[np.float64(each[name][2:]) for each in (answers, pooled)], atol=1e-5)
 
-    for option, says in (
-        (["--split", "test"], "--split: "),
-        (["--compare", workspace.model], "only one of the two holds folds"),
-    ):
-        refuses("evaluate.py", *evaluation, *option, says=says, status=2)
+    refuses("evaluate.py", *evaluation, "--split", "test", says="--split: ", status=2)
+    refuses("evaluate.py", *evaluation, "--compare", workspace.model, says="only one of the two", status=2)
     out, _ = run("evaluate.py", *evaluation, "--compare", output)
     assert "right where the other is wrong: this model 0, the other 0" in out
-    refuses("predict.py", "x.jpg", "--model", output, says="for evaluate.py; name one", status=1)
-    refuses("train.py", *same, says="and no model.json; choose another --output", status=1)
-    run("train.py", *same, "--folds", 3, "--mini", "--step", 2, "--fresh")
-    assert os.path.exists(folds.path(str(output) + "-2")) and (output / "fold_3").exists()
+    run("train.py", *same, "--folds", 2, "--mini", "--step", 2, "--fresh")
+    assert os.path.exists(folds.path(str(output) + "-2")) and os.path.exists(folds.path(str(output)))
