@@ -62,7 +62,11 @@ def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
     Raises:
         UserError: there is no such model, or it was written by another version of the suite.
     """
-    refuse_folds(path)
+    if holds_folds(path):
+        raise UserError(
+            "%s: holds the models of train.py --folds, which are for evaluate.py; name one of them, such as "
+            "%s, or train one without --folds" % (path, fold(path, 1))
+        )
     folder, checkpoint = path, None
     if os.path.exists(path + ".index"):
         folder, checkpoint = os.path.dirname(path) or ".", path
@@ -104,15 +108,6 @@ def fold(folder: str, number: int) -> str:
 def holds_folds(folder: str) -> bool:
     """Whether train.py --folds writes, or wrote, to a folder."""
     return os.path.exists(os.path.join(folder, "folds.json"))
-
-
-def refuse_folds(folder: str) -> None:
-    """Raises UserError where a folder holds the models of folds, and one model is asked for."""
-    if holds_folds(folder):
-        raise UserError(
-            "%s: holds the models of train.py --folds, which are for evaluate.py; name one of them, such as "
-            "%s, or train one without --folds" % (folder, fold(folder, 1))
-        )
 
 
 def is_model(path: str) -> bool:
