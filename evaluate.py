@@ -3,6 +3,7 @@
     python evaluate.py [--model models/resnet] [--data data/tfrecords | --pictures FOLDER] [--split test]
                        [--compare OTHER]
 
+A --model of train.py --folds is measured on train and val, and suspects.csv lists labels that may be wrong.
 Prints accuracy and a table of the classes; writes evaluation.json, predictions.csv and report.html, by
 default to the model folder's evaluation/. Every picture of the split, or of FOLDER/<class name>/, is counted
 once.
@@ -17,27 +18,28 @@ import contextlib
 import os
 import re
 
-from suite.evaluation import catalogue, metrics, pictures, report
+from suite.evaluation import catalogue, metrics, out_of_fold, pictures, report, suspects
 from suite.evaluation.predictions import check_fit, latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
-from suite.files.schemas import RECORDS, SPLITS
-from suite.model import modelfolder
+from suite.files.schemas import FOLDS, RECORDS, SPLITS
 from suite.model.network import add_mirror_option
 from suite.pictures import sandbox
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.records import fingerprints, reading, writing
+from suite.records import fingerprints, folds, reading, writing
 
 AVERAGES = {"macro": "mean", "weighted": "weighted mean"}  # what a reader calls them
-OWN_FILES = re.compile(r"evaluation\.json|(predictions|skipped)\.csv|report\.html")
+OWN_FILES = re.compile(r"evaluation\.json|(predictions|skipped|suspects)\.csv|report\.html")
 
 
 def main():
     """Evaluate, and print what came out. Returns the exit status: 1 if a picture could not be used."""
     options = parse_options()
-    model = modelfolder.load_model(options.model)
-    other = modelfolder.load_model(options.compare) if options.compare else None
+    model = out_of_fold.load_model(options.model)
+    other = out_of_fold.load_model(options.compare) if options.compare else None
+    out_of_fold.check_options(options, model, other)
+    options.split = options.split or (FOLDS if model.folds else "test")
     if options.pictures and other and (other.image_size, other.fit) != (model.image_size, model.fit):
         message = (
             "--compare %s: sees %d pixels (--fit %s), %s %d (%s); with --pictures evaluate each by itself"
@@ -49,11 +51,13 @@ def main():
         records, unknown, skipped = found
         for each in filter(None, (model, other)):
             check_fit(each, records)
+            if each.folds:
+                folds.read(each.folder, records)
         device.start(options)
         if other:
             match_classes(other, records)  # refused now rather than after an evaluation
         seen = count_seen(model, records, options.split)
-        predictions = predict_split(model, records, options.split, options.batch_size, options.mirror)
+        predictions = predict(model, records, options)
         results = {
             "checkpoint": model.checkpoint,
             "split": options.split,
@@ -70,8 +74,13 @@ def main():
         if other:
             results["compare"] = compare(predictions, other, records, options)
         write_predictions(folder, predictions, model.classes)
+        suspected = None
+        if model.folds:
+            suspected = suspects.find(predictions.labels, predictions.probabilities)
+            results.update(folds=len(model.folds), suspects=len(suspected))
+            write_suspects(folder, predictions, suspected, model.classes)
         jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-        report.write_html(folder, results, predictions, model, records, options.language)
+        report.write_html(folder, results, predictions, model, records, options.language, suspected)
         if options.pictures:
             writing.write_skipped(folder, skipped)
             writing.say_skipped(skipped, output)
@@ -103,7 +112,6 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.pictures and options.split:
         parser.error("argument --split: not with --pictures, all of which are measured")
-    options.split = options.split or "test"
     sandbox.check_option(options, parser)
     return options
 
@@ -121,6 +129,9 @@ def source(options, model, folder):
         return
     atomic.lock(options.data)
     records = reading.load_records(options.data)
+    if model.folds:
+        plan = folds.read(model.folder, records)
+        records = folds.choose(records, plan, FOLDS, range(1, plan["folds"] + 1))
     if not records.count(options.split):
         raise UserError("%s: no pictures in the %s split" % (options.data, options.split))
     yield records, {}, []
@@ -134,6 +145,8 @@ def count_seen(model, records, split, name=""):
     Returns:
         {"trained_on", "validated_on"}: how many of them; None where that is not known.
     """
+    if model.folds:  # to each picture the one answers that has not
+        return {"trained_on": 0, "validated_on": 0}
     these = fingerprints.from_json(records.fingerprints.get(split))
     known = {name: fingerprints.from_json(model.fingerprints.get(name)) for name in ("train", "val")}
     if these is None or None in known.values():
@@ -165,7 +178,7 @@ def compare(predictions, other, records, options):
     """
     say("comparing with %s" % other.checkpoint)
     seen = count_seen(other, records, options.split, "%s: " % other.folder)
-    others = predict_split(other, records, options.split, options.batch_size, options.mirror)
+    others = predict(other, records, options)
     return {
         "checkpoint": other.checkpoint,
         "seen": seen,
@@ -173,6 +186,13 @@ def compare(predictions, other, records, options):
         "accuracy_ci95": metrics.wilson_interval(int(others.correct.sum()), len(others.correct)),
         **metrics.mcnemar(predictions.correct, others.correct),
     }
+
+
+def predict(model, records, options):
+    """The Predictions for options.split; see `predict_split`, or out_of_fold.predict."""
+    if model.folds:
+        return out_of_fold.predict(model, records, options.batch_size, options.mirror)
+    return predict_split(model, records, options.split, options.batch_size, options.mirror)
 
 
 def write_predictions(folder, predictions, classes):
@@ -186,6 +206,17 @@ def write_predictions(folder, predictions, classes):
     csvfile.write(path, ["filename", "label", "predicted", "probability", *classes], rows)
 
 
+def write_suspects(folder, predictions, suspected, classes):
+    """suspects.csv, a row for each picture whose label may be wrong; `suspected`: from suspects.find."""
+    rows = []
+    for i in suspected:
+        label, suggested = predictions.labels[i], predictions.predicted[i]
+        shares = ("%.6f" % predictions.probabilities[i][each] for each in (label, suggested))
+        rows.append((predictions.filenames[i], classes[label], classes[suggested], *shares))
+    columns = ["filename", "label", "suggested", "label_probability", "suggested_probability"]
+    csvfile.write(os.path.join(folder, "suspects.csv"), columns, rows)
+
+
 def compared(other):
     """Which model is the better one, of what `compare` returned."""
     if other["p_value"] > metrics.CHANCE:
@@ -195,7 +226,10 @@ def compared(other):
 
 
 def name_pictures(results):
-    """What was measured on: 24 test pictures, or 24 pictures of a folder."""
+    """What was measured on: 24 test pictures, 24 pictures of a folder, or of train and val."""
+    if results.get("folds"):
+        values = terminal.counted(results["n"], "picture"), results["folds"]
+        return "%s of train and val, each answered by the one of %d models that has not seen it" % values
     if results.get("pictures"):
         return "%s of %s" % (terminal.counted(results["n"], "picture"), results["pictures"])
     return terminal.counted(results["n"], results["split"] + " picture")
@@ -260,6 +294,9 @@ def print_results(results, folder):
             % other
         )
         print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
+    if "suspects" in results:
+        print("labels that may be wrong: %(suspects)d of %(n)d" % results)
+        print("%s lists them, the likeliest first" % os.path.join(folder, "suspects.csv"))
     say("wrote %s, evaluation.json, predictions.csv" % os.path.join(folder, "report.html"))
 
 

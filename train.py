@@ -10,8 +10,10 @@ stops. suite/training/ has the options, the recipes, the step, and what is kept.
 if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
+import copy
 import functools
 import os
+from typing import Any, NamedTuple
 
 from suite.files import atomic, jsonfile
 from suite.model import modelfolder, warmstart
@@ -19,6 +21,7 @@ from suite.process import device, lifetime, terminal
 from suite.process.errors import Stopped, UserError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
+from suite.records import folds
 from suite.records.preprocessing import finish_views
 from suite.records.reading import finished, load_records, naming_damage, read_for_training
 from suite.training import (
@@ -38,6 +41,7 @@ from suite.training.config import (
     begins_anew,
     check_existing,
     complete_options,
+    find_folds,
     make_config,
     read_existing,
     set_aside,
@@ -59,6 +63,66 @@ def main():
         raise UserError("%s: fewer training pictures than machines" % options.data)
     device.start(options)
     replaced = begins_anew(options, machines)
+    if options.folds:
+        train_folds(options, records, machines, replaced)
+        return
+    job = prepare(options, records, machines, replaced)
+    if job:
+        if replaced:
+            set_aside(options.output)
+        carry_out(job, records, machines)
+
+
+def train_folds(options, records, machines, replaced):
+    """--folds: one training after the other, each on all pictures but those of one fold.
+
+    Raises:
+        UserError: see config.find_folds; or as `prepare` and `carry_out`.
+    """
+    whole, plan = options.output, find_folds(options, records, replaced)
+    outputs = [modelfolder.fold(whole, i + 1) for i in range(options.folds)]
+    for i, output in enumerate(outputs):
+        say("fold %d of %d" % (i + 1, len(outputs)))
+        # What was found for the first holds for all, so that a few pictures more make no other training.
+        options = copy.copy(options)
+        options.output = output
+        part = folds.to_train(records, plan, i + 1)
+        job = prepare(options, part, machines, replaced, outputs[i + 1 :])
+        options.epochs = None
+        if options.dry_run:
+            return
+        if i == 0:
+            if replaced:
+                set_aside(whole)
+            atomic.make_folder(whole)
+            atomic.lock(whole, alone=True)
+            jsonfile.write(folds.path(whole), plan)
+            replaced = False
+        if job:
+            carry_out(job, part, machines)
+    say("all %d folds are trained%s" % (len(outputs), outcome.next_command(whole, options.data)))
+
+
+class Job(NamedTuple):
+    """What `prepare` found to do."""
+
+    config: dict  # the content of model.json
+    weights: Any  # a warmstart.Weights to begin with; or None
+    strategy: Any  # how the devices share the work, a tf.distribute.Strategy; or None
+    time_left: TimeLeft
+
+
+def prepare(options, records, machines, replaced, later=()):
+    """Complete and check the options, and say what will be trained. Changes nothing but them.
+
+    Args:
+        replaced: whether a model in options.output is to be set aside.
+        later: the model folders of trainings that follow, like this one.
+    Returns:
+        A Job; None where nothing is to be done, or that was all, with --dry_run.
+    Raises:
+        UserError: the options do not fit the model in options.output, or the weights.
+    """
     existing = None if replaced else read_existing(options)
     weights = (
         warmstart.open_weights(options.model, options.layers) if options.model and not existing else None
@@ -73,30 +137,40 @@ def main():
     announce(config, records, existing)
     if replaced:
         announce_fresh(config)
-    time_left = TimeLeft(config, records, modelfolder.latest_step(options.output) if existing else 0)
+    more = sum(replaced or modelfolder.latest_step(folder) < options.step for folder in later)
+    first_step = modelfolder.latest_step(options.output) if existing else 0
+    time_left = TimeLeft(config, records, first_step, more)
     if options.dry_run:
         print(*device.describe(), sep="\n")
         xla.print_state()
         memory.print_needs(config, records)
         time_left.print_estimate()
-        return
+        return None
     if existing and outcome.is_done(options, records.count("val"), existing):
-        return
+        return None
+    return Job(config, weights, strategy, time_left)
 
-    if options.step and not strategy:
+
+def carry_out(job, records, machines):
+    """Write the model folder, from what `prepare` returned.
+
+    Raises:
+        UserError, Stopped: see `start_model_folder`, `write_weights` and `train`.
+    """
+    config, weights, strategy, time_left = job
+    options = config["options"]
+    if options["step"] and not strategy:
         time_left.say_estimate()
-    if replaced:
-        set_aside(options.output)
-    atomic.make_folder(options.output)
+    atomic.make_folder(options["output"])
     if machines.index == 0:
         start_model_folder(config)
-    if weights and (strategy or not options.step):
+    if weights and (strategy or not options["step"]):
         if machines.index == 0:
             write_weights(config, weights)
         else:
-            distribution.wait_for_start(options.output)
+            distribution.wait_for_start(options["output"])
         weights = None  # they are there
-    if options.step:
+    if options["step"]:
         with naming_damage(records):
             train(config, weights, records, machines, strategy, time_left)
     if machines.index == 0:

@@ -32,7 +32,7 @@ LARGEST = 1e30  # a loss that is drawn
 SMOOTHED = 0.1  # of a curve, that each of its points is the mean of
 
 
-def write_html(folder, results, predictions, model, records, language):
+def write_html(folder, results, predictions, model, records, language, suspected=None):
     """Write report.html into `folder`.
 
     Args:
@@ -41,9 +41,10 @@ def write_html(folder, results, predictions, model, records, language):
         model: see modelfolder.Model.
         records: see reading.load_records.
         language: one of catalogue.LANGUAGES.
+        suspected: indices of the pictures whose labels may be wrong; None where that is not asked.
     """
     shown = confused_classes(np.array(results["confusion_matrix"]))
-    order, galleries = choose_pictures(predictions, shown)
+    order, galleries = choose_pictures(predictions, shown, suspected)
     pictures = read_pictures(records, results["split"], order, model.image_size)
     curves = training_curves(model.folder)
     step = modelfolder.checkpoint_step(model.checkpoint)
@@ -93,11 +94,12 @@ def shorten(name):
 # --- which pictures, and how small ----------------------------------------
 
 
-def choose_pictures(predictions, shown):
+def choose_pictures(predictions, shown, suspected=None):
     """The pictures that the report shows, the most telling ones first.
 
     Args:
         shown: the classes that the confusion matrix shows.
+        suspected: in place of the worst mistakes, those whose labels may be wrong.
     Returns:
         A list of at most MOST_PICTURES indices without repetition: the galleries, then up to PER_CELL for
         each cell of the matrix, a first one for each, then a second; and the galleries, {"mistakes": [index],
@@ -108,7 +110,10 @@ def choose_pictures(predictions, shown):
     mistakes = sorted(np.flatnonzero(~correct), key=lambda i: -confidence[i])
     hits = sorted(np.flatnonzero(correct), key=lambda i: confidence[i])
     doubtful = [i for i in hits[:DOUBTFUL] if confidence[i] <= SURE]
-    galleries = {"mistakes": mistakes[:GALLERY], "doubtful": doubtful}
+    galleries = {
+        "mistakes": list(mistakes if suspected is None else suspected)[:GALLERY],
+        "doubtful": doubtful,
+    }
     cells = collections.defaultdict(list)
     for i in mistakes + hits:
         if labels[i] in shown and predicted[i] in shown:

@@ -6,6 +6,7 @@ Free of TensorFlow, so that `--help` can show them; a test holds them equal to r
 from __future__ import annotations
 
 SPLITS = ("train", "val", "test")
+FOLDS = "folds"  # the split that train.py --folds makes of train and val
 LAYERS = (50, 101, 152)
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
 NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
@@ -99,6 +100,18 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             },
             "versions": {"type": "object"},
         },
+    ),
+    "folds.json": (
+        1,
+        "train.py",
+        {
+            "folds": {"type": "integer", "minimum": 2},
+            "files": {"type": "object", "additionalProperties": {"type": "array", "items": NUMBER}},
+            "counts": {"type": "array", "items": {"type": "object", "additionalProperties": NUMBER}},
+            "digest": {"anyOf": [SHA256, {"type": "null"}]},
+            "seed": {"type": "integer"},
+        },
+        {},
     ),
     "best.json": (
         1,

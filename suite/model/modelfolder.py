@@ -54,6 +54,7 @@ class Model(NamedTuple):
     options: dict = {}  # of the train.py that wrote it
     fit: str = "crop"  # one of schemas.FITS: how pictures become squares
     temperature: float = 1  # what its logits are divided by; see metrics.fit_temperature
+    folds: list = []  # the Models of train.py --folds, where it stands for them
 
 
 def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
@@ -64,6 +65,11 @@ def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
     Raises:
         UserError: there is no such model, or it was written by another version of the suite.
     """
+    if holds_folds(path):
+        raise UserError(
+            "%s: holds the models of train.py --folds, which are for evaluate.py; name one of them, such as "
+            "%s, or train one without --folds" % (path, fold(path, 1))
+        )
     folder, checkpoint = path, None
     if os.path.exists(path + ".index"):
         folder, checkpoint = os.path.dirname(path) or ".", path
@@ -117,6 +123,16 @@ def index_digest(checkpoint: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
+def fold(folder: str, number: int) -> str:
+    """The model folder that train.py --folds writes for a fold, from 1."""
+    return os.path.join(folder, "fold_%d" % number)
+
+
+def holds_folds(folder: str) -> bool:
+    """Whether train.py --folds writes, or wrote, to a folder."""
+    return os.path.exists(os.path.join(folder, "folds.json"))
+
+
 def is_model(path: str) -> bool:
     """Whether a path may be what `load_model` takes."""
     signs = path + ".index", os.path.join(path, "model.json"), os.path.join(path, "checkpoint")
@@ -130,7 +146,10 @@ def unused(folder: str) -> str:
 
 def unused_names(folder: str) -> Iterator[str]:
     """All such names."""
-    names = ("%s-%d" % (folder.rstrip(os.sep), number) for number in itertools.count(2))
+    folder = folder.rstrip(os.sep)
+    parent = os.path.dirname(folder)
+    folder = parent if parent and holds_folds(parent) else folder  # within it, it would be taken for a fold's
+    names = ("%s-%d" % (folder, number) for number in itertools.count(2))
     return (name for name in names if not os.path.lexists(name))
 
 

@@ -19,6 +19,8 @@ BLOCK = 1 << 16  # hashes or pairs that are worked on at a time; sets the memory
 SIDE = 512  # the same where each is compared with each
 LARGE = 1 << 18  # pairs with one band in common that are not just compared
 
+Pairs = Iterator[Tuple[np.ndarray, np.ndarray]]  # as index arrays of equal length, in blocks
+
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
     """18 bytes that hardly change when a picture is resized, compressed or made lighter; or None.
@@ -48,18 +50,51 @@ def nearest(hashes: list, among: list) -> tuple[np.ndarray, np.ndarray]:
     unique_among, first = np.unique(np.array(among), return_index=True)
     mine, others = as_words(unique_hashes), as_words(unique_among)
     best = np.full(len(mine), (ALIKE + 1) << 32)  # differing bits, then 32 bits for the index
-    for row, column in candidates(mine, others, np.arange(len(mine)), np.arange(len(others)), best):
-        differing = np.zeros(len(row), np.int64)
-        for word in range(mine.shape[1]):
-            differing += count_ones(mine[row, word] ^ others[column, word])
-            close = np.flatnonzero(differing <= ALIKE)  # few after the first word
-            row, column, differing = row[close], column[close], differing[close]
+    pairs = candidates(mine, others, np.arange(len(mine)), np.arange(len(others)), best)
+    for row, column, differing in alike(mine, others, pairs):
         if len(row):
             row, begin = np.unique(row, return_index=True)
             least = np.minimum.reduceat(differing << 32 | first[column], begin)
             best[row] = np.minimum(best[row], least)
     index, bits = best & 0xFFFFFFFF, best >> 32
     return np.where(bits > ALIKE, -1, index)[back], bits[back]
+
+
+def groups_alike(hashes: list) -> np.ndarray:
+    """Which pictures are to stay together: int64 [n], equal where a chain of near-copies links two.
+
+    Args:
+        hashes: what `perceptual_hash` returned; those that are None stand alone.
+    """
+    groups = np.arange(len(hashes))
+    known = np.flatnonzero([each is not None for each in hashes])
+    if not len(known):
+        return groups
+    unique, back = np.unique(np.array([hashes[i] for i in known]), return_inverse=True)
+    words = as_words(unique)
+    all_of_them = root = np.arange(len(words))
+    for row, column, _ in alike(words, words, candidates(words, words, all_of_them, all_of_them)):
+        while (root[row] != root[column]).any():
+            two = np.sort([root[row], root[column]], 0)
+            root = root.copy()
+            np.minimum.at(root, two[1], two[0])
+            while (root[root] != root).any():
+                root = root[root]
+    first = np.full(len(words), len(hashes))
+    np.minimum.at(first, root[back], known)
+    groups[known] = first[root[back]]
+    return groups
+
+
+def alike(mine: np.ndarray, others: np.ndarray, pairs: Pairs) -> Iterator[tuple[np.ndarray, ...]]:
+    """Of pairs those that differ in at most ALIKE bits: the two indices, and how many these are."""
+    for row, column in pairs:
+        differing = np.zeros(len(row), np.int64)
+        for word in range(mine.shape[1]):
+            differing += count_ones(mine[row, word] ^ others[column, word])
+            near = np.flatnonzero(differing <= ALIKE)  # few after the first word
+            row, column, differing = row[near], column[near], differing[near]
+        yield row, column, differing
 
 
 def as_words(hashes: np.ndarray) -> np.ndarray:
@@ -79,13 +114,15 @@ def count_ones(words: np.ndarray) -> np.ndarray:
 
 # --- what is compared ----------------------------------------
 
-Pairs = Iterator[Tuple[np.ndarray, np.ndarray]]  # as index arrays of equal length, in blocks
-
 
 def candidates(
-    mine: np.ndarray, others: np.ndarray, rows: np.ndarray, columns: np.ndarray, best: np.ndarray
+    mine: np.ndarray,
+    others: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    best: np.ndarray | None = None,
 ) -> Pairs:
-    """Of mine[rows] and others[columns] the pairs that may be the best ones, and few more.
+    """Of mine[rows] and others[columns] the pairs that may be alike, and few more, some of them repeatedly.
 
     The bits are dealt out to BANDS, one more than may differ, so one band at least is equal. A crowd that has
     one in common is split anew by what varies in it; and where that leaves too much, as of a camera that
@@ -93,7 +130,8 @@ def candidates(
 
     Args:
         mine, others: hashes as words, each once.
-        best: for each of mine the differing bits << 32 so far, which the caller lowers meanwhile.
+        best: only pairs that may be better are wanted than, for each of mine, these differing bits << 32,
+            which the caller lowers meanwhile.
     """
     varying = np.bitwise_or.reduce(others[columns]) ^ np.bitwise_and.reduce(others[columns])
     bits = np.flatnonzero(np.unpackbits(varying.view(np.uint8)))
@@ -101,11 +139,11 @@ def candidates(
     sizes = [np.bincount(band, minlength=1 << 16) for band in their_bands]
     shared = sum(size[band].sum() for size, band in zip(sizes, my_bands))
     if shared > len(rows) * len(columns):
-        yield from closest(mine, others, rows, columns)
+        yield from close(mine, others, rows, columns, best is not None)
         return
     for number, size in enumerate(sizes):
         # What has no earlier band in common differs in each of them.
-        undecided = best[rows] >> 32 >= number
+        undecided = np.full(len(rows), True) if best is None else best[rows] >> 32 >= number
         row, band = rows[undecided], my_bands[number][undecided]
         column = columns[np.argsort(their_bands[number])]
         count, begin = size[band], (np.cumsum(size) - size)[band]
@@ -116,8 +154,10 @@ def candidates(
             yield from candidates(mine, others, *crowd, best)
 
 
-def closest(mine: np.ndarray, others: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Pairs:
-    """The best pairs of each block, each compared with each: if it has to be, far faster than `paired`."""
+def close(
+    mine: np.ndarray, others: np.ndarray, rows: np.ndarray, columns: np.ndarray, best_only: bool
+) -> Pairs:
+    """The pairs alike, or the best of each block, each compared with each: faster than by `paired`."""
     for i in range(0, len(rows), SIDE):
         row = rows[i : i + SIDE]
         ours = signs(mine[row])
@@ -125,7 +165,8 @@ def closest(mine: np.ndarray, others: np.ndarray, rows: np.ndarray, columns: np.
             column = columns[j : j + SIDE]
             # Of vectors of +1 and -1 the product counts the equal bits less the different ones.
             differing = (ours.shape[1] - ours @ signs(others[column]).T) / 2
-            k, m = np.nonzero(differing <= np.minimum(differing.min(1, keepdims=True), ALIKE))
+            least = differing.min(1, keepdims=True) if best_only else ALIKE
+            k, m = np.nonzero(differing <= np.minimum(least, ALIKE))
             yield row[k], column[m]
 
 

@@ -8,6 +8,8 @@ import hashlib
 import os
 from typing import Iterator
 
+import numpy as np
+
 from suite.files import atomic, jsonfile
 from suite.files.schemas import SPLITS
 from suite.process import commandline
@@ -33,6 +35,8 @@ class Records:
     fingerprints: dict = dataclasses.field(default_factory=dict)  # by split; see fingerprints.from_json
     alias: str = ""  # what it is called, where the folder's own name says nothing
     fit: str = "crop"  # one of schemas.FITS: how the pictures became squares
+    # Of a split that is some of the pictures of others: {split: {file: bool [pictures in it]}}.
+    chosen: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -50,7 +54,7 @@ class Records:
 
     def shard_names(self, split: str) -> list[str]:
         """The names of a split's files, in order."""
-        return shard_names(split, self.count(split))
+        return list(self.chosen.get(split) or shard_names(split, self.count(split)))
 
     def shard_paths(self, split: str) -> list[str]:
         """Where a split's files lie, in order."""
@@ -127,10 +131,11 @@ def read_for_training(records, split, batch_size, augment, seed=None, index=0, n
     Raises:
         UserError: a file that is to be cached is damaged.
     """
-    paths = records.shard_paths(split)
-    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths), seed=seed)
+    files = list_files(records, split).shuffle(len(records.shard_names(split)), seed=seed)
     examples = files.interleave(
-        tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=tf.data.experimental.AUTOTUNE
+        tf.autograph.experimental.do_not_convert(read_file),
+        cycle_length=4,
+        num_parallel_calls=tf.data.experimental.AUTOTUNE,
     )
     examples = examples.shard(num_shards, index)
     if sum(records.shards.get(name, CACHE_BYTES) for name in records.shard_names(split)) < CACHE_BYTES:
@@ -159,8 +164,28 @@ def read_for_evaluation(records, split, batch_size, normalize_as):
     def view(jpeg):
         return {"image": preprocess_for_evaluation(jpeg, records.image_size, normalize_as, records.fit)}
 
-    examples = tf.data.TFRecordDataset(records.shard_paths(split))
+    examples = list_files(records, split).flat_map(tf.autograph.experimental.do_not_convert(read_file))
     return decode_in_parallel(examples, view).batch(batch_size).prefetch(2)
+
+
+def list_files(records, split):
+    """A tf.data.Dataset of what `read_file` takes, for each file of a split."""
+    paths, chosen = records.shard_paths(split), records.chosen.get(split)
+    if not chosen:
+        return tf.data.Dataset.from_tensor_slices(paths)
+    rows = np.zeros([len(paths), max(map(len, chosen.values()))], bool)
+    for row, each in zip(rows, chosen.values()):
+        row[: len(each)] = each
+    return tf.data.Dataset.from_tensor_slices((paths, rows))
+
+
+def read_file(path, chosen=None):
+    """A tf.data.Dataset of a file's serialized tf.Examples, or of those for which a bool [pictures] holds."""
+    examples = tf.data.TFRecordDataset(path)
+    if chosen is None:
+        return examples
+    numbered = tf.data.Dataset.zip((examples, tf.data.Dataset.from_tensor_slices(chosen)))
+    return numbered.filter(lambda example, is_chosen: is_chosen).map(lambda example, is_chosen: example)
 
 
 def decode_in_parallel(examples, view):

@@ -14,7 +14,7 @@ from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
-from suite.records import fingerprints
+from suite.records import fingerprints, folds
 from suite.training import recipes
 from suite.training.options import shown
 
@@ -90,8 +90,10 @@ def check_weights(options, records, weights):
     """Refuse options that ask for another network than the weights are of; say where they saw other pictures.
 
     Raises:
-        UsageError: there are some.
+        UsageError: there are some; or the weights know pictures of --folds.
     """
+    if options.folds:
+        refuse_seen(options, records, weights)
     for name, value in dict(weights.network, normalize=weights.normalize).items():
         asked = getattr(options, name)
         if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
@@ -102,6 +104,18 @@ def check_weights(options, records, weights):
         say_once(
             "warning: %s saw %d pixels (--fit %s), the records have %d (%s); FlowIO.py --image_size %d "
             "--fit %s makes such as it knows" % (options.model, *seen, *here, *seen)
+        )
+
+
+def refuse_seen(options, records, weights):
+    """Raises UsageError where the weights know pictures of --folds: no answer would be out of fold."""
+    here = fingerprints.from_json(records.fingerprints.get("train"))
+    known = [fingerprints.from_json(each) for each in (weights.fingerprints or {}).values()]
+    seen = sum(fingerprints.count_shared(each, here)[0] for each in known) if here else 0
+    if seen:
+        raise UsageError(
+            "--model %s: was trained or validated on %d of the pictures, so that no fold would be new to it; "
+            "take --model %s, or leave it out" % (options.model, seen, IMAGENET)
         )
 
 
@@ -180,6 +194,31 @@ def read_existing(options):
     return None
 
 
+def find_folds(options, records, replaced):
+    """The plan of --folds, see folds.make: the one in --output, or a new one.
+
+    Args:
+        replaced: whether what --output holds is to be set aside.
+    Raises:
+        UsageError: there are so many folds, and no others.
+        UserError: --output holds something else; or see folds.read and folds.make.
+    """
+    output = options.output
+    names = [] if replaced else sorted(visible(atomic.contents(output)))
+    if not names:
+        return folds.make(records, options.folds, options.seed)
+    if not modelfolder.holds_folds(output):
+        raise UserError(
+            "%s: holds %s and no folds; choose another --output, such as %s"
+            % (output, names[0], modelfolder.unused(output))
+        )
+    plan = folds.read(output, records)
+    if plan["folds"] != options.folds:
+        values = options.folds, output, plan["folds"], other_output(output)
+        raise UsageError("--folds %d: %s holds %d; give that, or %s" % values)
+    return plan
+
+
 def same_weights(model, begun_with):
     """Whether --model names what a training was begun with; that may have moved since, with its folder."""
     if not model or not begun_with:
@@ -202,7 +241,8 @@ def begins_anew(options, machines):
     output = options.output
     if options.fresh and len(machines.addresses) > 1:
         raise UsageError("--fresh: works on one machine; move %s away by yourself" % output)
-    replaced = options.fresh and os.path.exists(os.path.join(output, "model.json"))
+    is_there = modelfolder.holds_folds(output) or os.path.exists(os.path.join(output, "model.json"))
+    replaced = options.fresh and is_there
     if replaced and options.model and atomic.is_within(options.model, output):
         raise UsageError("--fresh: would set aside %s, which --model names; choose another --output" % output)
     return replaced
@@ -245,7 +285,7 @@ def announce_fresh(config):
     """Say how the model that --fresh begins differs from the one that it sets aside."""
     try:
         before = fixed_settings(jsonfile.read(os.path.join(config["options"]["output"], "model.json")))
-    except UserError:  # damaged, which may be why it goes
+    except (UserError, FileNotFoundError):  # damaged, which may be why it goes; or one of the two has folds
         return
     changes = [
         "--%s %s, now %s" % (name, shown(before[name]), shown(value))

@@ -34,7 +34,11 @@ def parse_options(arguments=None):
     add_recipe(parser.add_argument_group("recipe, and what overrides it"))
     add_hardware(parser.add_argument_group("hardware"))
     options = parser.parse_args(arguments)
-    asked = {"patience": options.patience, "batch_size auto": options.batch_size == "auto"}
+    asked = {
+        "patience": options.patience,
+        "batch_size auto": options.batch_size == "auto",
+        "folds": options.folds,
+    }
     for name in filter(asked.get, asked if os.environ.get("TF_CONFIG") else ()):
         parser.error("argument --%s: works on one machine only, and TF_CONFIG is set" % name)
     for name in ("lr", "epochs"):
@@ -42,6 +46,12 @@ def parse_options(arguments=None):
             parser.error("argument --%s: must be above 0" % name)
     if options.step == 0 and not options.model:
         parser.error("argument --step: 0 only writes the weights of a --model; name one")
+    if options.folds and options.step == 0:
+        parser.error("argument --folds: nothing is trained with --step 0; name more steps")
+    if options.folds and options.patience:
+        parser.error(
+            "argument --folds: not with --patience, as what a fold stops by would be what it is measured by"
+        )
     return options
 
 
@@ -94,6 +104,13 @@ def add_training(group):
         default=0,
         help="stop when so many checkpoints in turn validate no better than the best, not counting those of "
         "--freeze; 0: never",
+    )
+    group.add_argument(
+        "--folds",
+        type=number(int, 2, 100),
+        metavar="N",
+        help="train N models in OUTPUT/fold_1 ..., each without one part of the pictures to train and "
+        "validate on; evaluate.py pools their answers to these parts, and lists labels that may be wrong",
     )
     group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
     group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")

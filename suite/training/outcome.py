@@ -45,19 +45,22 @@ def is_done(options, validates, existing):
 
 
 def conclude(options):
-    """Say what came out, and what to do with it."""
-    best = checkpoints.read_best(options.output)
-    if checkpoints.is_over(best, vars(options)):
-        turns = counted(options.patience, "checkpoint")
+    """Say what came out, and what to do with it; options: model.json's."""
+    output = options["output"]
+    best = checkpoints.read_best(output)
+    if checkpoints.is_over(best, options):
+        turns = counted(options["patience"], "checkpoint")
         say("stopped early: %s in turn validated no better than those before" % turns)
     if best and best["accuracy"] is not None:
         say("best: step %d, validation accuracy %.4f" % (best["step"], best["accuracy"]))
-    step = modelfolder.latest_step(options.output)
-    data = "" if options.data == RECORDS else " --data %s" % shlex.quote(options.data)
-    say(
-        "trained to step %d; next: python evaluate.py --model %s%s"
-        % (step, shlex.quote(options.output), data)
-    )
+    next_one = "" if options["folds"] else next_command(output, options["data"])
+    say("trained to step %d%s" % (modelfolder.latest_step(output), next_one))
+
+
+def next_command(output, data):
+    """What to do with what was trained, for the end of a message."""
+    elsewhere = "" if data == RECORDS else " --data %s" % shlex.quote(data)
+    return "; next: python evaluate.py --model %s%s" % (shlex.quote(output), elsewhere)
 
 
 def explain(error, config, progress, first_step):

@@ -1,6 +1,8 @@
 """How long a training takes: an estimate at once, then what was measured, with all that is not a step."""
 
+import copy
 import math
+import os
 import shlex
 import time
 
@@ -30,15 +32,17 @@ class TimeLeft:
         config: the content of model.json.
         records: see reading.load_records.
         first_step: that the run begins at.
+        more: other trainings that follow, as long as this one from its beginning.
     """
 
-    def __init__(self, config, records, first_step):
+    def __init__(self, config, records, first_step, more=0):
         self.config, options = config, config["options"]
+        self.more, self.of = more, " for %d trainings" % (1 + more) if more else ""
         self.first_step, self.last_step, self.batch_size = first_step, options["step"], options["batch_size"]
         self.frozen = min(options["freeze"], self.last_step)
         self.pictures, self.validated = records.count("train"), records.count("val")
-        saved = {*range(0, self.last_step, options["save_num"]), self.frozen, self.last_step}
-        self.unsaved = {step for step in saved if step > first_step}
+        self.saved = {*range(0, self.last_step, options["save_num"]), self.frozen, self.last_step}
+        self.unsaved = {step for step in self.saved if step > first_step}
         self.validates_first = self.validated > 0  # the graph for it is not built yet
         self.step_seconds, self.build_seconds = {}, {}  # by classifier_only
         self.save_seconds = None
@@ -52,29 +56,31 @@ class TimeLeft:
         return steps - frozen + frozen / STEP, graphs, validations
 
     def estimate(self):
-        """The seconds of the whole run, from the speed of the forward pass; that takes a second or two."""
+        """What `all_seconds` says, from the speed of the forward pass; that takes a second or two."""
         build, forward = time_forward_pass(self.config)
         self.build_seconds[False] = STEP * build
         self.step_seconds[False] = STEP * forward * self.batch_size
-        return self.seconds(self.first_step)
+        return self.all_seconds(self.first_step)
 
     def say_estimate(self):
         """Say about how long it will take, on a CPU; a GPU has taken the first steps as soon."""
         if not device.gpus():
             seconds = self.estimate()
-            say("time: about %s, an estimate until three steps are taken" % duration(seconds))
+            values = duration(seconds), self.of
+            say("time: about %s%s, an estimate until three steps are taken" % values)
             self.advise(seconds)
 
     def print_estimate(self):
         """The same as a result, on any device."""
         seconds = self.estimate()
-        print("time: about %s to train on this machine, an estimate" % duration(seconds))
+        print("time: about %s to train on this machine%s, an estimate" % (duration(seconds), self.of))
         self.advise(seconds)
 
     def say_measured(self, step):
         """The same of what is left, as soon as some steps are measured."""
-        seconds = self.seconds(step)
-        say("time: %s left, %.2g s for a step" % (duration(seconds), self.step_seconds[self.classifier_only]))
+        seconds = self.all_seconds(step)
+        values = duration(seconds), self.of, self.step_seconds[self.classifier_only]
+        say("time: %s left%s, %.2g s for a step" % values)
         self.advise(seconds)
 
     def advise(self, seconds):
@@ -92,7 +98,10 @@ class TimeLeft:
         step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
         how = ["--model", options["model"]] if options["model"] else ["--mini", "--step", step]
         train = ["train.py", *how, *["--data", options["data"]] * elsewhere]
-        commands += [train + ["--output", options["output"].rstrip("/") + "_small"]]
+        output = options["output"].rstrip("/")
+        if options.get("folds"):
+            train, output = train + ["--folds", options["folds"]], os.path.dirname(output)
+        commands += [train + ["--output", output + "_small"]]
         shown = [" ".join(shlex.quote(str(word)) for word in ["python", *command]) for command in commands]
         say_once("without a GPU in minutes: " + "; ".join(shown))
 
@@ -119,8 +128,14 @@ class TimeLeft:
         self.validates_first, self.save_seconds = False, seconds
         self.unsaved.discard(step)
 
+    def all_seconds(self, step):
+        """What is left after a step, the trainings that follow included."""
+        whole = copy.copy(self)
+        whole.first_step, whole.unsaved = 0, self.saved - {0}
+        return self.seconds(step) + self.more * whole.seconds(0)
+
     def seconds(self, step):
-        """What is left after a step."""
+        """What is left of this training after a step."""
         frozen = max(0, self.frozen - step)
         phases = [(frozen, True), (self.last_step - step - frozen, False)]
         phases = [(steps, classifier_only) for steps, classifier_only in phases if steps > 0]

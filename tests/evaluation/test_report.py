@@ -44,12 +44,15 @@ def make_records(folder, labels, classes, jpegs):
     return records
 
 
-def make_report(folder, count, classes, seed=0, language="en", size=96, never_right=(), **more):
+def make_report(
+    folder, count, classes, seed=0, language="en", size=96, never_right=(), suspected=None, **more
+):
     """A report of random answers that are mostly right; the path and the answers.
 
     Args:
         size: of the pictures, in pixels.
         never_right: classes of which none is.
+        suspected: see report.write_html.
     """
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, len(classes), count)
@@ -64,7 +67,7 @@ def make_report(folder, count, classes, seed=0, language="en", size=96, never_ri
     results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
     model = modelfolder.Model(str(folder), "model.ckpt-20", {}, classes, 32, "per_image", False)
     records = make_records(folder, labels, classes, noise(size))
-    report.write_html(str(folder), results, answers, model, records, language)
+    report.write_html(str(folder), results, answers, model, records, language, suspected)
     return str(folder / "report.html"), answers
 
 
@@ -105,6 +108,25 @@ def test_no_answer_surer_than_90_percent_is_in_doubt():
     sure = np.array([0.95, 0.9, 0.91, 0.6])
     answers = predictions.Predictions([""] * 4, np.zeros(4, int), np.stack([sure, 1 - sure], 1), [])
     assert report.choose_pictures(answers, [0, 1])[1] == {"mistakes": [], "doubtful": [3, 1]}
+
+
+def test_a_report_of_folds_shows_suspects_in_place_of_mistakes(tmp_path):
+    """The first ones come first, in both languages, and nothing is said of one training."""
+    suspected = [7, 3, 11]
+    for language, title, untold in (
+        ("en", "Labels that may be wrong", "Training"),
+        ("zh", "可能标错的图片", "训练过程"),
+    ):
+        folder = tmp_path / language
+        folder.mkdir()
+        more = {"folds": 3, "suspects": 3, "suspected": suspected, "language": language}
+        path, answers = make_report(folder, 40, ["a", "b"], **more)
+        page = read(path)
+        shown = json.loads(re.search(r"^const pictures = (.*);$", page, re.MULTILINE).group(1))
+        assert [name for name, *_ in shown[:3]] == [answers.filenames[i] for i in suspected]
+        assert "pictures.slice(0, 3)" in page and title in page
+        assert "<h2>%s</h2>" % untold not in page
+        assert ("40 pictures of the train and val splits" in page) == (language == "en")
 
 
 def test_the_report_escapes_names(tmp_path):

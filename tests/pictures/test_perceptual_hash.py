@@ -1,5 +1,6 @@
 """Which pictures look alike."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from suite.pictures import perceptual_hash as hashing
-from suite.pictures.perceptual_hash import ALIKE, as_words, candidates, nearest, perceptual_hash
+from suite.pictures.perceptual_hash import (
+    ALIKE,
+    as_words,
+    candidates,
+    groups_alike,
+    nearest,
+    perceptual_hash,
+)
 
 
 def recompressed(image):
@@ -73,14 +81,23 @@ def crowded_hashes(draw):
     return some(draw(st.integers(1, 40))), some(draw(st.integers(1, 80)))
 
 
-@settings(deadline=None)
-@given(crowded_hashes(), st.sampled_from([(1, 2, 1), (4, 8, 3), (64, 5, 7)]))
-def test_nearest_is_the_first_of_those_that_differ_least(lists, sizes):
-    """Whatever the bands have in common, and however the work is divided."""
-    hashes, among = lists
+WORK = (1, 2, 1), (4, 8, 3), (64, 5, 7)  # LARGE, BLOCK and SIDE
+
+
+@contextlib.contextmanager
+def small_blocks(sizes):
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(("LARGE", "BLOCK", "SIDE"), sizes):
             patch.setattr(hashing, name, size)
+        yield
+
+
+@settings(deadline=None)
+@given(crowded_hashes(), st.sampled_from(WORK))
+def test_nearest_is_the_first_of_those_that_differ_least(lists, sizes):
+    """Whatever the bands have in common, and however the work is divided."""
+    hashes, among = lists
+    with small_blocks(sizes):
         index, bits = nearest(hashes, among)
     for one, i, distance in zip(hashes, index, bits):
         distances = [differing(one, other) for other in among]
@@ -120,3 +137,28 @@ def test_a_crowd_is_not_compared_each_with_each(monkeypatch):
     far = np.full(1000, (ALIKE + 1) << 32)
     compared = candidates(hashes[:1000], hashes[1000:], np.arange(1000), np.arange(4000), far)
     assert sum(len(row) for row, _ in compared) < 0.05 * 1000 * 4000
+
+
+def test_chains_of_near_copies_are_a_group():
+    """Hashes of 18 bytes: a to b and b to c differ in 6 bits, a to c in 12; plain pictures stand alone."""
+    rng = np.random.RandomState(0)
+    a, other = rng.bytes(18), rng.bytes(18)
+    b = bytes([a[0] ^ 0b111111]) + a[1:]
+    c = b[:1] + bytes([b[1] ^ 0b111111]) + b[2:]
+    assert list(groups_alike([c, None, other, a, b, None])) == [0, 1, 2, 0, 0, 5]
+    assert list(groups_alike([None, None])) == [0, 1]
+
+
+@settings(deadline=None)
+@given(crowded_hashes(), st.sampled_from(WORK))
+def test_groups_are_the_connected_components(lists, sizes):
+    hashes = lists[0] + [None] + lists[1]
+    with small_blocks(sizes):
+        found = groups_alike(hashes)
+    expected = list(range(len(hashes)))
+    for i, one in enumerate(hashes):
+        for j in range(i):
+            if one and hashes[j] and differing(one, hashes[j]) <= ALIKE:
+                old, new = sorted((expected[i], expected[j]), reverse=True)
+                expected = [new if each == old else each for each in expected]
+    assert list(found) == expected

@@ -16,7 +16,7 @@ def clock(monkeypatch):
     return now
 
 
-def make(first_step=0, val=16, train=640, size=32, fit="crop", **options):
+def make(first_step=0, val=16, train=640, size=32, fit="crop", more=0, **options):
     """A TimeLeft for 8 pictures a step, 100 steps, a checkpoint every 40 and 10 batches at the end."""
     settings = {"step": 100, "batch_size": 8, "freeze": 0, "save_num": 40, "bn_batches": 10, "workers": 0}
     settings.update(
@@ -25,7 +25,7 @@ def make(first_step=0, val=16, train=640, size=32, fit="crop", **options):
     network = {"mini": settings["mini"]}
     records = types.SimpleNamespace(count={"train": train, "val": val}.get)
     return time_left.TimeLeft(
-        {"options": settings, "network": network, "image_size": size, "fit": fit}, records, first_step
+        {"options": settings, "network": network, "image_size": size, "fit": fit}, records, first_step, more
     )
 
 
@@ -43,6 +43,22 @@ def test_an_estimate_by_hand(monkeypatch):
     frozen = 30 * 0.8 + 70 * 3.2
     expected = 2 + 8 + frozen + 2 + 4 * 1.6 + statistics
     assert make(freeze=30).estimate() == pytest.approx(expected)
+
+
+def test_the_trainings_of_folds_that_follow_are_whole(monkeypatch, clock, capsys):
+    monkeypatch.setattr(time_left, "time_forward_pass", lambda config: (2, 0.1))
+    whole, rest = make(val=0).estimate(), make(40, val=0).estimate()
+    assert make(40, val=0, more=2).estimate() == pytest.approx(rest + 2 * whole)
+    left = make(val=0, bn_batches=0, more=2)
+    left.begin_phase(False)
+    clock[0] = 9
+    left.add_first_step()  # 9 s with the graph, of which a step takes 1
+    left.add_step(1)
+    left.add_checkpoint(40, 5)
+    assert left.seconds(50) == 50 + 2 * 5
+    assert left.all_seconds(50) == 60 + 2 * (8 + 100 + 3 * 5)
+    left.say_measured(50)
+    assert "time: 5.1m left for 3 trainings, 1 s for a step" in capsys.readouterr().err
 
 
 def test_what_is_to_come():
@@ -103,6 +119,8 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     assert said(**dict(slow, data="a b", output="m/")) == (
         "without a GPU in minutes: %s --output 'a b'; %s --data 'a b' --output m_small\n" % (flowio, train)
     )
+    parts = said(**dict(slow, size=64, folds=3, output="m/fold_1"))
+    assert parts == "without a GPU in minutes: %s --folds 3 --output m_small\n" % train
     assert said(**dict(slow, fit="pad")) == expected.replace(flowio, flowio + " --fit pad")
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
     tuned = "python train.py --model imagenet --output models/resnet_small"

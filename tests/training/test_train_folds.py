@@ -1,0 +1,150 @@
+"""train.py --folds and evaluate.py of what it trained."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT, refuses, run
+
+from suite.evaluation import out_of_fold
+from suite.files import jsonfile
+from suite.model import modelfolder
+from suite.process.errors import UsageError, UserError
+from suite.records import folds, reading
+from suite.training import config
+from suite.training.options import parse_options
+
+
+@pytest.fixture
+def planned(workspace, tmp_path):
+    """A folder in which three folds were begun, and the records."""
+    records, folder = reading.load_records(workspace.records), str(tmp_path / "parts")
+    jsonfile.write(folds.path(folder), folds.make(records, 3, 0))
+    return folder, records
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ("--folds 1", "from 2 to 100"),
+        ("--folds 3 --patience 2", "--folds: not with --patience"),
+        ("--folds 3 --model models/other --step 0", "--folds: nothing is trained with --step 0"),
+    ],
+)
+def test_what_does_not_go_with_folds(options, says, capsys):
+    with pytest.raises(SystemExit) as refused:
+        parse_options(options.split())
+    assert refused.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_folds_are_of_one_machine(monkeypatch, capsys):
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(SystemExit):
+        parse_options(["--folds", "3"])
+    assert "--folds: works on one machine only" in capsys.readouterr().err
+
+
+def test_the_plan_stays_until_it_is_set_aside(planned, copy):
+    folder, records = planned
+    options = parse_options(["--output", folder, "--folds", "3", "--seed", "5"])
+    assert config.find_folds(options, records, False)["seed"] == 0
+    assert config.find_folds(options, records, True)["seed"] == 5
+    options.folds = 4
+    with pytest.raises(UsageError, match="--folds 4: .* holds 3; give that, or --output .*-2, or --fresh"):
+        config.find_folds(options, records, False)
+    options.output = copy
+    with pytest.raises(
+        UserError, match="holds best and no folds; choose another --output, such as .*model-2"
+    ):
+        config.find_folds(options, records, False)
+
+
+def test_the_weights_must_not_know_the_pictures(workspace, planned):
+    """Those of a model that was trained on them do; ImageNet's do not."""
+    _, records = planned
+    options = parse_options(["--folds", "3", "--model", "other"])
+    part = folds.to_train(records, jsonfile.read(folds.path(planned[0])), 1)
+
+    class Weights:
+        fingerprints = modelfolder.load_model(workspace.model).fingerprints
+
+    with pytest.raises(UsageError, match="--model other: was trained or validated on 108 of the pictures"):
+        config.refuse_seen(options, part, Weights)
+    Weights.fingerprints = None
+    config.refuse_seen(options, part, Weights)
+
+
+def test_folds_are_no_model(planned, workspace):
+    folder, _ = planned
+    with pytest.raises(UserError, match="train.py --folds, which are for evaluate.py; name one of them"):
+        modelfolder.load_model(folder)
+    with pytest.raises(UserError, match="not trained to the end: fold_1, fold_2, fold_3; the train.py"):
+        out_of_fold.load_model(folder)
+    assert modelfolder.unused(os.path.join(folder, "fold_2")) == folder + "-2"
+    assert not out_of_fold.load_model(workspace.model).folds
+
+
+def read_answers(folder):
+    """predictions.csv: {file name: [label, predicted, ...]}, in order."""
+    with open(os.path.join(folder, "predictions.csv"), encoding="utf-8-sig", newline="") as file:
+        return {name: row for name, *row in list(csv.reader(file))[1:]}
+
+
+@pytest.mark.slow
+def test_folds_from_end_to_end(workspace, tmp_path):
+    """Stopped in the second, resumed, and each picture answered by the model that has not seen it."""
+    output = tmp_path / "parts"
+    same = ["--data", workspace.records, "--output", output]
+    begun = [*same, "--folds", 2, "--mini", "--epochs", 2, "--batch_size", 8, "--save_num", 5]
+    command = [sys.executable, os.path.join(ROOT, "train.py"), *map(str, begun), "--log_num", "1"]
+    out, _ = run("train.py", *begun, "--dry_run")
+    assert "for 2 trainings, an estimate" in out and not output.exists()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "fold 2 of 2\n" in said and line.startswith("step "):
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143 and "for 2 trainings" in "".join(said)
+    evaluation = ["--data", workspace.records, "--model", output]
+    refuses("evaluate.py", *evaluation, says="not trained to the end: fold_2; the train.py", status=1)
+
+    _, err = run("train.py", *same, "--folds", 2, "--epochs", 2, "--batch_size", 8)  # the network stays
+    assert (
+        "fold_1 is at step 14 already" in err and "all 2 folds are trained; next: python evaluate.py" in err
+    )
+    out, err = run("evaluate.py", *evaluation)
+    assert "on 108 pictures of train and val, each answered by the one of 2 models" in out
+    pooled = read_answers(output / "evaluation")
+    with open(str(output / "evaluation" / "evaluation.json"), encoding="utf-8") as file:
+        results = json.load(file)
+    assert (results["split"], results["n"], results["folds"]) == ("folds", 108, 2)
+    with open(str(output / "evaluation" / "suspects.csv"), encoding="utf-8-sig", newline="") as file:
+        suspects = list(csv.DictReader(file))
+    assert len(suspects) == results["suspects"]
+    assert all(pooled[row["filename"]][:2] == [row["label"], row["suggested"]] for row in suspects)
+
+    plan = jsonfile.read(folds.path(str(output)))
+    for number in (1, 2):
+        model = modelfolder.load_model(modelfolder.fold(str(output), number))
+        assert model.trained_on == plan["counts"][2 - number]
+        where = tmp_path / str(number)
+        alone = ["--data", workspace.records, "--model", model.folder, "--split", "train", "--output", where]
+        run("evaluate.py", *alone)
+        answers = read_answers(where)
+        held_out = np.array(plan["files"]["train-00000-of-00001.tfrecord"]) == number
+        assert held_out.sum() > 40
+        for name in np.array(list(answers))[held_out]:
+            np.testing.assert_allclose(*[np.float64(each[name][2:]) for each in (answers, pooled)], atol=1e-5)
+
+    refuses("evaluate.py", *evaluation, "--split", "test", says="--split: ", status=2)
+    refuses("evaluate.py", *evaluation, "--compare", workspace.model, says="only one of the two", status=2)
+    out, _ = run("evaluate.py", *evaluation, "--compare", output)
+    assert "right where the other is wrong: this model 0, the other 0" in out
+    run("train.py", *same, "--folds", 2, "--mini", "--step", 2, "--fresh")
+    assert os.path.exists(folds.path(str(output) + "-2")) and os.path.exists(folds.path(str(output)))
