@@ -36,10 +36,15 @@ SMALLEST = 30  # pictures of a class that is taken
 
 def main():
     options, rest = parse_options()
+    every = []
     for dataset in options.datasets:
         print("\n%s\n\n| left out | accuracy | %s |" % (dataset, " | ".join(SCORES)))
         print("| --- | ---: |%s" % (" ---: |" * len(SCORES)))
-        summarise(list(leave_out_each(dataset, rest)))
+        areas = list(leave_out_each(dataset, rest))
+        summarise(areas)
+        every += areas
+    print("\ntogether\n")
+    summarise(every)
 
 
 def parse_options():
