@@ -1,7 +1,10 @@
 """The network that model.json describes, and its weights. Of the suite, this file alone imports resnet.py."""
 
 import contextlib
+import itertools
 import os
+
+import numpy as np
 
 from suite.model import modelfolder
 from suite.process import device, tf_versions
@@ -90,6 +93,34 @@ def features_and_maps(data_format=None):
     kernel = tf.reshape(kernel, [1, 1, *kernel.shape[-2:]])
     maps = tf.nn.bias_add(tf.nn.conv2d(activations, kernel, 1, "SAME"), bias)
     return tf.reduce_mean(activations, [1, 2]), maps
+
+
+STRIDE, FIRST = 32, 2  # of a map's positions, in pixels that the network sees: they lie around 2, 34, 66, ...
+POINTS = 32  # down and across, of what is drawn of a map
+
+
+def spread(values, image_size):
+    """A map, float [h, h], linearly between its positions: float [POINTS, POINTS], all over what was seen."""
+    positions = FIRST + STRIDE * np.arange(len(values))
+    points = (np.arange(POINTS) + 0.5) * image_size / POINTS
+    weights = np.stack([np.interp(points, positions, row) for row in np.eye(len(values))], 1)
+    return weights @ values @ weights.T
+
+
+FINE = 4  # positions of a map, down and across, from which on it says where
+
+
+def finer_from(model):
+    """The --image_size from which on a model's maps have FINE x FINE positions; None where they have."""
+
+    def positions(size):
+        size = -(-size // 2)  # the first convolution's
+        size = -(-size // 2) if model.network.get("preactivation") else (size - 1) // 2  # and its pool's
+        return -(-size // 8)
+
+    if positions(model.image_size) >= FINE:
+        return None
+    return next(size for size in itertools.count(model.image_size) if positions(size) >= FINE)
 
 
 STATISTICS = ("moving_mean", "moving_variance")  # what the names of batch norms' end with
