@@ -16,6 +16,7 @@ if __name__ == "__main__":
     from suite.process import interrupt  # noqa: F401
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -25,18 +26,20 @@ import re
 import sys
 from typing import Any, Iterable, Iterator, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from suite.files import atomic, csvfile
 from suite.model import classifier, modelfolder
 from suite.model.classifier import UNKNOWN, Classifier
-from suite.model.network import add_mirror_option
+from suite.model.network import add_mirror_option, finer_from, spread
 from suite.pictures import drawing, imagefile, recognition, sandbox
 from suite.pictures.imagefile import BadPicture
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
 from suite.process.pipeline import Ahead
 from suite.process.terminal import say
+from suite.records import preprocessing
 
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
@@ -46,7 +49,8 @@ class Pending(NamedTuple):
 
     path: str
     picture: Any  # what Reader.encode returned or raised; later what Classifier.prepare made of that
-    view: bytes | None = None  # JPEG to draw on, with --save
+    view: bytes | None = None  # JPEG to draw on, with --save and --explain
+    seen: tuple | None = None  # where on that lies what the network sees, with --explain
 
 
 def main():
@@ -54,9 +58,12 @@ def main():
     options = parse_options()
     paths = list_images(options.images)
     model = modelfolder.load_model(options.model)
-    if options.save:
-        atomic.make_folder(options.save)
+    for folder in filter(None, (options.save, options.explain)):
+        atomic.make_folder(folder)
     warn_of_unknown(model.classes, options)
+    if options.explain and finer_from(model):
+        line = "warning: --explain: %s sees %d pixels, too few to say where; from --image_size %d on it can"
+        say(line % (model.folder, model.image_size, finer_from(model)))
     imagefile.warm_up((*imagefile.FORMATS, *options.formats))
     # Its threads go on while TensorFlow is imported, and import nothing themselves.
     likely = device.likely_data_format(options.device)
@@ -65,19 +72,21 @@ def main():
     device.start(options)
     if not reader.cached(device.data_format()):
         say("preparing the model for prediction, once for each checkpoint")
-    with Classifier(model, mirror=options.mirror, reader=reader) as classify:
-        return answer_all(encoded, reader.pool, classify, options)
+    keeping = writing_features(options.features, model.checkpoint)
+    with keeping as features, Classifier(model, mirror=options.mirror, reader=reader) as classify:
+        return answer_all(encoded, reader, classify, options, features)
 
 
-def answer_all(encoded, pool, classify, options):
-    """Show the answer for each Pending as it comes. Returns the exit status."""
+def answer_all(encoded, reader, classify, options, features):
+    """Show the answer for each Pending as it comes; append to `features`. Returns the exit status."""
 
     def prepare(pending):
         return pending._replace(picture=classify.prepare(pending.picture))
 
-    status, show = 0, printer(options)
-    for batch in Ahead(pool, prepare, encoded, options.batch_size).batches(options.batch_size):
-        answers = classify.answers([each.picture for each in batch], options.top, options.threshold)
+    status, show, explain = 0, printer(options), bool(options.explain or options.features)
+    for batch in Ahead(reader.pool, prepare, encoded, options.batch_size).batches(options.batch_size):
+        pictures = [each.picture for each in batch]
+        answers = classify.answers(pictures, options.top, options.threshold, explain)
         for pending, answer in zip(batch, answers):
             if isinstance(answer, BadPicture):
                 status = 1
@@ -86,8 +95,9 @@ def answer_all(encoded, pool, classify, options):
             if answer.remark:
                 say("warning: %s: %s" % (pending.path, answer.remark))
             show(pending.path, answer.label, answer.predictions, None)
-            if options.save:
-                save(options.save, pending, "%s %s" % (answer.label, percent(answer.predictions[0])))
+            draw(pending, answer, reader.model.image_size, options)
+            if options.features:
+                features.append((pending.path, answer.features))
     return status
 
 
@@ -109,6 +119,14 @@ def parse_options(arguments=None):
     form.add_argument("--json", action="store_true", help="one JSON object per line")
     form.add_argument("--csv", action="store_true", help="a table of file, label, probability and error")
     parser.add_argument("--save", metavar="DIR", help="write each picture there, with its label drawn on")
+    parser.add_argument(
+        "--explain", metavar="DIR", help="write each picture there, with what spoke for its label in orange"
+    )
+    parser.add_argument(
+        "--features",
+        metavar="FILE.npz",
+        help="write what the network goes by, for search: names, features (float32 [n, channels])",
+    )
     imagefile.add_formats_option(parser, "pictures go before it: predict.py photo.tif --formats TIFF")
     sandbox.add_option(parser)
     add_mirror_option(parser)
@@ -188,8 +206,13 @@ def encode_file(path, reader, options):
     """A Pending, made small or refused. Needs no TensorFlow; `reader`: a classifier.Reader."""
     try:
         data = imagefile.read_file(path)
-        view = reader.small(data, SAVED_SIDE)[0] if options.save else None
-        return Pending(path, reader.encode(data), view)
+        picture = reader.encode(data)
+        if not options.save and not options.explain:
+            return Pending(path, picture)
+        view = reader.small(data, SAVED_SIDE)[0]
+        sizes = [Image.open(io.BytesIO(jpeg)).size for jpeg in (view, picture.content)]
+        seen = preprocessing.seen(*sizes, reader.model.image_size, reader.model.fit)
+        return Pending(path, picture, view, seen)
     except BadPicture as error:
         return Pending(path, error)
 
@@ -239,10 +262,22 @@ def printer(options):
     return print_json if options.json else print_row if options.csv else print_line
 
 
-def save(folder, picture, text):
-    """Write the picture as <its name>.jpg with `text` under it; no file that exists is replaced."""
-    image = drawing.caption(Image.open(io.BytesIO(picture.view)), text)
-    name = os.path.splitext(os.path.basename(picture.path))[0]
+def draw(picture, answer, image_size, options):
+    """What --save and --explain ask for; `image_size`: pixels that the network sees."""
+    if not picture.view:
+        return
+    text = "%s %s" % (answer.label, percent(answer.predictions[0]))
+    image = Image.open(io.BytesIO(picture.view))
+    if options.save:
+        save(options.save, picture.path, drawing.caption(image, text))
+    if options.explain:
+        image = drawing.overlay(image, spread(answer.map, image_size), picture.seen)
+        save(options.explain, picture.path, drawing.caption(image, text))
+
+
+def save(folder, path, image):
+    """Write a picture's image as <its name>.jpg; no file that exists is replaced."""
+    name = os.path.splitext(os.path.basename(path))[0]
     for number in itertools.count(1):
         path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
         try:
@@ -251,6 +286,26 @@ def save(folder, picture, text):
             return
         except FileExistsError:
             pass
+
+
+@contextlib.contextmanager
+def writing_features(path, checkpoint):
+    """A list for (name, float32 [channels]), written for numpy.load when all went well; to None it is not.
+
+    Raises:
+        UserError: nothing was appended, or there is something that cannot be replaced.
+    """
+    rows = []
+    if not path:
+        yield rows
+        return
+    with atomic.replacing_file(path) as partial:
+        yield rows
+        if not rows:
+            raise UserError("%s: not written, as no picture could be used" % path)
+        names, features = zip(*rows)
+        with open(partial, "wb") as file:
+            np.savez(file, names=names, features=features, checkpoint=checkpoint)
 
 
 if __name__ == "__main__":

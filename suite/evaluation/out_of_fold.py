@@ -78,8 +78,8 @@ def predict(model, records, batch_size, mirror):
     number = np.concatenate(list(plan["files"].values()))
     order = np.argsort(np.argsort(number, kind="stable"))  # of each picture, its place among the answers
     names = [name for each in answers for name in each.filenames]
-    labels, probabilities = (
+    labels, probabilities, maps = (
         np.concatenate([getattr(each, field) for each in answers])[order]
-        for field in ("labels", "probabilities")
+        for field in ("labels", "probabilities", "maps")
     )
-    return Predictions([names[i] for i in order], labels, probabilities, [])
+    return Predictions([names[i] for i in order], labels, probabilities, [], maps)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from suite.files import classnames
-from suite.model.network import restore_session
+from suite.model.network import features_and_maps, restore_session
 from suite.process.errors import UserError
 from suite.process.terminal import counted, progress_bar, say, say_once
 from suite.process.tf_versions import tf
@@ -24,6 +24,7 @@ class Predictions:
     labels: np.ndarray  # int64 [n], indices into the model's classes
     probabilities: np.ndarray  # float32 [n, classes]
     seconds: list[float]  # that each batch took
+    maps: np.ndarray | None = None  # float32 [n, h, w], those of the predicted classes: where it looked
 
     @property
     def predicted(self) -> np.ndarray:
@@ -93,24 +94,36 @@ def predict_split(model, records, split, batch_size, mirror=False):
         )
     records = dataclasses.replace(records, image_size=model.image_size)
     total = records.count(split)
-    filenames, labels, probabilities, seconds = [], [], [], []
+    filenames, labels, probabilities, seconds, maps = [], [], [], [], []
     say("evaluating %s on %s" % (model.checkpoint, counted(total, "picture")))
     with tf.Graph().as_default():
         dataset = read_for_evaluation(records, split, batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = restore_session(model, batch["image"], mirror=mirror)
-        fetches = batch["filename"], batch["label"], outputs
+        fetches = batch["filename"], batch["label"], outputs, maps_of(outputs, mirror)
         bar = progress_bar("evaluate", total)
         with naming_damage(records), session, bar:
             while len(filenames) < total:
                 began = time.perf_counter()
-                names, truth, values = session.run(fetches)
+                names, truth, values, where = session.run(fetches)
                 seconds.append(time.perf_counter() - began)
                 filenames += [os.fsdecode(name) for name in names]
                 labels.append(label_map[truth])
                 probabilities.append(values)
+                maps.append(where)
                 bar.update(len(names))
-    return Predictions(filenames, np.concatenate(labels), np.concatenate(probabilities), seconds)
+    labels, probabilities, maps = (np.concatenate(each) for each in (labels, probabilities, maps))
+    return Predictions(filenames, labels, probabilities, seconds, maps)
+
+
+def maps_of(probabilities, mirror):
+    """Where restore_session's network saw what is most probable: float32 [batch, h, w]."""
+    _, maps = features_and_maps()
+    if mirror:
+        maps, turned = tf.split(maps, 2)
+        maps = (maps + tf.reverse(turned, [2])) / 2
+    answers = tf.one_hot(tf.argmax(probabilities, 1), probabilities.shape[1])
+    return tf.reduce_sum(maps * answers[:, tf.newaxis, tf.newaxis], 3)
 
 
 def latency(seconds, batch_size):

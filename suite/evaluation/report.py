@@ -12,6 +12,8 @@ from PIL import Image
 
 from suite.evaluation import advice, catalogue, metrics
 from suite.model import modelfolder
+from suite.model.network import finer_from, spread
+from suite.pictures import drawing
 from suite.process import device
 from suite.process.terminal import columns
 from suite.process.tf_versions import tf
@@ -45,7 +47,9 @@ def write_html(folder, results, predictions, model, records, language, suspected
     """
     shown = confused_classes(np.array(results["confusion_matrix"]))
     order, galleries = choose_pictures(predictions, shown, suspected)
-    pictures = read_pictures(records, results["split"], order, model.image_size)
+    finer = finer_from(model)
+    maps = None if finer else predictions.maps
+    pictures = read_pictures(records, results["split"], order, model.image_size, maps)
     curves = training_curves(model.folder)
     step = modelfolder.checkpoint_step(model.checkpoint)
     html = (
@@ -61,6 +65,8 @@ def write_html(folder, results, predictions, model, records, language, suspected
             mistakes=len(galleries["mistakes"]),
             all_mistakes=int((~predictions.correct).sum()),
             doubtful=len(galleries["doubtful"]),
+            finer=finer,
+            has_maps=maps is not None,
             shown=shown,
             sure=SURE,
             few=metrics.FEW,
@@ -123,15 +129,17 @@ def choose_pictures(predictions, shown, suspected=None):
     return list(dict.fromkeys(galleries["mistakes"] + doubtful + behind))[:MOST_PICTURES], galleries
 
 
-def read_pictures(records, split, order, image_size):
+def read_pictures(records, split, order, image_size, maps=None):
     """A split's pictures for the page, as many of `order` as THUMBNAIL_BYTES hold.
 
     Args:
         order: indices into the split, in the records' order.
         image_size: pixels that the network sees.
+        maps: see predictions.Predictions.
     Returns:
         {index: [data URI of a small JPEG, width, height, side]}: the latter three are those of the picture in
-        the records and of the square in its middle that the network saw, in pixels.
+        the records and of the square in its middle that the network saw, in pixels. With `maps` also the data
+        URI of a PNG, that square's map.
     """
     wanted, jpegs, index = set(order), {}, 0
     for path in records.shard_paths(split):
@@ -146,12 +154,19 @@ def read_pictures(records, split, order, image_size):
         side = crop_side(shape, image_size, records.fit)
         for index in order:
             jpeg, (width, height) = jpegs[index]
-            size += len(jpeg)
+            png = b"" if maps is None else drawing.map_png(spread(maps[index], image_size))
+            size += len(jpeg) + len(png)
             if size > THUMBNAIL_BYTES:
                 break
-            uri = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-            pictures[index] = [uri, width, height, int(session.run(side, {shape: [height, width]}))]
+            seen = int(session.run(side, {shape: [height, width]}))
+            pictures[index] = [data_uri(jpeg, "jpeg"), width, height, seen]
+            pictures[index] += [data_uri(png, "png")] if png else []
     return pictures
+
+
+def data_uri(data, format):
+    """The bytes of an image file, as an address that a page can hold."""
+    return "data:image/%s;base64,%s" % (format, base64.b64encode(data).decode("ascii"))
 
 
 def shrink(jpeg):

@@ -42,6 +42,9 @@ class Answer(NamedTuple):
     predictions: list[dict]  # [{"label", "probability"}], the most probable first
     probabilities: np.ndarray  # float32 [classes], in the model's order
     remark: str = ""  # one of imagefile.REMARKS: why the answer may be worth little
+    # Where they were asked for, see network.features_and_maps:
+    features: np.ndarray | None = None  # float32 [channels]
+    map: np.ndarray | None = None  # float32 [h, w], of the most probable class
 
 
 class Encoded(NamedTuple):
@@ -195,12 +198,13 @@ class Classifier:
                 of_jpeg = preprocessing.preprocess_for_evaluation(jpeg, *how)
                 of_colours = preprocess_colours(colours, *how)
             with tf.device(place):
-                elements = ["images:0", "probabilities:0"]
-                images, probabilities = tf.import_graph_def(graph_def, return_elements=elements)
+                elements = ["images:0", *(name + ":0" for name in inference_graph.OUTPUTS)]
+                images, *outputs = tf.import_graph_def(graph_def, return_elements=elements)
             self._session = tf.Session(config=config)
         self._of_jpeg = self._session.make_callable(of_jpeg, [jpeg])
         self._of_colours = self._session.make_callable(of_colours, [colours])
-        self._compute = self._session.make_callable(probabilities, [images])
+        self._compute = self._session.make_callable(outputs[0], [images])
+        self._explain = self._session.make_callable(outputs, [images])
 
     def __call__(self, picture, top=3, threshold=0):
         """The Answer for one picture.
@@ -266,16 +270,24 @@ class Classifier:
         except tf.errors.InvalidArgumentError as error:
             return BadPicture("damaged: %s" % tf_versions.reason(error))
 
-    def answers(self, prepared, top=3, threshold=0):
-        """A list of an Answer or a BadPicture for each of what `prepare` returned."""
+    def answers(self, prepared, top=3, threshold=0, explain=False):
+        """A list of an Answer or a BadPicture for each of what `prepare` returned.
+
+        Args:
+            explain: have `features` and `map`, too.
+        """
         check_arguments(top, threshold)
-        usable = [each for each in prepared if not isinstance(each, BadPicture)]
-        rows = iter(self.probabilities([each.pixels for each in usable]))
+        usable = [each.pixels for each in prepared if not isinstance(each, BadPicture)]
+        rows = zip(*(self.explained(usable) if explain else [self.probabilities(usable)]))
         found = []
         for each in prepared:
             if isinstance(each, Prepared):
-                row = next(rows)
-                each = Answer(*best(row, self.classes, top, threshold, self.unknown), row.copy(), each.remark)
+                row, *reasons = next(rows)
+                answer = best(row, self.classes, top, threshold, self.unknown)
+                each = Answer(*answer, row.copy(), each.remark)
+                if explain:
+                    features, maps = reasons
+                    each = each._replace(features=features.copy(), map=maps[:, :, row.argmax()].copy())
             found.append(each)
         return found
 
@@ -287,6 +299,18 @@ class Classifier:
         if self._mirror:
             return (self._compute(pixels) + self._compute(pixels[:, :, ::-1])) / 2
         return self._compute(pixels)
+
+    def explained(self, pixels):
+        """What `probabilities` returns, features and maps, see network.features_and_maps."""
+        if not pixels:
+            return [], [], []
+        pixels = np.stack(pixels)
+        probabilities, features, maps = self._explain(pixels)
+        if self._mirror:
+            turned = self._explain(pixels[:, :, ::-1])
+            probabilities, features = (probabilities + turned[0]) / 2, (features + turned[1]) / 2
+            maps = (maps + turned[2][:, :, ::-1]) / 2
+        return probabilities, features, maps
 
     @contextlib.contextmanager
     def _in_use(self):

@@ -1,7 +1,10 @@
 """The network that model.json describes, and its weights. Of the suite, this file alone imports resnet.py."""
 
 import contextlib
+import itertools
 import os
+
+import numpy as np
 
 from suite.model import modelfolder
 from suite.process import device, tf_versions
@@ -84,13 +87,43 @@ def features_and_maps(data_format=None):
         linear classifier, then the mean: over h and w a map's mean is the logit (Zhou et al. 2015, "Learning
         Deep Features for Discriminative Localization").
     """
+    data_format = data_format or device.data_format()
     activations = tf.get_default_graph().get_tensor_by_name("resnet/activations:0")
-    if (data_format or device.data_format()) == "NCHW":
-        activations = tf.transpose(activations, [0, 2, 3, 1])
     kernel, bias = tf.trainable_variables("logits/")
     kernel = tf.reshape(kernel, [1, 1, *kernel.shape[-2:]])
-    maps = tf.nn.bias_add(tf.nn.conv2d(activations, kernel, 1, "SAME"), bias)
-    return tf.reduce_mean(activations, [1, 2]), maps
+    maps = tf.nn.conv2d(activations, kernel, 1, "SAME", data_format=data_format)
+    maps = tf.nn.bias_add(maps, bias, data_format)
+    if data_format == "NCHW":
+        maps = tf.transpose(maps, [0, 2, 3, 1])
+    return tf.reduce_mean(activations, [data_format.index("H"), data_format.index("W")]), maps
+
+
+STRIDE, FIRST = 32, 2  # of a map's positions, in pixels that the network sees: they lie around 2, 34, 66, ...
+POINTS = 32  # down and across, of what is drawn of a map
+
+
+def spread(values, image_size):
+    """A map, float [h, h], linearly between its positions: float [POINTS, POINTS], all over what was seen."""
+    positions = FIRST + STRIDE * np.arange(len(values))
+    points = (np.arange(POINTS) + 0.5) * image_size / POINTS
+    weights = np.stack([np.interp(points, positions, row) for row in np.eye(len(values))], 1)
+    return weights @ values @ weights.T
+
+
+FINE = 4  # positions of a map, down and across, from which on it says where
+
+
+def finer_from(model):
+    """The --image_size from which on a model's maps have FINE x FINE positions; None where they have."""
+
+    def positions(size):
+        size = -(-size // 2)  # the first convolution's
+        size = -(-size // 2) if model.network.get("preactivation") else (size - 1) // 2  # and its pool's
+        return -(-size // 8)
+
+    if positions(model.image_size) >= FINE:
+        return None
+    return next(size for size in itertools.count(model.image_size) if positions(size) >= FINE)
 
 
 STATISTICS = ("moving_mean", "moving_variance")  # what the names of batch norms' end with

@@ -22,6 +22,9 @@ FONTS = (
     "arial.ttf",
 )
 
+ORANGE = (255, 110, 0)  # of maps, over grey
+MOST_OPAQUE = 160  # of 255
+
 
 def contact_sheet(columns, rows, tile=96, size=13):
     """Pictures in a table.
@@ -59,6 +62,37 @@ def caption(image, text):
     canvas.paste(image, ((width - image.width) // 2, 0))
     draw_text(canvas, size, image.height + 13 * size // 8, text, size, "white")
     return canvas
+
+
+def overlay(image, values, box):
+    """A PIL image in grey, and over it in ORANGE what spoke for an answer, the more, the stronger.
+
+    Args:
+        values: float [h, w], a class activation map.
+        box: left, top, right and bottom of what the map is of, in the image's pixels.
+    """
+    left, top, right, bottom = box
+    across, down = values.shape[1] / (right - left), values.shape[0] / (bottom - top)
+    place = across, 0, -left * across, 0, down, -top * down
+    grey = image.convert("L").convert("RGB")
+    grey.paste(ORANGE, mask=opacity(values).transform(image.size, Image.AFFINE, place, Image.BILINEAR))
+    ImageDraw.Draw(grey).rectangle((left, top, right - 1, bottom - 1), outline=ORANGE)
+    return grey
+
+
+def opacity(values):
+    """A PIL image of float [h, w]: MOST_OPAQUE where they are largest, 0 where they are not positive."""
+    share = np.maximum(values, 0) / max(values.max(), 1e-9)
+    return Image.fromarray(np.round(MOST_OPAQUE * share).astype(np.uint8))
+
+
+def map_png(values):
+    """What `overlay` lays over a picture, as PNG bytes of a pixel for each of float [h, w]."""
+    alpha, file = opacity(values), io.BytesIO()
+    image = Image.new("RGB", alpha.size, ORANGE)
+    image.putalpha(alpha)
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def draw_confusion_matrix(matrix, classes, cell=36, size=13):

@@ -114,9 +114,28 @@ def crop_side(shape, image_size, fit):
 
 def dropped_share(width, height, image_size):
     """The share of the area of an encoded picture, of so many pixels, that "crop" leaves out; a float."""
+    return 1 - cropped(width, height, image_size) ** 2 / (width * height)
+
+
+def cropped(width, height, image_size):
+    """What `crop_side` gives for "crop", before it is rounded; a float."""
     shorter = min(width, height)
-    side = min(shorter, max(image_size, shorter / MARGIN))  # that of `crop_side`
-    return 1 - side**2 / (width * height)
+    return min(shorter, max(image_size, shorter / MARGIN))
+
+
+def seen(size, encoded, image_size, fit):
+    """Where the network's view lies on a picture that was not encoded for it.
+
+    Args:
+        size, encoded: (width, height) of the picture, and of what `encode` makes of it.
+    Returns:
+        Left, top, right and bottom in the picture's pixels, floats; with "pad" these may lie outside.
+    """
+    width, height = size
+    if fit == "squash":
+        return 0, 0, width, height
+    side = max(size) if fit == "pad" else cropped(*encoded, image_size) * min(size) / min(encoded)
+    return (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2
 
 
 def random_rectangle(shape, between):

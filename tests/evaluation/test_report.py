@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -45,7 +46,7 @@ def make_records(folder, labels, classes, jpegs):
 
 
 def make_report(
-    folder, count, classes, seed=0, language="en", size=96, never_right=(), suspected=None, **more
+    folder, count, classes, seed=0, language="en", size=96, never_right=(), suspected=None, maps=0, **more
 ):
     """A report of random answers that are mostly right; the path and the answers.
 
@@ -53,6 +54,7 @@ def make_report(
         size: of the pictures, in pixels.
         never_right: classes of which none is.
         suspected: see report.write_html.
+        maps: positions of the maps, down and across, whose upper left speaks for the answer; 0: too few.
     """
     rng = np.random.RandomState(seed)
     labels = rng.randint(0, len(classes), count)
@@ -63,9 +65,11 @@ def make_report(
         probabilities[labels == classes.index(name), classes.index(name)] = 0
     probabilities /= probabilities.sum(1, keepdims=True)
     names = ["%s/%d.jpg" % (classes[label], i) for i, label in enumerate(labels)]
-    answers = predictions.Predictions(names, labels, probabilities, [0.1, 0.1])
+    where = np.tile(np.subtract.outer(np.linspace(1, -1, maps), np.linspace(0, 2, maps)), [count, 1, 1])
+    answers = predictions.Predictions(names, labels, probabilities, [0.1, 0.1], where if maps else None)
     results = dict(metrics.measure(labels, probabilities, classes), checkpoint="model", split="test", **more)
-    model = modelfolder.Model(str(folder), "model.ckpt-20", {}, classes, 32, "per_image", False)
+    image_size = 32 * maps or 32
+    model = modelfolder.Model(str(folder), "model.ckpt-20", {}, classes, image_size, "per_image", False)
     records = make_records(folder, labels, classes, noise(size))
     report.write_html(str(folder), results, answers, model, records, language, suspected)
     return str(folder / "report.html"), answers
@@ -77,9 +81,11 @@ def read(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count, classes, size", [(10000, 10, 320), (10000, 1000, 96), (2, 2, 96)])
-def test_the_report_stays_small(tmp_path, count, classes, size):
-    path, answers = make_report(tmp_path, count, ["class %d" % i for i in range(classes)], size=size)
+@pytest.mark.parametrize(
+    "count, classes, size, maps", [(10000, 10, 320, 32), (10000, 1000, 96, 0), (2, 2, 96, 0)]
+)
+def test_the_report_stays_small(tmp_path, count, classes, size, maps):
+    path, _ = make_report(tmp_path, count, ["class %d" % i for i in range(classes)], size=size, maps=maps)
     assert os.path.getsize(path) < 5e6
 
 
@@ -175,6 +181,14 @@ def test_the_report_is_in_one_language(tmp_path, language, text):
     page = read(make_report(tmp_path, 40, ["a", "b"], language=language)[0])
     assert text in page and ("precision" in page) == (language == "en")
     assert '<html lang="%s">' % {"en": "en", "zh": "zh-CN"}[language] in page
+
+
+@pytest.mark.parametrize(
+    "language, said", [("en", "From <b>--image_size</b> 101 on"), ("zh", "从 <b>--image_size</b> 101 起")]
+)
+def test_maps_that_are_too_coarse_are_not_offered(tmp_path, language, said):
+    page = read(make_report(tmp_path, 40, ["a", "b"], language=language)[0])
+    assert said in page and 'id="maps"' not in page
 
 
 def rows_of(page):
@@ -333,6 +347,32 @@ def test_a_click_on_a_cell_shows_its_pictures(browser, tmp_path):
     assert {caption.splitlines()[-1] for caption in captions} <= {answers.filenames[i] for i in behind}
     drawn = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
     assert browser.execute_script(drawn)
+
+
+@pytest.mark.parametrize("size", [224, 256])  # whole, and with a frame
+def test_maps_are_switched_on_and_off(browser, tmp_path, size):
+    path, _ = make_report(tmp_path, 40, ["a", "b"], size=size, maps=7)
+    browser.get("file://" + path)
+
+    def colours():
+        """Of the first picture, upper left and lower right: how much redder than blue they are, 0 to 1."""
+        data = find(browser, "#mistakes .frame")[0].screenshot_as_png
+        image = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) / 255
+        redder = (image[:, :, 0] - image[:, :, 2])[10:-10, 10:-10]
+        return redder[:9, :9].mean(), np.abs(redder[-30:, -30:]).max()
+
+    assert not any(each.is_displayed() for each in find(browser, ".map"))
+    switch = find(browser, "#maps")[0]
+    for toggle in (switch.click, lambda: find(browser, "body")[0].send_keys("m")):
+        toggle()
+        assert switch.is_selected() and all(each.is_displayed() for each in find(browser, ".map"))
+        upper, lower = colours()
+        assert upper > 0.3 and lower < 0.02  # orange there, grey here
+        place, frame = box(browser, "#mistakes .map"), box(browser, "#mistakes .frame")
+        assert place["width"] == pytest.approx(frame["width"] * 224 / size, abs=1)
+        assert place["left"] - frame["left"] == pytest.approx(frame["width"] * (size - 224) / size / 2, abs=1)
+        switch.send_keys(" ")
+        assert not any(each.is_displayed() for each in find(browser, ".map"))
 
 
 def test_a_command_is_copied_as_it_is(browser, tmp_path):

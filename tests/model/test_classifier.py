@@ -177,6 +177,23 @@ def test_with_a_gpu_it_takes_the_graph_for_one(copy, monkeypatch):
         Classifier(copy, device="gpu:1")
 
 
+def test_reasons_are_given_to_who_asks(workspace, classify, files):
+    prepared = [classify.prepare(path) for path in files[:3]]
+    plain, explained = classify.answers(prepared), classify.answers(prepared, explain=True)
+    pixels = np.stack([each.pixels for each in prepared])
+    there, turned = classify.explained(list(pixels)), classify.explained(list(pixels[:, :, ::-1]))
+    for i, (one, other) in enumerate(zip(plain, explained)):
+        assert one.features is one.map is None and one.predictions == other.predictions
+        np.testing.assert_array_equal(other.features, there[1][i])
+        np.testing.assert_array_equal(other.map, there[2][i, :, :, there[0][i].argmax()])
+    with Classifier(workspace.model, mirror=True) as classify_both:
+        found = classify_both.explained(list(pixels))
+    turned = turned[0], turned[1], turned[2][:, :, ::-1]
+    for both, one, other in zip(found, there, turned):
+        np.testing.assert_allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-5)
+    assert classify.answers([BadPicture("none")], explain=True)[0].args == ("none",)
+
+
 def test_what_is_wrong_is_said_at_once(copy):
     for arguments, says in (
         ({"device": "tpu"}, "none of auto, cpu"),

@@ -11,7 +11,16 @@ from helpers import ROOT, make_model
 
 from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
-from suite.model.network import build_logits, features_and_maps, restore_session
+from suite.model.network import (
+    FIRST,
+    POINTS,
+    STRIDE,
+    build_logits,
+    features_and_maps,
+    finer_from,
+    restore_session,
+    spread,
+)
 from suite.process import errors, tf_versions
 
 
@@ -76,6 +85,45 @@ def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
     assert maps.shape == (4, 2, 2, 3) and np.ptp(maps, (1, 2)).min() > 0.01
     for here, expected in zip([*found, maps.mean((1, 2))], [probabilities, features[:, 0, 0], logits]):
         np.testing.assert_allclose(here, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_from_which_size_on_maps_are_fine_enough(preactivation):
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": preactivation}
+    model = modelfolder.Model("", "", network, "ab", 64, "per_image", False)
+    size = finer_from(model)
+    for image_size, positions in ((size - 1, 3), (size, 4)):
+        with tf.Graph().as_default() as graph:
+            build_logits(tf.zeros([1, image_size, image_size, 3]), network, "ab", False, "NHWC")
+            shape = graph.get_tensor_by_name("resnet/activations:0").shape
+        assert shape[1:3] == [positions, positions]
+        assert (finer_from(model._replace(image_size=image_size)) is None) == (positions == 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_which_pixels_a_position_of_a_map_is_of(graph, preactivation):
+    """The middle of what a change of the picture changes it by, in a network of random weights."""
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": preactivation}
+    images = tf.constant(np.random.RandomState(0).normal(0, 1, [1, 224, 224, 3]).astype(np.float32))
+    build_logits(images, network, "ab", False, "NHWC")
+    activations = graph.get_tensor_by_name("resnet/activations:0")
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        (change,) = session.run(tf.gradients(activations[0, 3, 2], images))
+    change = np.square(change[0]).sum(2)
+    middle = [(change.sum(axis) * np.arange(224)).sum() / change.sum() for axis in (1, 0)]
+    assert middle == pytest.approx([FIRST + 3 * STRIDE, FIRST + 2 * STRIDE], abs=4)
+
+
+def test_a_map_is_spread_between_its_positions():
+    down = np.repeat([[1.0], [2], [3], [4], [5], [6], [7]], 7, 1)
+    found = spread(down, 224)
+    assert found.shape == (POINTS, POINTS) and np.ptp(found, 1).max() < 1e-9
+    centres = (np.arange(POINTS) + 0.5) * 224 / POINTS
+    np.testing.assert_allclose(found[:, 0], np.clip(1 + (centres - FIRST) / STRIDE, 1, 7))
+    np.testing.assert_allclose(spread(down.T, 224), found.T)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])

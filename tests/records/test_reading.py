@@ -1,5 +1,6 @@
 """From records to the network's input: decoding, augmentation, order, and files that are damaged."""
 
+import io
 import json
 import os
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import LABELS, draw_dataset, file_bytes, gradient, pixels, run
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from suite.files import atomic
+from suite.files import atomic, schemas
 from suite.pictures import imagefile
 from suite.process.errors import UserError
 from suite.records import preprocessing, reading
@@ -92,6 +93,27 @@ def test_the_share_that_a_crop_drops(graph, width, height, image_size):
         side = session.run(preprocessing.crop_side(tf.constant([height, width]), image_size, "crop"))
     expected = 1 - side**2 / (width * height)
     assert preprocessing.dropped_share(width, height, image_size) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("fit", schemas.FITS)
+@pytest.mark.parametrize("size", [(400, 240), (150, 300), (70, 50)])
+def test_where_a_view_lies_on_the_picture(fit, size):
+    """A dot on a photograph is found again in what the network sees of it."""
+    width, height = size
+    image = Image.new("RGB", size)
+    dot = 0.62 * width, 0.45 * height
+    radius = min(size) / 12
+    box = [at + sign * radius for sign in (-1, 1) for at in dot]
+    ImageDraw.Draw(image).ellipse(box, "white")
+    jpeg = imagefile.encode(file_bytes(image, "PNG"), 64, fit=fit)
+    with tf.Graph().as_default(), tf.Session() as session:
+        view = session.run(preprocessing.centre(jpeg, 64, fit))[:, :, 0]
+    view = np.where(view > 160, view, 0)  # without the grey that pads
+    x, y = (((np.arange(64) + 0.5) / 64 * view.sum(axis)).sum() / view.sum() for axis in (0, 1))
+    encoded = Image.open(io.BytesIO(jpeg)).size
+    left, top, right, bottom = preprocessing.seen(size, encoded, 64, fit)
+    assert left + x * (right - left) == pytest.approx(dot[0], abs=width / 64)
+    assert top + y * (bottom - top) == pytest.approx(dot[1], abs=height / 64)
 
 
 @pytest.mark.parametrize("augment", ["none", "flip", "standard"])

@@ -199,6 +199,43 @@ def test_saved_pictures_carry_their_label(workspace, tmp_path):
     assert strip.min() < 30 and strip.max() > 220  # white letters on black
 
 
+def test_explained_pictures_and_features(workspace, tmp_path):
+    """Of this model the maps are too coarse, which it says; what cannot be used is left out."""
+    image = draw_demo.picture("kiwi", 400, random.Random(1))
+    for name in ("one.png", "two.jpg"):
+        image.save(str(tmp_path / name))
+    (tmp_path / "three.jpg").write_bytes(b"none")
+    folder, file = tmp_path / "explained", tmp_path / "new" / "features"
+    paths = [str(tmp_path / name) for name in ("one.png", "two.jpg", "three.jpg")]
+    more = ["--model", workspace.model, "--mirror", "--explain", folder, "--features", file]
+    out, err = run("predict.py", *paths, *more, status=1)
+    assert "sees 32 pixels, too few to say where; from --image_size 101 on it can" in err
+    assert sorted(os.listdir(str(folder))) == ["one.jpg", "two.jpg"] and len(out.splitlines()) == 2
+    with Image.open(str(folder / "one.jpg")) as image:
+        assert image.width == 400 and image.height > 400
+    with np.load(str(file)) as found:
+        assert list(found["names"]) == paths[:2] and str(found["checkpoint"]).startswith(workspace.model)
+        features = found["features"]
+    assert features.shape == (2, 1024) and features.dtype == np.float32
+    with predict.Classifier(workspace.model) as classify:
+        pixels = classify.prepare(paths[0]).pixels
+        expected = classify.explained([pixels, pixels[:, ::-1]])[1].mean(0)
+    np.testing.assert_allclose(features[0], expected, rtol=1e-4, atol=1e-5)
+
+    before = file.read_bytes()
+    out, err = run("predict.py", paths[2], "--model", workspace.model, "--features", file, status=1)
+    assert "%s: not written, as no picture could be used" % file in err and file.read_bytes() == before
+
+
+def test_a_map_is_drawn_where_it_is_positive():
+    grey = Image.new("RGB", (80, 40), (90, 90, 90))
+    drawn = drawing.overlay(grey, np.array([[2.0, -1], [-9, -1]]), (20, 0, 60, 40))
+    redder = np.asarray(drawn).astype(int)[:, :, 0] - np.asarray(drawn)[:, :, 2]
+    assert redder[5:10, 25:30].min() > 100 and not redder[:, :20].any() and not redder[:, 61:].any()
+    assert not redder[31:39, 51:59].any()
+    assert not np.asarray(drawing.opacity(np.array([[-1.0, 0]]))).any()  # nothing spoke for it
+
+
 @pytest.mark.parametrize("text", ["kiwi 98.0%", "猫 \U0001f600 \ud800", "x" * 300, ""])
 def test_any_text_can_be_drawn(text):
     image = drawing.caption(Image.new("RGB", (60, 40), "white"), text)
