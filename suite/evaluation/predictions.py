@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from suite.files import classnames
-from suite.model.network import features_and_maps, restore_session
+from suite.model.network import features_and_maps, lead, restore_session
 from suite.process.errors import UserError
 from suite.process.terminal import counted, progress_bar, say, say_once
 from suite.process.tf_versions import tf
@@ -24,7 +24,7 @@ class Predictions:
     labels: np.ndarray  # int64 [n], indices into the model's classes
     probabilities: np.ndarray  # float32 [n, classes]
     seconds: list[float]  # that each batch took
-    maps: np.ndarray | None = None  # float32 [n, h, w], those of the predicted classes: where it looked
+    maps: np.ndarray | None = None  # float32 [n, h, w]: where it looked, see network.lead
 
     @property
     def predicted(self) -> np.ndarray:
@@ -100,7 +100,7 @@ def predict_split(model, records, split, batch_size, mirror=False):
         dataset = read_for_evaluation(records, split, batch_size, model.normalize)
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         session, outputs = restore_session(model, batch["image"], mirror=mirror)
-        fetches = batch["filename"], batch["label"], outputs, maps_of(outputs, mirror)
+        fetches = batch["filename"], batch["label"], outputs, features_and_maps()[1]
         bar = progress_bar("evaluate", total)
         with naming_damage(records), session, bar:
             while len(filenames) < total:
@@ -110,20 +110,11 @@ def predict_split(model, records, split, batch_size, mirror=False):
                 filenames += [os.fsdecode(name) for name in names]
                 labels.append(label_map[truth])
                 probabilities.append(values)
-                maps.append(where)
+                # With `mirror` those of the mirror images follow.
+                maps.append(lead(where[: len(names)], values.argmax(1)))
                 bar.update(len(names))
     labels, probabilities, maps = (np.concatenate(each) for each in (labels, probabilities, maps))
     return Predictions(filenames, labels, probabilities, seconds, maps)
-
-
-def maps_of(probabilities, mirror):
-    """Where restore_session's network saw what is most probable: float32 [batch, h, w]."""
-    _, maps = features_and_maps()
-    if mirror:
-        maps, turned = tf.split(maps, 2)
-        maps = (maps + tf.reverse(turned, [2])) / 2
-    answers = tf.one_hot(tf.argmax(probabilities, 1), probabilities.shape[1])
-    return tf.reduce_sum(maps * answers[:, tf.newaxis, tf.newaxis], 3)
 
 
 def latency(seconds, batch_size):

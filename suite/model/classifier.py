@@ -22,6 +22,7 @@ from PIL import Image
 
 from suite.files import classnames
 from suite.model import inference_graph, modelfolder
+from suite.model.network import lead
 from suite.pictures import imagefile
 from suite.pictures.imagefile import BadPicture
 from suite.pictures.sandbox import Sandbox
@@ -44,7 +45,7 @@ class Answer(NamedTuple):
     remark: str = ""  # one of imagefile.REMARKS: why the answer may be worth little
     # Where they were asked for, see network.features_and_maps:
     features: np.ndarray | None = None  # float32 [channels]
-    map: np.ndarray | None = None  # float32 [h, w], of the most probable class
+    map: np.ndarray | None = None  # float32 [h, w], of the most probable class; see network.lead
 
 
 class Encoded(NamedTuple):
@@ -287,7 +288,8 @@ class Classifier:
                 each = Answer(*answer, row.copy(), each.remark)
                 if explain:
                     features, maps = reasons
-                    each = each._replace(features=features.copy(), map=maps[:, :, row.argmax()].copy())
+                    (where,) = lead(maps[np.newaxis], [row.argmax()])
+                    each = each._replace(features=features.copy(), map=where)
             found.append(each)
         return found
 
@@ -301,7 +303,7 @@ class Classifier:
         return self._compute(pixels)
 
     def explained(self, pixels):
-        """What `probabilities` returns, features and maps, see network.features_and_maps."""
+        """What `probabilities` returns; features and maps (not mirrored), see network.features_and_maps."""
         if not pixels:
             return [], [], []
         pixels = np.stack(pixels)
@@ -309,7 +311,6 @@ class Classifier:
         if self._mirror:
             turned = self._explain(pixels[:, :, ::-1])
             probabilities, features = (probabilities + turned[0]) / 2, (features + turned[1]) / 2
-            maps = (maps + turned[2][:, :, ::-1]) / 2
         return probabilities, features, maps
 
     @contextlib.contextmanager

@@ -87,15 +87,30 @@ def features_and_maps(data_format=None):
         linear classifier, then the mean: over h and w a map's mean is the logit (Zhou et al. 2015, "Learning
         Deep Features for Discriminative Localization").
     """
-    data_format = data_format or device.data_format()
     activations = tf.get_default_graph().get_tensor_by_name("resnet/activations:0")
+    if (data_format or device.data_format()) == "NCHW":
+        activations = tf.transpose(activations, [0, 2, 3, 1])
     kernel, bias = tf.trainable_variables("logits/")
     kernel = tf.reshape(kernel, [1, 1, *kernel.shape[-2:]])
-    maps = tf.nn.conv2d(activations, kernel, 1, "SAME", data_format=data_format)
-    maps = tf.nn.bias_add(maps, bias, data_format)
-    if data_format == "NCHW":
-        maps = tf.transpose(maps, [0, 2, 3, 1])
-    return tf.reduce_mean(activations, [data_format.index("H"), data_format.index("W")]), maps
+    maps = tf.nn.bias_add(tf.nn.conv2d(activations, kernel, 1, "SAME"), bias)
+    return tf.reduce_mean(activations, [1, 2]), maps
+
+
+def lead(maps, answers):
+    """What speaks for an answer at each place: what its map is ahead of all other classes' by there.
+
+    What a map holds for all classes alike says nothing; benchmarks/understanding.md has what that changes.
+
+    Args:
+        maps: float [n, h, w, classes], see `features_and_maps`; of two classes or more.
+        answers: int64 [n].
+    Returns:
+        Float [n, h, w].
+    """
+    own = np.arange(maps.shape[3]) == np.reshape(answers, [-1, 1, 1, 1])
+    return maps[np.broadcast_to(own, maps.shape)].reshape(maps.shape[:3]) - np.where(own, -np.inf, maps).max(
+        3
+    )
 
 
 STRIDE, FIRST = 32, 2  # of a map's positions, in pixels that the network sees: they lie around 2, 34, 66, ...
