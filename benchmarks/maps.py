@@ -4,8 +4,8 @@
 
 Trains on drawn pictures of 224 pixels with a fruit of `make demo` anywhere, or nothing, on noise. Then draws
 100 with two different ones, in the middle of the left half and of the right, and prints of how many of the
-200 maps 90% of the positive mass is in the half of the fruit: of the maps as they are, and of what they lead
-the next class by at each place.
+200 maps 90% of the positive mass is in the half of the fruit: of the class activation maps, and of what is
+drawn, by how much they lead at each place.
 """
 
 import os
@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from suite.model.classifier import Classifier
-from suite.model.network import spread
+from suite.model.network import lead, spread
 
 SIZE, FRUIT = 224, 64  # pixels
 COUNT = 160  # pictures of each kind to train on
@@ -39,7 +39,7 @@ def main():
         with Classifier(os.path.join(folder, "model")) as classify:
             shares = np.array([measure(classify, rng) for _ in range(TESTED)])
     print("%d%% of the positive mass in the right half, of %d maps:" % (100 * MASS, 2 * TESTED))
-    print("as they are %d, their leads %d" % tuple((shares >= MASS).sum((0, 2))))
+    print("class activation maps %d, what is drawn %d" % tuple((shares >= MASS).sum((0, 2))))
 
 
 def run(script, *arguments, cwd):
@@ -76,13 +76,18 @@ def measure(classify, rng):
     names, half = rng.sample(sorted(draw_demo.FRUITS), 2), SIZE // 2
     left, down = (half - FRUIT) // 2, SIZE - FRUIT
     fruits = [(name, i * half + left, rng.randint(0, down)) for i, name in enumerate(names)]
-    _, _, (maps,) = classify.explained([classify.prepare(scene(fruits, rng)).pixels])
-    maps = np.stack([spread(each, SIZE) for each in maps.transpose(2, 0, 1)])
-    shares = []
-    for values in (maps, maps - np.sort(maps, 0)[-2]):
-        mass = [np.maximum(values[classify.classes.index(name)], 0).sum(0) for name in names]
-        shares.append([each.reshape(2, -1).sum(1)[i] / max(each.sum(), 1e-9) for i, each in enumerate(mass)])
-    return shares
+    _, _, maps = classify.explained([classify.prepare(scene(fruits, rng)).pixels])
+    classes = [classify.classes.index(name) for name in names]
+    return [
+        [share(each[0], i) for i, each in enumerate(found)]
+        for found in ([maps[..., each] for each in classes], [lead(maps, [each]) for each in classes])
+    ]
+
+
+def share(values, half):
+    """Of the positive mass of a map, float [h, w], that in the left (0) or right (1) half."""
+    mass = np.maximum(spread(values, SIZE), 0).sum(0).reshape(2, -1).sum(1)
+    return mass[half] / max(mass.sum(), 1e-9)
 
 
 if __name__ == "__main__":
