@@ -41,6 +41,7 @@ from suite.process.pipeline import Ahead
 from suite.process.terminal import say
 from suite.records import preprocessing
 
+LONGEST_NAME = 220  # bytes, of 255, that a file of --save and --explain takes from its picture's name
 SAVED_SIDE = 800  # pixels; the shorter side of what --save writes has little more at most
 
 
@@ -132,6 +133,14 @@ def parse_options(arguments=None):
     add_mirror_option(parser)
     parser.add_argument("--batch_size", type=number(int, 1), default=32, help="pictures computed at a time")
     options = parser.parse_args(arguments)
+    if options.features and not options.features.endswith(".npz"):
+        parser.error("argument --features: %s: must end with .npz" % options.features)
+    if (
+        options.save
+        and options.explain
+        and os.path.realpath(options.save) == os.path.realpath(options.explain)
+    ):
+        parser.error("argument --explain: must be another folder than that of --save")
     sandbox.check_option(options, parser)
     return options
 
@@ -276,16 +285,15 @@ def draw(picture, answer, image_size, options):
 
 
 def save(folder, path, image):
-    """Write a picture's image as <its name>.jpg; no file that exists is replaced."""
-    name = os.path.splitext(os.path.basename(path))[0]
+    """Write a picture's image whole as <its name>.jpg; no file that exists is replaced."""
+    name = os.fsdecode(os.fsencode(os.path.splitext(os.path.basename(path))[0])[:LONGEST_NAME])
+    jpeg = imagefile.to_jpeg(image)
     for number in itertools.count(1):
         path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
-        try:
-            with open(path, "xb") as file:
-                image.save(file, "JPEG", quality=imagefile.JPEG_QUALITY)
+        if not os.path.lexists(path):
+            with atomic.replacing_file(path) as partial, open(partial, "wb") as file:
+                file.write(jpeg)
             return
-        except FileExistsError:
-            pass
 
 
 @contextlib.contextmanager
@@ -304,8 +312,10 @@ def writing_features(path, checkpoint):
         if not rows:
             raise UserError("%s: not written, as no picture could be used" % path)
         names, features = zip(*rows)
+        content = io.BytesIO()  # a zip file that cannot be written to its end would be one traceback more
+        np.savez(content, names=names, features=features, checkpoint=checkpoint)
         with open(partial, "wb") as file:
-            np.savez(file, names=names, features=features, checkpoint=checkpoint)
+            file.write(content.getbuffer())
 
 
 if __name__ == "__main__":

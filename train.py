@@ -40,6 +40,7 @@ from suite.training.config import (
     announce_fresh,
     begins_anew,
     check_existing,
+    check_reached,
     complete_options,
     find_folds,
     make_config,
@@ -130,6 +131,8 @@ def prepare(options, records, machines, replaced, later=()):
     if options.batch_size == "auto":
         options.batch_size = batch_size.choose(options, records, existing, weights)
     complete_options(options, records, existing, weights)
+    if options.folds and not replaced:
+        check_reached(options, (options.output, *later))
     config = make_config(options, records, existing, weights)
     if existing:
         check_existing(existing, config)

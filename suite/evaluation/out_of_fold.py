@@ -7,7 +7,6 @@ import os
 import numpy as np
 
 from suite.evaluation.predictions import Predictions, predict_split
-from suite.files import jsonfile
 from suite.files.schemas import FOLDS
 from suite.model import modelfolder
 from suite.process import terminal
@@ -23,9 +22,9 @@ def load_model(path):
     """
     if not modelfolder.holds_folds(path):
         return modelfolder.load_model(path)
-    outputs = [modelfolder.fold(path, i + 1) for i in range(jsonfile.read(folds.path(path))["folds"])]
+    outputs = [modelfolder.fold(path, i + 1) for i in range(folds.load(path)["folds"])]
     begun = {each: modelfolder.load_model(each) for each in outputs if modelfolder.latest_checkpoint(each)}
-    steps = max((model.options["step"] for model in begun.values()), default=0)
+    steps = max((modelfolder.latest_step(each) for each in begun), default=0)
     unfinished = [os.path.basename(each) for each in outputs if not is_trained(begun.get(each), steps)]
     if unfinished:
         message = "%s: not trained to the end: %s; the train.py command that began them goes on there"

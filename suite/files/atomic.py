@@ -265,18 +265,32 @@ def replacing_file(path: str) -> Iterator[str]:
 
     Raises:
         UserError: there is a folder, or a file that cannot be replaced.
+        OSError: with a file name, as of a full disk.
     """
     given, path = path, os.path.realpath(path)
     if os.path.isdir(path):
         raise UserError("%s: is a folder, where a file is to be written" % given)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError("%s: is a device or a pipe, where a file is to be written" % given)
     if os.path.exists(path) and is_mount_point(path):
         raise UserError("%s: is mounted by itself; name a file in a folder that is" % given)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = path + PARTIAL
-    with lifetime.tidying(lambda: remove(partial)):
+    with lifetime.tidying(lambda: remove(partial)), naming(given):
         yield partial
         flush(partial)
         os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError that does not say of which file it is, as one of a write, gets this name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = path
+        raise
 
 
 def flush(path: str) -> None:

@@ -108,13 +108,17 @@ def read_temperature(checkpoint: str) -> float:
     """The temperature beside a checkpoint, which train.py fitted; 1 where there is none for these weights.
 
     Raises:
-        UserError: see jsonfile.read.
+        UserError: it is damaged.
     """
-    try:
-        content = jsonfile.read(checkpoint + TEMPERATURE)
-        return content["temperature"] if content["index"] == index_digest(checkpoint) else 1
-    except FileNotFoundError:
+    path = checkpoint + TEMPERATURE
+    if not os.path.exists(path):
         return 1
+    try:
+        content = jsonfile.read(path)
+    except UserError as error:
+        advice = "remove it, and probabilities will be those of the bare network"
+        raise UserError("%s: damaged; bring it back, or %s" % (path, advice)) from error
+    return content["temperature"] if content["index"] == index_digest(checkpoint) else 1
 
 
 def index_digest(checkpoint: str) -> str:

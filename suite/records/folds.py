@@ -92,13 +92,22 @@ def assign(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.
     return fold
 
 
+def load(folder: str) -> dict:
+    """The plan in a folder of models. Raises UserError where it is damaged."""
+    try:
+        return jsonfile.read(path(folder))
+    except UserError as error:
+        message = "%s: damaged; bring it back, or begin anew with train.py --fresh"
+        raise UserError(message % path(folder)) from error
+
+
 def read(folder: str, records: Records) -> dict:
-    """The plan in a folder of models.
+    """The same.
 
     Raises:
-        UserError: the records are not those that it was made for.
+        UserError: the records are not those that it was made for; or see `load`.
     """
-    plan = jsonfile.read(path(folder))
+    plan = load(folder)
     if plan["digest"] != records.digest or list(plan["files"]) != [name for name, _ in files_of(records)]:
         raise UserError(
             "%s: the folds are not of %s, or it has changed since; bring the old records back, or train to "

@@ -209,7 +209,7 @@ def find_folds(options, records, replaced):
         return folds.make(records, options.folds, options.seed)
     if not modelfolder.holds_folds(output):
         raise UserError(
-            "%s: holds %s and no folds; choose another --output, such as %s"
+            "%s: holds %s and no folds.json; choose another --output, such as %s"
             % (output, names[0], modelfolder.unused(output))
         )
     plan = folds.read(output, records)
@@ -217,6 +217,15 @@ def find_folds(options, records, replaced):
         values = options.folds, output, plan["folds"], other_output(output)
         raise UsageError("--folds %d: %s holds %d; give that, or %s" % values)
     return plan
+
+
+def check_reached(options, outputs):
+    """Raises UsageError where one of the models of --folds has more steps than there are to be."""
+    for output in outputs:
+        step = modelfolder.latest_step(output)
+        if step > options.step:
+            message = "--step %d: %s is at step %d already; give that or more, or %s"
+            raise UsageError(message % (options.step, output, step, other_output(os.path.dirname(output))))
 
 
 def same_weights(model, begun_with):
@@ -237,12 +246,22 @@ def begins_anew(options, machines):
 
     Raises:
         UsageError: there are several machines, or the training starts from what would be set aside.
+        UserError: --output is, or lies in, a folder of --folds, and this is another training.
     """
-    output = options.output
+    output, whole = options.output, os.path.dirname(os.path.abspath(options.output))
+    if modelfolder.holds_folds(whole):
+        raise UserError(
+            "%s: lies among the models of train.py --folds, each of which must not see some pictures; choose "
+            "another --output, such as %s" % (output, modelfolder.unused(whole))
+        )
     if options.fresh and len(machines.addresses) > 1:
         raise UsageError("--fresh: works on one machine; move %s away by yourself" % output)
     is_there = modelfolder.holds_folds(output) or os.path.exists(os.path.join(output, "model.json"))
     replaced = options.fresh and is_there
+    if modelfolder.holds_folds(output) and not options.folds and not replaced:
+        raise UserError(
+            "%s: holds the models of --folds; give that again, or %s" % (output, other_output(output))
+        )
     if replaced and options.model and atomic.is_within(options.model, output):
         raise UsageError("--fresh: would set aside %s, which --model names; choose another --output" % output)
     return replaced

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from helpers import ROOT, draw_dataset, run
+from PIL import Image
 
 from suite.files import atomic
 from suite.files.schemas import SPLITS
@@ -122,6 +123,23 @@ def test_prediction_on_a_full_disk_goes_without_its_cache(workspace, disk):
     for _ in range(2):
         out, _ = run("predict.py", picture, "--model", os.path.join(place, "model"))
         assert "kiwi" in out
+
+
+@pytest.mark.slow
+def test_what_predict_writes_on_a_full_disk(workspace, disk):
+    """The file is named, and no broken picture stays."""
+    place = disk(1 << 20)
+    fill(place)
+    pictures = os.path.join(workspace.dataset, "kiwi")
+    features = os.path.join(place, "features.npz")
+    for option, path, named in (("--features", features, features), ("--explain", place, ".jpg")):
+        err = fails("predict.py", pictures, "--model", workspace.model, option, path, says="No space left")
+        assert named in err
+    saved = set(os.listdir(place)) - {"filler"}
+    assert 0 < len(saved) < len(os.listdir(pictures))
+    for name in saved:
+        with Image.open(os.path.join(place, name)) as image:
+            image.load()
 
 
 # --- not to be written to ----------------------------------------

@@ -205,7 +205,7 @@ def test_explained_pictures_and_features(workspace, tmp_path):
     for name in ("one.png", "two.jpg"):
         image.save(str(tmp_path / name))
     (tmp_path / "three.jpg").write_bytes(b"none")
-    folder, file = tmp_path / "explained", tmp_path / "new" / "features"
+    folder, file = tmp_path / "explained", tmp_path / "new" / "features.npz"
     paths = [str(tmp_path / name) for name in ("one.png", "two.jpg", "three.jpg")]
     more = ["--model", workspace.model, "--mirror", "--explain", folder, "--features", file]
     out, err = run("predict.py", *paths, *more, status=1)
@@ -225,6 +225,30 @@ def test_explained_pictures_and_features(workspace, tmp_path):
     before = file.read_bytes()
     out, err = run("predict.py", paths[2], "--model", workspace.model, "--features", file, status=1)
     assert "%s: not written, as no picture could be used" % file in err and file.read_bytes() == before
+
+
+def test_what_is_written_is_no_picture_and_no_device(tmp_path, capsys):
+    """A FILE that was forgotten before the pictures, and the folder of --save."""
+    for arguments, says in (
+        (["--features", "apple.jpg", "kiwi.jpg"], "--features: apple.jpg: must end with .npz"),
+        (["kiwi.jpg", "--save", "here", "--explain", "./here/"], "another folder than that of --save"),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            predict.parse_options(arguments)
+        assert refused.value.code == 2 and says in capsys.readouterr().err
+    os.mkfifo(str(tmp_path / "pipe.npz"))
+    pipe = predict.writing_features(str(tmp_path / "pipe.npz"), "model")
+    with pytest.raises(
+        UserError, match="pipe.npz: is a device or a pipe, where a file is to be written"
+    ), pipe:
+        pass
+
+
+def test_a_name_as_long_as_a_name_may_be_is_saved(tmp_path):
+    for _ in range(2):
+        predict.save(str(tmp_path), "猫" * 83 + "xx.png", Image.new("RGB", (8, 8)))
+    names = sorted(os.listdir(str(tmp_path)))
+    assert len(names) == 2 and all(name.startswith("猫" * 73) for name in names)
 
 
 def test_a_map_is_drawn_where_it_is_positive():

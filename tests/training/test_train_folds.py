@@ -16,7 +16,7 @@ from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.records import folds, reading
-from suite.training import config
+from suite.training import config, distribution
 from suite.training.options import parse_options
 
 
@@ -59,9 +59,42 @@ def test_the_plan_stays_until_it_is_set_aside(planned, copy):
         config.find_folds(options, records, False)
     options.output = copy
     with pytest.raises(
-        UserError, match="holds best and no folds; choose another --output, such as .*model-2"
+        UserError, match="holds best and no folds.json; choose another --output, such as .*model-2"
     ):
         config.find_folds(options, records, False)
+
+
+def test_no_other_training_goes_among_folds(planned):
+    """What would train on all pictures, or fewer steps than one fold has."""
+    folder, _ = planned
+    fold = modelfolder.fold(folder, 2)
+    for arguments in (["--output", fold], ["--output", fold, "--fresh"], ["--output", fold, "--folds", "3"]):
+        with pytest.raises(UserError, match="lies among the models .* choose another --output, .*parts-2"):
+            config.begins_anew(parse_options(arguments), distribution.ALONE)
+    with pytest.raises(UserError, match="holds the models of --folds; give that again, or --output"):
+        config.begins_anew(parse_options(["--output", folder]), distribution.ALONE)
+    for more in (["--folds", "3"], ["--fresh"]):
+        config.begins_anew(parse_options(["--output", folder, *more]), distribution.ALONE)
+    options = parse_options(["--output", folder, "--folds", "3", "--step", "86"])
+    os.makedirs(fold)
+    for suffix in (".index", ".data-00000-of-00001"):
+        open(os.path.join(fold, "model.ckpt-86" + suffix), "w").close()
+    config.check_reached(options, [fold])
+    options.step = 20
+    with pytest.raises(UsageError, match="--step 20: .*fold_2 is at step 86 already; give that or more"):
+        config.check_reached(options, [fold])
+
+
+def test_a_damaged_plan_is_not_made_up(planned):
+    """Another one might put pictures that a fold has seen into it."""
+    folder, records = planned
+    with open(folds.path(folder), "a") as file:
+        file.write("x")
+    for read in (lambda: folds.read(folder, records), lambda: out_of_fold.load_model(folder)):
+        with pytest.raises(
+            UserError, match="folds.json: damaged; bring it back, or begin anew with .*--fresh"
+        ):
+            read()
 
 
 def test_the_weights_must_not_know_the_pictures(workspace, planned):
