@@ -50,6 +50,8 @@ def complete_options(options, records, existing, weights):
     known = existing["network"] if existing else weights.network if weights else {}
     if weights:
         check_weights(options, records, weights)
+    if weights and options.folds:
+        refuse_seen(options, records, weights)
     for name, value in NETWORK.items():
         if getattr(options, name) is None:
             setattr(options, name, known.get(name, value))
@@ -90,10 +92,8 @@ def check_weights(options, records, weights):
     """Refuse options that ask for another network than the weights are of; say where they saw other pictures.
 
     Raises:
-        UsageError: there are some; or the weights know pictures of --folds.
+        UsageError: there are some.
     """
-    if options.folds:
-        refuse_seen(options, records, weights)
     for name, value in dict(weights.network, normalize=weights.normalize).items():
         asked = getattr(options, name)
         if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
