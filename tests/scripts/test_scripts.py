@@ -116,6 +116,8 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
     model = modelfolder.load_model(workspace.model)
     # In place of the network: its input.
     monkeypatch.setattr(predictions, "restore_session", lambda model, images, mirror: (tf.Session(), images))
+    monkeypatch.setattr(predictions, "features_and_maps", lambda: (None, tf.zeros([5])))
+    monkeypatch.setattr(predictions, "lead", lambda maps, answers: maps)
     answers = predictions.predict_split(model, records, "val", 5)
     names, evaluated = answers.filenames, answers.probabilities
     assert len(names) == records.count("val") > 5
