@@ -6,6 +6,7 @@ import numpy as np
 
 from suite.files.schemas import TEMPERATURES
 
+THRESHOLD = 0.8  # of the probability of an answer, an example of predict.py --threshold
 PRECISIONS = (0.9, 0.95, 0.99)  # for which `thresholds` are looked for
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
@@ -50,6 +51,7 @@ def measure(
         },
         "macro": average(per_class, [1] * len(classes)),
         "weighted": average(per_class, [row["n"] for row in per_class]),
+        "threshold": withheld(predicted == labels, confidence),
         "thresholds": thresholds(predicted == labels, confidence),
         "log_loss": log_loss(labels, probabilities),
         "temperature": temperature,
@@ -59,6 +61,20 @@ def measure(
         },
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
+    }
+
+
+def withheld(correct: np.ndarray, confidence: np.ndarray) -> dict:
+    """How many right and wrong answers `predict.py --threshold` with THRESHOLD would withhold.
+
+    Args:
+        correct, confidence: bool and float [n]: whether each answer is right, and its probability.
+    """
+    doubtful = confidence < THRESHOLD
+    return {
+        "threshold": THRESHOLD,
+        "right": int((doubtful & correct).sum()),
+        "wrong": int((doubtful & ~correct).sum()),
     }
 
 

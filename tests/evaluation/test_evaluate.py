@@ -138,6 +138,13 @@ def test_what_the_error_was_before_the_temperature(capsys):
     assert capsys.readouterr().out.count("before the temperature of 1.70") == 1
 
 
+def test_a_threshold_withholds_doubtful_answers_right_and_wrong():
+    """Right: 0.9 and 0.7; wrong: 0.95, 0.6 and 0.79."""
+    first = np.array([0.9, 0.7, 0.95, 0.6, 0.79])
+    results = metrics.measure(np.array([0, 0, 1, 1, 1]), np.stack([first, 1 - first], 1), ["a", "b"])
+    assert results["threshold"] == {"threshold": 0.8, "right": 1, "wrong": 2}
+
+
 def test_the_baseline_is_the_share_of_the_most_frequent_class(capsys):
     probabilities = np.eye(3)[[0, 0, 2, 2]]
     results = metrics.measure(np.array([0, 1, 1, 2]), probabilities, ["a", "\x1b[31mb", "c"])
