@@ -18,6 +18,7 @@ from suite.process.tf_versions import tf
 from suite.records.preprocessing import decode_view, finish_views, preprocess_for_evaluation
 
 PICTURES_PER_SHARD = 1024
+READ_AHEAD = 64  # records, of at most some 100 kB each
 CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
 
 
@@ -132,12 +133,9 @@ def read_for_training(records, split, batch_size, augment, seed=None, index=0, n
         UserError: a file that is to be cached is damaged.
     """
     files = list_files(records, split).shuffle(len(records.shard_names(split)), seed=seed)
-    examples = files.interleave(
-        tf.autograph.experimental.do_not_convert(read_file),
-        cycle_length=4,
-        num_parallel_calls=tf.data.experimental.AUTOTUNE,
-    )
-    examples = examples.shard(num_shards, index)
+    # Not with num_parallel_calls: after a damaged record TensorFlow 1.15 crashes where that is taken down.
+    examples = files.interleave(tf.autograph.experimental.do_not_convert(read_file), cycle_length=4)
+    examples = examples.shard(num_shards, index).prefetch(READ_AHEAD)
     if sum(records.shards.get(name, CACHE_BYTES) for name in records.shard_names(split)) < CACHE_BYTES:
         check_records(records, split)  # a cache before a shuffle would wait for ever on a damaged one
         examples = examples.cache()
