@@ -289,9 +289,10 @@ def test_a_damaged_file_is_named(tmp_path, monkeypatch, cache):
     path = tmp_path / "out" / "train-00000-of-00001.tfrecord"
     whole = path.read_bytes()
     path.write_bytes(whole[:500] + b"?" + whole[501:])
-    damaged = pytest.raises(UserError, match="train-00000-of-00001.tfrecord: damaged")
-    with damaged, reading.naming_damage(records):
-        first_batches(records, 1)
+    for _ in range(10):  # TensorFlow 1.15 crashed now and then
+        damaged = pytest.raises(UserError, match="train-00000-of-00001.tfrecord: damaged")
+        with damaged, reading.naming_damage(records):
+            first_batches(records, 1)
     path.write_bytes(whole[:-20])
     with pytest.raises(UserError, match="damaged, %d bytes where" % (len(whole) - 20)):
         reading.load_records(str(tmp_path / "out"))
