@@ -29,7 +29,7 @@ from suite.process.tf_versions import tf
 from suite.records import preprocessing
 
 SAVED_MODEL_FILES = re.compile(r"saved_model\.pb|variables")
-TOLERANCE = 1e-4  # largest difference of a probability from the checkpoint's
+TOLERANCE = 1e-3  # of probabilities: float32 in another order gave up to 2e-4, the least fault tried 3e-2
 FILE_TOLERANCE = 0.02  # and from predict.py's, where another library decodes the same files
 SAMPLE_SIDES = (0.5, 1, 1.1, 2, 6)  # of the files that are compared, in what the network sees
 

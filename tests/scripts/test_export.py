@@ -71,7 +71,7 @@ def test_a_format_gives_the_checkpoints_probabilities(
     assert (tmp_path / "labels.txt").read_text().splitlines() == LABELS
     assert sorted(os.listdir(str(tmp_path))) == ["labels.txt", "model" + suffix]
     path = str(tmp_path / ("model" + suffix))
-    np.testing.assert_allclose(load(path, pictures[1]), expected, atol=1e-4)
+    np.testing.assert_allclose(load(path, pictures[1]), expected, atol=export.TOLERANCE)
 
 
 @pytest.mark.slow
@@ -92,13 +92,13 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
             return session.run(fetches, {signature.inputs[key].name: value})
 
         answer = serve("pixels", "images", pictures[1])
-        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=export.TOLERANCE)
         assert answer["label"][0].decode() == LABELS[expected[0].argmax()]
         assert [name.decode() for name in answer["classes"][1]] == LABELS
         files = [imagefile.read_file(path) for path in pictures[0]]  # PNG
         answer = serve("serving_default", "image_bytes", files)
         as_predicted = export.predict(files, modelfolder.load_model(workspace.model))[1]
-        np.testing.assert_allclose(answer["probabilities"], as_predicted, atol=1e-4)
+        np.testing.assert_allclose(answer["probabilities"], as_predicted, atol=export.TOLERANCE)
 
         # A file that cannot be used is answered emptily, and those beside it as ever.
         bad = [
@@ -111,7 +111,7 @@ def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_p
         truncated = file_bytes(gradient(), "JPEG")[:-200]  # is small, and passed on to the second decoder
         mixed = serve("serving_default", "image_bytes", [*bad, files[0], truncated, files[1]])
         assert [bool(label) for label in mixed["label"]] == [False] * 5 + [True, False, True]
-        np.testing.assert_allclose(mixed["probabilities"][[5, 7]], as_predicted[:2], atol=1e-4)
+        np.testing.assert_allclose(mixed["probabilities"][[5, 7]], as_predicted[:2], atol=export.TOLERANCE)
         assert not mixed["probabilities"][[0, 1, 2, 3, 4, 6]].any()
         assert mixed["classes"].shape == (8, 3)
 
