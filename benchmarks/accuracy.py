@@ -1,10 +1,12 @@
 """What each recipe reaches, and what changes when one of its settings does.
 
-    python benchmarks/accuracy.py --data RECORDS [RECORDS ...] --step 600 [--only REGEX] [train.py's options]
+    python benchmarks/accuracy.py --data RECORDS [RECORDS ...] --step 600 [--seeds 5] [--only REGEX] [...]
 
-Trains with each of SETTINGS on each of the records and evaluates the last checkpoint on the split --split;
-a row pools the answers on all records, which may be several random splits of one data set. In the mean recall
-each class counts alike, which is what class weights are for. Options that are not its own go to train.py.
+Trains with each of SETTINGS on each of the records, from each of the seeds, and evaluates the last checkpoint
+on the split --split. A row pools the answers of all these runs; records may be several random splits of one
+data set. Its last column is what it gains over the first row: the mean over pairs of runs of the same records
+and seed, and Student's 95% interval. In the mean recall each class counts alike, which is what class weights
+are for. Options that are not its own go to train.py.
 """
 
 import argparse
@@ -14,6 +16,9 @@ import re
 import subprocess
 import sys
 import tempfile
+
+import numpy as np
+from scipy import stats
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -27,6 +32,8 @@ SETTINGS = (
     "--recipe modern",
     "--recipe modern --optimizer adam",
     "--recipe modern --mixup 0.2",
+    "--recipe modern --cutmix 1",
+    "--recipe modern --erase 0.5",
     "--recipe modern --ema 0.99",
     "--recipe modern --clip_norm 1",
     "--recipe modern --dropout 0.5",
@@ -38,25 +45,47 @@ SETTINGS = (
 
 def main():
     options, rest = parse_options()
-    print("| settings | accuracy on %s | of | 95%% interval | mean recall |" % options.split)
-    print("| --- | ---: | ---: | --- | ---: |")
+    print("| settings | accuracy on %s | of | 95%% interval | mean recall | gain |" % options.split)
+    print("| --- | ---: | ---: | --- | ---: | --- |")
+    first = None
     for setting in SETTINGS:
         if re.search(options.only, setting):
-            right = total = recall = 0
-            for records in options.data:
-                arguments = [*setting.split(), "--step", options.step, "--save_num", options.step, *rest]
-                found = measure(records, options.split, arguments)
-                right, total = right + round(found["accuracy"] * found["n"]), total + found["n"]
-                recall += found["macro"]["recall"] / len(options.data)
-            interval = metrics.wilson_interval(right, total)
-            row = setting, right / total, total, *interval, recall
-            print("| `%s` | %.4f | %d | %.4f to %.4f | %.4f |" % row, flush=True)
+            arguments = [*setting.split(), "--step", options.step, "--save_num", options.step, *rest]
+            found = [
+                measure(records, options.split, [*arguments, "--seed", str(seed)])
+                for records in options.data
+                for seed in range(options.seeds)
+            ]
+            accuracies = np.array([each["accuracy"] for each in found])
+            total = sum(each["n"] for each in found)
+            right = round(sum(each["accuracy"] * each["n"] for each in found))
+            recall = np.mean([each["macro"]["recall"] for each in found])
+            row = setting, right / total, total, *metrics.wilson_interval(right, total), recall
+            first = accuracies if first is None else first
+            print(
+                "| `%s` | %.4f | %d | %.4f to %.4f | %.4f |" % row, gain(accuracies - first), "|", flush=True
+            )
+
+
+def gain(differences):
+    """For a table: the mean of some differences, and its 95% interval."""
+    if len(differences) < 2 or not differences.any():
+        return "%+.4f" % differences.mean()
+    half = stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1)
+    return "%+.4f (%+.4f to %+.4f)" % (
+        differences.mean(),
+        differences.mean() - half,
+        differences.mean() + half,
+    )
 
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", required=True, help="folders that FlowIO.py wrote")
     parser.add_argument("--step", required=True, help="of each training")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="trainings of each setting on each of the records"
+    )
     parser.add_argument("--split", default="val", help="to evaluate on")
     parser.add_argument("--only", default="", metavar="REGEX", help="only settings in which it is found")
     return parser.parse_known_args()
