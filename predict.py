@@ -96,7 +96,7 @@ def answer_all(encoded, reader, classify, options, features):
             if answer.remark:
                 say("warning: %s: %s" % (pending.path, answer.remark))
             show(pending.path, answer.label, answer.predictions, None)
-            draw(pending, answer, reader.model.image_size, options)
+            draw(pending, answer, reader.model, options)
             if options.features:
                 features.append((pending.path, answer.features))
     return status
@@ -271,8 +271,8 @@ def printer(options):
     return print_json if options.json else print_row if options.csv else print_line
 
 
-def draw(picture, answer, image_size, options):
-    """What --save and --explain ask for; `image_size`: pixels that the network sees."""
+def draw(picture, answer, model, options):
+    """Write what --save and --explain ask for; `model`: the modelfolder.Model that answered."""
     if not picture.view:
         return
     text = "%s %s" % (answer.label, percent(answer.predictions[0]))
@@ -280,7 +280,7 @@ def draw(picture, answer, image_size, options):
     if options.save:
         save(options.save, picture.path, drawing.caption(image, text))
     if options.explain:
-        image = drawing.overlay(image, spread(answer.map, image_size), picture.seen)
+        image = drawing.overlay(image, spread(answer.map, model), picture.seen)
         save(options.explain, picture.path, drawing.caption(image, text))
 
 

@@ -45,6 +45,7 @@ ResNet_mini_demo = {
 }
 
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
+STEMS = ("article", "small")  # what comes before the groups, see `inference`
 
 
 def batch_norm(input_tensor, is_train, momentum=0.97, epsilon=1e-3, data_format="NHWC", scale=1):
@@ -210,6 +211,7 @@ def inference(
     dropout=0,
     bn_momentum=0.97,
     data_format="NHWC",
+    stem="article",
 ):
     """The whole network, from pictures to logits.
 
@@ -226,13 +228,17 @@ def inference(
         shortcut, preactivation, zero_init_residual: see `bottleneck`.
         dropout: from 0 to below 1; above 0 the head is `cnn_to_fc`, which drops this share of the features.
         bn_momentum: how much of the moving statistics each training step keeps; a float or a tensor.
+        stem: "article": a 7x7 convolution and a 3x3 pool, which both halve the pixels; "small": a 3x3
+            convolution and no pool (`pool_1` is then `conv_1_out`), as He et al. 2015, section 4.2, have it
+            for 32 pixels, so that the groups see all of them.
     Returns:
         float32 logits, [batch, num_output].
     Raises:
-        ValueError: `shortcut` is not one of SHORTCUTS.
+        ValueError: `shortcut` is not one of SHORTCUTS, or `stem` none of STEMS.
     """
-    if shortcut not in SHORTCUTS:
-        raise ValueError("shortcut is %r, must be one of %s" % (shortcut, ", ".join(SHORTCUTS)))
+    for name, value, known in (("shortcut", shortcut, SHORTCUTS), ("stem", stem, STEMS)):
+        if value not in known:
+            raise ValueError("%s is %r, must be one of %s" % (name, value, ", ".join(known)))
     normalizer_fn = functools.partial(
         batch_norm,
         momentum=bn_momentum,
@@ -240,9 +246,11 @@ def inference(
         data_format=data_format,
     )
     with tf.variable_scope("conv_1"):
-        data = conv2d_same(input_tensor, 64, 7, 2, is_train, None, None, data_format)
+        kernel_size, stride = (3, 1) if stem == "small" else (7, 2)
+        data = conv2d_same(input_tensor, 64, kernel_size, stride, is_train, None, None, data_format)
     data = tf.identity(data, "conv_1_out")
-    data = sampling(data, 3, 2, "SAME" if preactivation else "VALID", data_format)
+    if stem == "article":
+        data = sampling(data, 3, 2, "SAME" if preactivation else "VALID", data_format)
     data = tf.identity(data, "pool_1")
     with tf.variable_scope("resnet"):
         for number, group in enumerate(demos, 1):

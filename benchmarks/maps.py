@@ -21,6 +21,7 @@ import draw_demo
 import numpy as np
 from PIL import Image, ImageDraw
 
+from suite.model import modelfolder
 from suite.model.classifier import Classifier
 from suite.model.network import lead, spread
 
@@ -36,8 +37,9 @@ def main():
         draw(os.path.join(folder, "dataset"), rng)
         run("FlowIO.py", "--dataset", "dataset", "--output", "records", cwd=folder)
         run("train.py", "--data", "records", "--output", "model", "--mini", *sys.argv[1:], cwd=folder)
-        with Classifier(os.path.join(folder, "model")) as classify:
-            shares = np.array([measure(classify, rng) for _ in range(TESTED)])
+        model = modelfolder.load_model(os.path.join(folder, "model"))
+        with Classifier(model.folder) as classify:
+            shares = np.array([measure(classify, model, rng) for _ in range(TESTED)])
     print("%d%% of the positive mass in the right half, of %d maps:" % (100 * MASS, 2 * TESTED))
     print("class activation maps %d, what is drawn %d" % tuple((shares >= MASS).sum((0, 2))))
 
@@ -71,7 +73,7 @@ def scene(fruits, rng):
     return image
 
 
-def measure(classify, rng):
+def measure(classify, model, rng):
     """The shares of positive mass in a fruit's half, of both fruits' maps and of their leads: [2, 2]."""
     names, half = rng.sample(sorted(draw_demo.FRUITS), 2), SIZE // 2
     left, down = (half - FRUIT) // 2, SIZE - FRUIT
@@ -79,14 +81,14 @@ def measure(classify, rng):
     _, _, maps = classify.explained([classify.prepare(scene(fruits, rng)).pixels])
     classes = [classify.classes.index(name) for name in names]
     return [
-        [share(each[0], i) for i, each in enumerate(found)]
+        [share(each[0], model, i) for i, each in enumerate(found)]
         for found in ([maps[..., each] for each in classes], [lead(maps, [each]) for each in classes])
     ]
 
 
-def share(values, half):
+def share(values, model, half):
     """Of the positive mass of a map, float [h, w], that in the left (0) or right (1) half."""
-    mass = np.maximum(spread(values, SIZE), 0).sum(0).reshape(2, -1).sum(1)
+    mass = np.maximum(spread(values, model), 0).sum(0).reshape(2, -1).sum(1)
     return mass[half] / max(mass.sum(), 1e-9)
 
 

@@ -71,7 +71,7 @@ def test_resnet_stands_on_the_ground():
 
 
 def test_the_words_of_the_options_are_those_of_the_network():
-    assert schemas.SHORTCUTS == resnet.SHORTCUTS
+    assert schemas.SHORTCUTS == resnet.SHORTCUTS and schemas.STEMS == resnet.STEMS
     for demo in (resnet.ResNet_demo, resnet.ResNet_mini_demo):
         assert ["layer_%d" % layers for layers in schemas.LAYERS] == list(demo)
 

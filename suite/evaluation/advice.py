@@ -24,6 +24,7 @@ REPEATED = {
     "mini": False,
     "shortcut": "zero_pad",
     "preactivation": False,
+    "stem": "article",
     "recipe": "article",
     "step": 2000,
     "batch_size": 32,

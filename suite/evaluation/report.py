@@ -49,7 +49,7 @@ def write_html(folder, results, predictions, model, records, language, suspected
     order, galleries = choose_pictures(predictions, shown, suspected)
     finer = finer_from(model)
     maps = None if finer else predictions.maps
-    pictures = read_pictures(records, results["split"], order, model.image_size, maps)
+    pictures = read_pictures(records, results["split"], order, model, maps)
     curves = training_curves(model.folder)
     step = modelfolder.checkpoint_step(model.checkpoint)
     html = (
@@ -129,12 +129,12 @@ def choose_pictures(predictions, shown, suspected=None):
     return list(dict.fromkeys(galleries["mistakes"] + doubtful + behind))[:MOST_PICTURES], galleries
 
 
-def read_pictures(records, split, order, image_size, maps=None):
+def read_pictures(records, split, order, model, maps=None):
     """A split's pictures for the page, as many of `order` as THUMBNAIL_BYTES hold.
 
     Args:
         order: indices into the split, in the records' order.
-        image_size: pixels that the network sees.
+        model: the modelfolder.Model that saw them.
         maps: see predictions.Predictions.
     Returns:
         {index: [data URI of a small JPEG, width, height, side]}: the latter three are those of the picture in
@@ -151,10 +151,10 @@ def read_pictures(records, split, order, image_size, maps=None):
     pictures, size = {}, 0
     with tf.Graph().as_default(), tf.Session(config=device.session_config()) as session:
         shape = tf.placeholder(tf.int32, [2])
-        side = crop_side(shape, image_size, records.fit)
+        side = crop_side(shape, model.image_size, records.fit)
         for index in order:
             jpeg, (width, height) = jpegs[index]
-            png = b"" if maps is None else drawing.map_png(spread(maps[index], image_size))
+            png = b"" if maps is None else drawing.map_png(spread(maps[index], model))
             size += len(jpeg) + len(png)
             if size > THUMBNAIL_BYTES:
                 break

@@ -9,13 +9,14 @@ SPLITS = ("train", "val", "test")
 FOLDS = "folds"  # the split that train.py --folds makes of train and val
 LAYERS = (50, 101, 152)
 SHORTCUTS = ("zero_pad", "projection", "projection_all")  # options A, B and C of He et al. 2015
+STEMS = ("article", "small")  # the latter for pictures of up to SMALL_IMAGE
 NORMALIZATIONS = ("per_image", "minus1_1")  # see suite/records/preprocessing.py
 AUGMENTATIONS = ("none", "flip", "standard")  # likewise
 FITS = ("crop", "pad", "squash")  # how a picture becomes a square; see suite/pictures/imagefile.py
 IMAGENET, FINE_TUNING = "imagenet", "finetune"  # a --model, and the recipe that a --model gets
 RECORDS = "data/tfrecords"  # where FlowIO.py writes them by default
 LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
-SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes
+SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes with the article's stem
 LARGEST_DROPOUT = 0.95
 TEMPERATURES = (0.05, 20)  # the lowest and the highest; see metrics.fit_temperature
 
@@ -76,6 +77,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
                     "mini": {"type": "boolean"},
                     "shortcut": {"enum": list(SHORTCUTS)},
                     "preactivation": {"type": "boolean"},
+                    "stem": {"enum": list(STEMS)},
                     "zero_init_residual": {"type": "boolean"},
                     "dropout": {"type": "number", "minimum": 0, "maximum": LARGEST_DROPOUT},
                 },

@@ -11,13 +11,21 @@ from suite.process import device, tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
 
+FORMER = {"stem": "article", "zero_init_residual": False, "dropout": 0}  # of before there were these options
+
+
+def complete(network):
+    """The "network" of a model.json, with what one of an earlier version does not say."""
+    return {**FORMER, **network}
+
 
 def build_logits(images, network, classes, is_train, data_format=None, **options):
     """The network that model.json describes, over normalised pictures.
 
     Args:
         images: float32 [batch, size, size, 3].
-        network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}.
+        network: {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False} at least; see
+            FORMER for the rest.
         data_format: "NHWC" or "NCHW" inside; by default the faster one on this machine, which for training
             on the CPU also gets other gradients, see cpu_gradients.py.
         options: more options of resnet.inference.
@@ -25,6 +33,7 @@ def build_logits(images, network, classes, is_train, data_format=None, **options
     import resnet  # here, because TensorFlow comes with it
     from suite.model import cpu_gradients
 
+    network = complete(network)
     demos = resnet.ResNet_mini_demo if network["mini"] else resnet.ResNet_demo
     data_format = data_format or device.data_format()
     if data_format == "NCHW":
@@ -38,9 +47,10 @@ def build_logits(images, network, classes, is_train, data_format=None, **options
             is_train,
             network["shortcut"],
             network["preactivation"],
-            network.get("zero_init_residual", False),
-            network.get("dropout", 0),
+            network["zero_init_residual"],
+            network["dropout"],
             data_format=data_format,
+            stem=network["stem"],
             **options,
         )
 
@@ -113,14 +123,23 @@ def lead(maps, answers):
     )
 
 
-STRIDE, FIRST = 32, 2  # of a map's positions, in pixels that the network sees: they lie around 2, 34, 66, ...
+# Of a map's positions by stem, in pixels that the network sees: the first and the distance of what they lie
+# around, so 2, 34, 66, ... or 0, 8, 16, ...
+PLACES = {"article": (2, 32), "small": (0, 8)}
 POINTS = 32  # down and across, of what is drawn of a map
 
 
-def spread(values, image_size):
-    """A map, float [h, h], linearly between its positions: float [POINTS, POINTS], all over what was seen."""
-    positions = FIRST + STRIDE * np.arange(len(values))
-    points = (np.arange(POINTS) + 0.5) * image_size / POINTS
+def spread(values, model):
+    """A map of a model's, linearly between its positions, all over what was seen.
+
+    Args:
+        values: float [h, h].
+    Returns:
+        float [POINTS, POINTS].
+    """
+    first, distance = PLACES[complete(model.network)["stem"]]
+    positions = first + distance * np.arange(len(values))
+    points = (np.arange(POINTS) + 0.5) * model.image_size / POINTS
     weights = np.stack([np.interp(points, positions, row) for row in np.eye(len(values))], 1)
     return weights @ values @ weights.T
 
@@ -132,8 +151,9 @@ def finer_from(model):
     """The --image_size from which on a model's maps have FINE x FINE positions; None where they have."""
 
     def positions(size):
-        size = -(-size // 2)  # the first convolution's
-        size = -(-size // 2) if model.network.get("preactivation") else (size - 1) // 2  # and its pool's
+        if complete(model.network)["stem"] == "article":
+            size = -(-size // 2)  # the first convolution's
+            size = -(-size // 2) if model.network.get("preactivation") else (size - 1) // 2  # and its pool's
         return -(-size // 8)
 
     if positions(model.image_size) >= FINE:

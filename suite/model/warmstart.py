@@ -88,6 +88,7 @@ def slims_network(layers: int) -> dict:
         "mini": False,
         "shortcut": "projection",
         "preactivation": True,
+        "stem": "article",
         "zero_init_residual": False,
         "dropout": 0,
     }

@@ -9,8 +9,9 @@ import PIL
 
 from suite.files import atomic, classnames, jsonfile
 from suite.files.litter import visible
-from suite.files.schemas import FINE_TUNING, IMAGENET
+from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
 from suite.model import modelfolder
+from suite.model.network import complete
 from suite.process.errors import UsageError, UserError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
@@ -26,6 +27,7 @@ NETWORK = {
     "mini": False,
     "shortcut": "zero_pad",
     "preactivation": False,
+    "stem": "article",
     "zero_init_residual": None,  # the recipe's
     "dropout": None,  # the recipe's
 }
@@ -47,7 +49,7 @@ def complete_options(options, records, existing, weights):
     if not options.model and (options.freeze or options.recipe == FINE_TUNING):
         name = "freeze" if options.freeze else "recipe finetune"
         raise UsageError("--%s: needs the weights of a --model" % name)
-    known = existing["network"] if existing else weights.network if weights else {}
+    known = complete(existing["network"]) if existing else complete(weights.network) if weights else {}
     if weights:
         check_weights(options, records, weights)
     if weights and options.folds:
@@ -94,7 +96,7 @@ def check_weights(options, records, weights):
     Raises:
         UsageError: there are some.
     """
-    for name, value in dict(weights.network, normalize=weights.normalize).items():
+    for name, value in dict(complete(weights.network), normalize=weights.normalize).items():
         asked = getattr(options, name)
         if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
             values = name, shown(asked), weights.checkpoint, shown(value)
@@ -291,8 +293,7 @@ def fixed_settings(config):
     """Of the content of model.json what stays over resumes, by option."""
     options = config["options"]
     return dict(
-        dict.fromkeys(NETWORK, False),  # of before there were all of these options
-        **config["network"],
+        complete(config["network"]),
         normalize=config["normalize"],
         optimizer=options.get("optimizer", "adam"),  # because of what it keeps for each weight
         ema=options.get("ema", 0),
@@ -358,11 +359,18 @@ def announce(config, records, existing):
     pictures = records.count("train")
     switches = [name for name in ("preactivation", "zero_init_residual", "dropout") if network[name]]
     parts = ["layer_%d%s" % (network["layers"], " mini" if network["mini"] else ""), network["shortcut"]]
+    parts += ["stem %s" % network["stem"]] * (network["stem"] != NETWORK["stem"])
     say("network: %s" % ", ".join(parts + switches))
     say(
         "pictures: %d to train and %d to validate on, %d classes, %d pixels"
         % (pictures, records.count("val"), len(records.classes), records.image_size)
     )
+    if network["stem"] == "small" and records.image_size > SMALL_IMAGE:
+        say_once(
+            "warning: --stem small is for pictures of up to %d pixels (FlowIO.py --image_size %d); for "
+            "larger ones --stem article is right, with a fifteenth of the multiply-adds"
+            % (SMALL_IMAGE, SMALL_IMAGE)
+        )
     epochs = options["step"] * options["batch_size"] / pictures
     say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
     if epochs > MANY_EPOCHS and options["epochs"] is None:

@@ -10,6 +10,8 @@ from suite.files.schemas import (
     NORMALIZATIONS,
     RECORDS,
     SHORTCUTS,
+    SMALL_IMAGE,
+    STEMS,
 )
 from suite.process import commandline
 from suite.training import recipes
@@ -67,6 +69,13 @@ def add_network(group):
         help="options A, B and C of He et al. 2015; the article takes A (default: zero_pad)",
     )
     group.add_argument("--preactivation", action="store_const", const=True, help="as in He et al. 2016")
+    group.add_argument(
+        "--stem",
+        choices=STEMS,
+        help="what it begins with: a 7x7 convolution and a pool, which quarter width and height; or small, "
+        "for pictures of up to %d pixels: a 3x3 convolution that keeps them, and with it some 15 times as "
+        "much to compute (default: article)" % SMALL_IMAGE,
+    )
     group.add_argument(
         "--normalize",
         choices=NORMALIZATIONS,

@@ -86,7 +86,8 @@ class TimeLeft:
     def advise(self, seconds):
         """Name the commands that take minutes, once, where it takes long without a GPU."""
         options, size = self.config["options"], self.config["image_size"]
-        is_short = size <= SMALL_IMAGE and (options["mini"] or options["model"])
+        is_quick = options["mini"] and options["stem"] == "article"
+        is_short = size <= SMALL_IMAGE and (is_quick or options["model"])
         if seconds < LONG or device.gpus() or is_short:
             return
         elsewhere = options["data"] != RECORDS

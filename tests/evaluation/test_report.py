@@ -21,6 +21,7 @@ from suite.records import preprocessing, reading, writing
 # --- the report ----------------------------------------
 
 NASTY = "</script><script>window.hacked = true</script>"
+MODEL = modelfolder.Model("", "", {}, ["a", "b"], 32, "per_image", False)
 
 
 def noise(size):
@@ -151,9 +152,9 @@ def test_the_report_says_how_it_answered(tmp_path, mirror):
 def test_the_report_holds_the_pictures_of_the_records(tmp_path):
     path, answers = make_report(tmp_path, 30, ["a", "b"])
     records = reading.Records(str(tmp_path), ["a", "b"], 32, False, {"test": {"a": 15, "b": 15}}, {}, None)
-    pictures = report.read_pictures(records, "test", [3, 23], 32)
+    pictures = report.read_pictures(records, "test", [3, 23], MODEL)
     assert list(pictures) == [3, 23] and pictures[3] == pictures[23]  # each 20th picture is the same
-    assert pictures[3] != report.read_pictures(records, "test", [4], 32)[4]
+    assert pictures[3] != report.read_pictures(records, "test", [4], MODEL)[4]
 
 
 @pytest.mark.parametrize("width, height", [(96, 96), (48, 37), (37, 60), (32, 32), (20, 30)])
@@ -166,7 +167,7 @@ def test_the_frame_is_what_the_network_sees(tmp_path, graph, width, height):
         return file_bytes(image, "JPEG", quality=100, subsampling=0)
 
     records = make_records(tmp_path, [0], ["a"], [file_bytes(Image.new("RGB", (width, height)), "JPEG")])
-    _, *size, side = report.read_pictures(records, "test", [0], 32)[0]
+    _, *size, side = report.read_pictures(records, "test", [0], MODEL)[0]
     left, top = (width - side) // 2, (height - side) // 2
     assert size == [width, height]
     views = [preprocessing.preprocess_for_evaluation(paint(rim), 32, "minus1_1") for rim in (0, 2)]

@@ -52,6 +52,10 @@ def test_what_is_written_is_read(written):
         ({"classes": ["cat", "cat"]}, "classes must contain unique items"),
         ({"classes": ["x" * 300]}, "must be shorter than or equal to 255 characters"),
         ({"network": dict(MODEL["network"], layers=18)}, "network.layers must be one of [50, 101, 152]"),
+        (
+            {"network": dict(MODEL["network"], stem="large")},
+            "network.stem must be one of ['article', 'small']",
+        ),
         ({"network": dict(MODEL["network"], code="1")}, "network must not contain {'code'} properties"),
         ({"normalize": "__import__('os')"}, "normalize must be one of"),
         ({"fit": "stretch"}, "fit must be one of"),

@@ -37,11 +37,13 @@ def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
-def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut):
+@pytest.mark.parametrize(
+    "shortcut, stem", [*((shortcut, "article") for shortcut in resnet.SHORTCUTS), ("zero_pad", "small")]
+)
+def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut, stem):
     """Those of all weights, where training takes the quick ones; most convolutions have them."""
     monkeypatch.setattr(tf_versions, "has_onednn", lambda: False)  # where there is, its own are taken
-    network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False}
+    network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False, "stem": stem}
     pictures = tf.constant(np.random.RandomState(0).randn(4, 33, 33, 3).astype("f"))
     with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
         quick = build_logits(pictures, network, range(5), True)

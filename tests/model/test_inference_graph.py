@@ -12,9 +12,8 @@ from helpers import ROOT, make_model
 from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
 from suite.model.network import (
-    FIRST,
+    PLACES,
     POINTS,
-    STRIDE,
     build_logits,
     features_and_maps,
     finer_from,
@@ -56,6 +55,8 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
         {"preactivation": True, "shortcut": "projection", "mini": False},
         {"zero_init_residual": True},
         {"dropout": 0.5},
+        {"stem": "small"},
+        {"stem": "small", "preactivation": True, "shortcut": "projection"},
     ],
     ids=str,
 )
@@ -71,7 +72,9 @@ def test_folding_changes_no_answer(tmp_path, network):
 
 
 @pytest.mark.parametrize(
-    "network", [{}, {"dropout": 0.5}, {"preactivation": True, "shortcut": "projection"}], ids=str
+    "network",
+    [{}, {"dropout": 0.5}, {"preactivation": True, "shortcut": "projection"}, {"stem": "small"}],
+    ids=str,
 )
 @pytest.mark.slow
 def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
@@ -82,16 +85,28 @@ def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
     graph_def = inference_graph.load_graph(model, cached)
     *found, maps = outputs_of(graph_def, IMAGES, *inference_graph.OUTPUTS)
     probabilities, features, logits = unfolded(model, IMAGES, "resnet/features:0", "logits_out:0")
-    assert maps.shape == (4, 2, 2, 3) and np.ptp(maps, (1, 2)).min() > 0.01
+    side = 8 if network.get("stem") == "small" else 2
+    assert maps.shape == (4, side, side, 3) and np.ptp(maps, (1, 2)).min() > 0.01
     for here, expected in zip([*found, maps.mean((1, 2))], [probabilities, features[:, 0, 0], logits]):
         np.testing.assert_allclose(here, expected, rtol=1e-5, atol=1e-5)
 
 
+KINDS = pytest.mark.parametrize(
+    "preactivation, stem", [(False, "article"), (True, "article"), (False, "small")]
+)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("preactivation", [False, True])
-def test_from_which_size_on_maps_are_fine_enough(preactivation):
-    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": preactivation}
-    model = modelfolder.Model("", "", network, "ab", 64, "per_image", False)
+@KINDS
+def test_from_which_size_on_maps_are_fine_enough(preactivation, stem):
+    network = {
+        "layers": 50,
+        "mini": True,
+        "shortcut": "zero_pad",
+        "preactivation": preactivation,
+        "stem": stem,
+    }
+    model = modelfolder.Model("", "", network, "ab", 8, "per_image", False)
     size = finer_from(model)
     for image_size, positions in ((size - 1, 3), (size, 4)):
         with tf.Graph().as_default() as graph:
@@ -102,28 +117,39 @@ def test_from_which_size_on_maps_are_fine_enough(preactivation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preactivation", [False, True])
-def test_which_pixels_a_position_of_a_map_is_of(graph, preactivation):
+@KINDS
+def test_which_pixels_a_position_of_a_map_is_of(graph, preactivation, stem):
     """The middle of what a change of the picture changes it by, in a network of random weights."""
-    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": preactivation}
-    images = tf.constant(np.random.RandomState(0).normal(0, 1, [1, 224, 224, 3]).astype(np.float32))
+    network = {
+        "layers": 50,
+        "mini": True,
+        "shortcut": "zero_pad",
+        "preactivation": preactivation,
+        "stem": stem,
+    }
+    first, distance = PLACES[stem]
+    size = 7 * distance
+    images = tf.constant(np.random.RandomState(0).normal(0, 1, [1, size, size, 3]).astype(np.float32))
     build_logits(images, network, "ab", False, "NHWC")
     activations = graph.get_tensor_by_name("resnet/activations:0")
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         (change,) = session.run(tf.gradients(activations[0, 3, 2], images))
     change = np.square(change[0]).sum(2)
-    middle = [(change.sum(axis) * np.arange(224)).sum() / change.sum() for axis in (1, 0)]
-    assert middle == pytest.approx([FIRST + 3 * STRIDE, FIRST + 2 * STRIDE], abs=4)
+    middle = [(change.sum(axis) * np.arange(size)).sum() / change.sum() for axis in (1, 0)]
+    assert middle == pytest.approx([first + 3 * distance, first + 2 * distance], abs=distance / 8)
 
 
-def test_a_map_is_spread_between_its_positions():
+@pytest.mark.parametrize("network, first, distance", [({}, 2, 32), ({"stem": "small"}, 0, 8)])
+def test_a_map_is_spread_between_its_positions(network, first, distance):
+    size = 7 * distance
+    model = modelfolder.Model("", "", network, "ab", size, "per_image", False)
     down = np.repeat([[1.0], [2], [3], [4], [5], [6], [7]], 7, 1)
-    found = spread(down, 224)
+    found = spread(down, model)
     assert found.shape == (POINTS, POINTS) and np.ptp(found, 1).max() < 1e-9
-    centres = (np.arange(POINTS) + 0.5) * 224 / POINTS
-    np.testing.assert_allclose(found[:, 0], np.clip(1 + (centres - FIRST) / STRIDE, 1, 7))
-    np.testing.assert_allclose(spread(down.T, 224), found.T)
+    centres = (np.arange(POINTS) + 0.5) * size / POINTS
+    np.testing.assert_allclose(found[:, 0], np.clip(1 + (centres - first) / distance, 1, 7))
+    np.testing.assert_allclose(spread(down.T, model), found.T)
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])

@@ -139,6 +139,7 @@ def test_what_is_no_such_file(workspace, tmp_path, file):
         (["--layers", 101], "50"),
         (["--mini"], "no"),
         (["--shortcut", "zero_pad"], "projection"),
+        (["--stem", "small"], "article"),
         (["--normalize", "per_image"], "minus1_1"),
         (["--zero_init_residual", "yes"], "no"),
     ],

@@ -25,8 +25,8 @@ def trainable_parameters():
     return sum(v.shape.num_elements() for v in tf.trainable_variables())
 
 
-def parameters_by_hand(layers, mini, shortcut, classes):
-    total = 7 * 7 * 3 * 64 + 64  # stem with bias
+def parameters_by_hand(layers, mini, shortcut, classes, stem=7):
+    total = stem * stem * 3 * 64 + 64  # stem with bias
     channels = 64
     for depth, bottlenecks in zip((256, 512, 1024, 2048), COUNTS[layers]):
         depth = depth // 2 if mini else depth
@@ -49,6 +49,13 @@ def test_parameter_count(layers, mini, shortcut):
     assert trainable_parameters() == parameters_by_hand(layers, mini, shortcut, 1000)
 
 
+@pytest.mark.parametrize("shortcut", ["zero_pad", "projection"])
+def test_parameter_count_with_the_small_stem(shortcut):
+    build(50, True, 32, 1000, shortcut=shortcut, stem="small")
+    assert trainable_parameters() == parameters_by_hand(50, True, shortcut, 1000, stem=3)
+    assert parameters_by_hand(50, True, shortcut, 1000) - trainable_parameters() == 9408 - 1728
+
+
 def test_parameter_count_written_out():
     # One network with nothing but numbers, so that a mistake shared by the formula would show:
     # stem 9,472; the groups of bottlenecks, each first one apart; batch norm 4,096; classifier.
@@ -66,17 +73,19 @@ def test_parameter_count_written_out():
 
 
 @pytest.mark.parametrize(
-    "size, sides",  # after the stem, the pool and the four groups
+    "stem, size, sides",  # after the first convolution, the pool and the four groups
     [
-        (224, (112, 55, 28, 14, 7, 7)),
-        (65, (33, 16, 8, 4, 2, 2)),
-        (33, (17, 8, 4, 2, 1, 1)),
-        (32, (16, 7, 4, 2, 1, 1)),
+        ("article", 224, (112, 55, 28, 14, 7, 7)),
+        ("article", 65, (33, 16, 8, 4, 2, 2)),
+        ("article", 33, (17, 8, 4, 2, 1, 1)),
+        ("article", 32, (16, 7, 4, 2, 1, 1)),
+        ("small", 32, (32, 32, 16, 8, 4, 4)),
+        ("small", 33, (33, 33, 17, 9, 5, 5)),
     ],
 )
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-def test_shape_of_each_stage(graph, size, sides, data_format):
-    _, logits = build(50, False, size, data_format=data_format)
+def test_shape_of_each_stage(graph, stem, size, sides, data_format):
+    _, logits = build(50, False, size, data_format=data_format, stem=stem)
     names = ["conv_1_out", "pool_1"] + ["resnet/group_%d" % n for n in (1, 2, 3, 4)]
     for name, side, depth in zip(names, sides, (64, 64, 256, 512, 1024, 2048)):
         shape = graph.get_tensor_by_name(name + ":0").shape.as_list()
@@ -176,15 +185,29 @@ def test_unknown_shortcut():
         build(shortcut="identity")
 
 
+def test_unknown_stem():
+    with pytest.raises(ValueError, match="stem is 'large', must be one of article, small"):
+        build(stem="large")
+
+
 @pytest.mark.slow
-def test_preactivation_is_TF_Slims_resnet_v2():
+@pytest.mark.parametrize("stem, size", [("article", 65), ("small", 32)])
+def test_preactivation_is_TF_Slims_resnet_v2(stem, size):
     """The same random weights in both networks give the same logits."""
     slim, resnet_v2 = tf_slim("resnet_v2")
-    images = tf.constant(np.random.RandomState(0).rand(2, 65, 65, 3).astype("f"))
-    ours = resnet.inference(images, resnet.ResNet_demo["layer_50"], 10, False, "projection", True)
+    images = tf.constant(np.random.RandomState(0).rand(2, size, size, 3).astype("f"))
+    demos = resnet.ResNet_demo["layer_50"]
+    ours = resnet.inference(images, demos, 10, False, "projection", True, stem=stem)
     our_variables = tf.global_variables()
     with slim.arg_scope(resnet_v2.resnet_arg_scope()):
-        slims, _ = resnet_v2.resnet_v2_50(images, 10, is_training=False)
+        if stem == "article":
+            slims, _ = resnet_v2.resnet_v2_50(images, 10, is_training=False)
+        else:  # its own stem left out, and a plain convolution in place of that
+            block, strides = resnet_v2.resnet_v2_block, (2, 2, 2, 1)
+            units = zip((64, 128, 256, 512), COUNTS[50], strides)
+            blocks = [block("block%d" % (i + 1), *each) for i, each in enumerate(units)]
+            stem_out = slim.conv2d(images, 64, 3, activation_fn=None, normalizer_fn=None)
+            slims, _ = resnet_v2.resnet_v2(stem_out, blocks, 10, False, include_root_block=False)
     slim_variables = tf.global_variables()[len(our_variables) :]
 
     rng = np.random.RandomState(1)

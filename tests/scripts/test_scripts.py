@@ -79,6 +79,7 @@ def test_the_model_folder_is_complete(workspace):
         "mini": True,
         "shortcut": "zero_pad",
         "preactivation": False,
+        "stem": "article",
         "zero_init_residual": False,
         "dropout": 0,
     }

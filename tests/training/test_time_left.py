@@ -20,7 +20,8 @@ def make(first_step=0, val=16, train=640, size=32, fit="crop", more=0, **options
     """A TimeLeft for 8 pictures a step, 100 steps, a checkpoint every 40 and 10 batches at the end."""
     settings = {"step": 100, "batch_size": 8, "freeze": 0, "save_num": 40, "bn_batches": 10, "workers": 0}
     settings.update(
-        {"mini": True, "model": None, "data": "data/tfrecords", "output": "models/resnet"}, **options
+        {"mini": True, "stem": "article", "model": None, "data": "data/tfrecords", "output": "models/resnet"},
+        **options,
     )
     network = {"mini": settings["mini"]}
     records = types.SimpleNamespace(count={"train": train, "val": val}.get)
@@ -123,6 +124,10 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     assert parts == "without a GPU in minutes: %s --folds 3 --output m_small\n" % train
     assert said(**dict(slow, fit="pad")) == expected.replace(flowio, flowio + " --fit pad")
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
+    small = dict(slow, size=64, mini=True, stem="small", output="wide")
+    # The article's stem is the short way.
+    assert said(**small) == "without a GPU in minutes: %s --output wide_small\n" % train
+    assert said(**dict(small, model="models/other")) == ""  # which has its own
     tuned = "python train.py --model imagenet --output models/resnet_small"
     assert said(**dict(slow, model="imagenet")) == "without a GPU in minutes: %s; %s\n" % (flowio, tuned)
     assert said(**dict(slow, model="imagenet", size=64)) == ""

@@ -1,5 +1,6 @@
 """What train.py says and writes, when it ends, and what --dry_run foresees."""
 
+import dataclasses
 import fcntl
 import itertools
 import os
@@ -15,9 +16,20 @@ from unittest import mock
 
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, config_for, differing, draw_dataset, folder_bytes, read_log, refuses, run
+from helpers import (
+    LABELS,
+    ROOT,
+    config_for,
+    differing,
+    draw_dataset,
+    folder_bytes,
+    pictures_of,
+    read_log,
+    refuses,
+    run,
+)
 
-from suite.model import modelfolder
+from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits
 from suite.process.errors import UsageError, UserError
 from suite.training import config, distribution, memory, monitor
@@ -188,12 +200,12 @@ def test_the_size_of_the_pictures_is_that_of_the_records():
 # --- --dry_run ----------------------------------------
 
 
-def multiply_adds_by_hand(sides, depths, counts, classes):
+def multiply_adds_by_hand(sides, depths, counts, classes, kernel=7):
     """Those of one picture; `sides` after the stem and of each group, which its last bottleneck halves.
 
     The stem; per bottleneck a 1x1 before and a 3x3 and a 1x1 after the stride; the classifier.
     """
-    total, before = sides[0] ** 2 * 49 * 3 * 64 + depths[-1] * classes, 64
+    total, before = sides[0] ** 2 * kernel**2 * 3 * 64 + depths[-1] * classes, 64
     for side, next_side, depth, count in zip(sides[1:], sides[2:] + sides[-1:], depths, counts):
         for i in range(count):
             inner, out_side = depth // 4, next_side if i == count - 1 else side
@@ -210,6 +222,15 @@ def test_multiply_adds(graph, layers, counts, mini):
     build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
     depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
     assert memory.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
+
+
+def test_multiply_adds_with_the_small_stem(workspace):
+    """At 32 pixels the groups have 32, 16, 8 and 4 positions across, where the article's stem leaves 7."""
+    depths, counts = (128, 256, 512, 1024), (3, 4, 6, 3)
+    for stem, sides, kernel in (("article", (16, 7, 4, 2, 1), 7), ("small", (32, 32, 16, 8, 4), 3)):
+        asked, _ = config_for(workspace, "--stem", stem)
+        _, found = memory.of_one_picture(asked)
+        assert found == multiply_adds_by_hand(sides, depths, counts, 3, kernel)
 
 
 @pytest.mark.slow
@@ -245,6 +266,66 @@ def test_peak_memory_by_hand(graph):
     b = tf.matmul(a, tf.ones([100, 100]))
     fetch = tf.reduce_sum(b + a).op
     assert memory.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000
+
+
+# --- the stem ----------------------------------------
+
+
+def test_a_model_of_before_there_was_another_stem_has_the_articles(workspace):
+    """Its model.json does not say so, nor what else is newer."""
+    asked, records = config_for(workspace)
+    before = {name: asked["network"][name] for name in ("layers", "mini", "shortcut", "preactivation")}
+    older = dict(asked, network=before)
+    check_existing(older, asked)
+    small, _ = config_for(workspace, "--stem", "small")
+    with pytest.raises(UsageError, match="--stem small: .* was trained with article; use that, or --output"):
+        check_existing(older, small)
+    with pytest.raises(UsageError, match="--stem article: .* was trained with small; use that"):
+        check_existing(small, asked)
+    options = parse_options(["--data", workspace.records])
+    config.complete_options(options, records, small, None)
+    assert options.stem == "small"  # a resume has what it began with
+
+    weights = warmstart.Weights("older", None, {}, before, "per_image", None)
+    options = parse_options(["--data", workspace.records, "--stem", "small"])
+    with pytest.raises(UsageError, match="--stem small: older is of a network with article; leave it out"):
+        config.complete_options(options, records, None, weights)
+    weights = weights._replace(network=small["network"])
+    options = parse_options(["--data", workspace.records])
+    config.complete_options(options, records, None, weights)
+    assert options.stem == "small"
+
+
+@pytest.mark.parametrize(
+    "size, stem, warned", [(64, "small", False), (65, "small", True), (224, "article", False)]
+)
+def test_the_small_stem_is_for_small_pictures(workspace, capsys, size, stem, warned):
+    config.say_once.cache_clear()
+    asked, records = config_for(workspace, "--stem", stem)
+    config.announce(asked, dataclasses.replace(records, image_size=size), None)
+    said = capsys.readouterr().err
+    assert ("warning: --stem small is for pictures of up to 64 pixels" in said) == warned
+    assert ("network: layer_50 mini, zero_pad, stem small\n" in said) == (stem == "small")
+
+
+@pytest.mark.slow
+def test_the_small_stem_from_end_to_end(workspace, tmp_path):
+    """Nothing has to be said a second time; at 32 pixels its maps have the 4 x 4 positions to say where."""
+    model, pictures = str(tmp_path / "model"), pictures_of(workspace, 2)
+    same = ["--data", workspace.records, "--output", model]
+    run("train.py", *same, "--mini", "--stem", "small", "--step", 2)
+    refuses("train.py", *same, "--stem", "article", "--step", 3, says="was trained with small", status=2)
+    _, err = run("train.py", *same, "--step", 3)
+    assert "resuming at step 2" in err and "network: layer_50 mini, zero_pad, stem small\n" in err
+    run("train.py", *same[:2], "--model", model, "--output", tmp_path / "other", "--step", 0)
+    assert modelfolder.load_model(str(tmp_path / "other")).network["stem"] == "small"
+    run("evaluate.py", "--data", workspace.records, "--model", model)
+    with open(os.path.join(model, "evaluation", "report.html"), encoding="utf-8") as file:
+        assert 'id="maps"' in file.read()
+    out, err = run("predict.py", *pictures, "--model", model, "--explain", tmp_path / "explained")
+    assert len(out.splitlines()) == 2 == len(os.listdir(str(tmp_path / "explained")))
+    assert "too few to say where" not in err
+    run("export.py", "--model", model, "--format", "frozen_graph")  # which compares with the checkpoint
 
 
 # --- starting over ----------------------------------------
