@@ -34,6 +34,7 @@ SETTINGS = (
     "--recipe modern --mixup 0.2",
     "--recipe modern --cutmix 1",
     "--recipe modern --erase 0.5",
+    "--recipe modern --stem small",
     "--recipe modern --ema 0.99",
     "--recipe modern --clip_norm 1",
     "--recipe modern --dropout 0.5",
