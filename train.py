@@ -35,16 +35,15 @@ from suite.training import (
     validation,
     xla,
 )
-from suite.training.config import (
-    announce,
+from suite.training.config import announce, complete_options, make_config
+from suite.training.existing import (
     announce_fresh,
     begins_anew,
     check_existing,
     check_reached,
-    complete_options,
     find_folds,
-    make_config,
     read_existing,
+    refuse_folds,
     set_aside,
 )
 from suite.training.options import parse_options
@@ -64,6 +63,7 @@ def main():
         raise UserError("%s: fewer training pictures than machines" % options.data)
     device.start(options)
     replaced = begins_anew(options, machines)
+    refuse_folds(options, replaced)
     if options.folds:
         train_folds(options, records, machines, replaced)
         return
@@ -78,7 +78,7 @@ def train_folds(options, records, machines, replaced):
     """--folds: one training after the other, each on all pictures but those of one fold.
 
     Raises:
-        UserError: see config.find_folds; or as `prepare` and `carry_out`.
+        UserError: see existing.find_folds; or as `prepare` and `carry_out`.
     """
     whole, plan = options.output, find_folds(options, records, replaced)
     outputs = [modelfolder.fold(whole, i + 1) for i in range(options.folds)]

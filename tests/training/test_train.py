@@ -32,8 +32,8 @@ from helpers import (
 from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits
 from suite.process.errors import UsageError, UserError
-from suite.training import config, distribution, memory, monitor
-from suite.training.config import check_existing
+from suite.training import config, distribution, existing, memory, monitor
+from suite.training.existing import check_existing
 from suite.training.options import parse_options
 
 # --- the log, the end ----------------------------------------
@@ -377,21 +377,21 @@ def test_fresh_minds_no_neighbour_of_a_like_name(tmp_path):
         options = parse_options(["--output", str(output), "--model", str(tmp_path / model), "--fresh"])
         if refused:
             with pytest.raises(UsageError, match="would set aside"):
-                config.begins_anew(options, distribution.ALONE)
+                existing.begins_anew(options, distribution.ALONE)
         else:
-            assert config.begins_anew(options, distribution.ALONE)
+            assert existing.begins_anew(options, distribution.ALONE)
 
 
 def test_fresh_says_how_the_new_model_differs(workspace, copy, capsys):
     asked, _ = config_for(workspace, "--output", copy, "--optimizer", "momentum")
     asked["network"].update(mini=False)
-    config.announce_fresh(asked)
+    existing.announce_fresh(asked)
     assert capsys.readouterr().err == "the old model had --mini yes, now no; --optimizer adam, now momentum\n"
     asked, _ = config_for(workspace, "--output", copy, "--lr", 0.1)
-    config.announce_fresh(asked)
+    existing.announce_fresh(asked)
     with open(os.path.join(copy, "model.json"), "w") as file:  # --fresh is a way out of that
         file.write("{")
-    config.announce_fresh(asked)
+    existing.announce_fresh(asked)
     assert capsys.readouterr().err == ""
 
 

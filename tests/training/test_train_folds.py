@@ -16,7 +16,7 @@ from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.records import folds, reading
-from suite.training import config, distribution
+from suite.training import config, distribution, existing
 from suite.training.options import parse_options
 
 
@@ -52,16 +52,16 @@ def test_folds_are_of_one_machine(monkeypatch, capsys):
 def test_the_plan_stays_until_it_is_set_aside(planned, copy):
     folder, records = planned
     options = parse_options(["--output", folder, "--folds", "3", "--seed", "5"])
-    assert config.find_folds(options, records, False)["seed"] == 0
-    assert config.find_folds(options, records, True)["seed"] == 5
+    assert existing.find_folds(options, records, False)["seed"] == 0
+    assert existing.find_folds(options, records, True)["seed"] == 5
     options.folds = 4
     with pytest.raises(UsageError, match="--folds 4: .* holds 3; give that, or --output .*-2, or --fresh"):
-        config.find_folds(options, records, False)
+        existing.find_folds(options, records, False)
     options.output = copy
     with pytest.raises(
         UserError, match="holds best and no folds.json; choose another --output, such as .*model-2"
     ):
-        config.find_folds(options, records, False)
+        existing.find_folds(options, records, False)
 
 
 def test_no_other_training_goes_among_folds(planned):
@@ -70,19 +70,21 @@ def test_no_other_training_goes_among_folds(planned):
     fold = modelfolder.fold(folder, 2)
     for arguments in (["--output", fold], ["--output", fold, "--fresh"], ["--output", fold, "--folds", "3"]):
         with pytest.raises(UserError, match="lies among the models .* choose another --output, .*parts-2"):
-            config.begins_anew(parse_options(arguments), distribution.ALONE)
+            existing.refuse_folds(parse_options(arguments), "--fresh" in arguments)
     with pytest.raises(UserError, match="holds the models of --folds; give that again, or --output"):
-        config.begins_anew(parse_options(["--output", folder]), distribution.ALONE)
-    for more in (["--folds", "3"], ["--fresh"]):
-        config.begins_anew(parse_options(["--output", folder, *more]), distribution.ALONE)
+        existing.refuse_folds(parse_options(["--output", folder]), False)
+    existing.refuse_folds(parse_options(["--output", folder, "--folds", "3"]), False)
+    anew = parse_options(["--output", folder, "--fresh"])
+    assert existing.begins_anew(anew, distribution.ALONE)
+    existing.refuse_folds(anew, True)
     options = parse_options(["--output", folder, "--folds", "3", "--step", "86"])
     os.makedirs(fold)
     for suffix in (".index", ".data-00000-of-00001"):
         open(os.path.join(fold, "model.ckpt-86" + suffix), "w").close()
-    config.check_reached(options, [fold])
+    existing.check_reached(options, [fold])
     options.step = 20
     with pytest.raises(UsageError, match="--step 20: .*fold_2 is at step 86 already; give that or more"):
-        config.check_reached(options, [fold])
+        existing.check_reached(options, [fold])
 
 
 def test_a_damaged_plan_is_not_made_up(planned):
