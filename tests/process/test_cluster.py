@@ -28,6 +28,7 @@ def started(folder, source=ROOT):
     processes += [start("dask_worker", worker, source) for _ in range(2)]
     try:
         while not os.path.exists(file):
+            assert processes[0].poll() is None
             time.sleep(0.1)
         with distributed.Client(scheduler_file=file, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
