@@ -22,7 +22,7 @@ import tempfile
 from suite.files import atomic
 from suite.files.schemas import FITS, LARGEST_IMAGE, RECORDS, SMALL_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
-from suite.process import commandline, device, lifetime, terminal, tf_versions
+from suite.process import cluster, commandline, device, lifetime, terminal, tf_versions
 from suite.process.terminal import counted, say, some
 from suite.records import preview, writing
 from suite.records.preprocessing import dropped_share
@@ -43,7 +43,8 @@ def main():
     """Convert, or with --preview draw. Returns the exit status: 1 if files were skipped."""
     options = parse_options()
     unused = "; no GPU is of use here" if options.device.startswith("gpu") else ""
-    say("device: CPU, %s%s" % (counted(options.workers, "worker"), unused))
+    at_work = "the workers of " + options.cluster if options.cluster else counted(options.workers, "worker")
+    say("device: CPU, %s%s" % (at_work, unused))
     folders.refuse_inside(options.output, options.dataset)
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     folders.refuse_inside(options.output, options.dataset, sources)
@@ -111,6 +112,7 @@ def parse_options(arguments=None):
         "training",
     )
     writing.add_source_options(group)
+    cluster.add_option(group)
 
     group = parser.add_argument_group("splits")
     group.add_argument("--train_ratio", type=number(float, 0, 1), default=0.8, help="share to train on")
@@ -125,6 +127,7 @@ def parse_options(arguments=None):
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")
     sandbox.check_option(options, parser)
+    cluster.check_option(options, parser)
     if options.preview and not options.preview.lower().endswith(".png"):
         parser.error("--preview %s: the name must end with .png" % options.preview)
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):

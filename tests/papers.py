@@ -11,7 +11,8 @@ from helpers import ROOT
 READMES = ("README.md", "README.zh-CN.md")
 WALKTHROUGHS = ("docs/walkthrough.md", "docs/walkthrough.zh-CN.md")
 SERVING = ("docs/serving.md", "docs/serving.zh-CN.md")
-GUIDES = (*READMES, *WALKTHROUGHS, *SERVING, "docs/CONTRIBUTING.md")
+SCALE = ("docs/scale.md", "docs/scale.zh-CN.md")
+GUIDES = (*READMES, *WALKTHROUGHS, *SERVING, *SCALE, "docs/CONTRIBUTING.md")
 LINKING = (*GUIDES, "benchmarks/README.md", "benchmarks/accuracy.md", "data/README.md", "models/README.md")
 
 

@@ -3,6 +3,7 @@
 import ast
 import collections
 import glob
+import importlib.util
 import os
 import re
 import shlex
@@ -11,7 +12,19 @@ import sys
 
 import pytest
 from helpers import ROOT, run
-from papers import GUIDES, LINKING, READMES, SERVING, WALKTHROUGHS, blocks, commands, prose, read, section
+from papers import (
+    GUIDES,
+    LINKING,
+    READMES,
+    SCALE,
+    SERVING,
+    WALKTHROUGHS,
+    blocks,
+    commands,
+    prose,
+    read,
+    section,
+)
 
 import evaluate
 import export
@@ -38,6 +51,9 @@ def check_python(script, *arguments):
     """The script's own parser accepts the arguments."""
     if script in PARSERS:
         PARSERS[script](list(arguments))
+        return
+    if script == "-m":
+        assert importlib.util.find_spec(arguments[0]), arguments
         return
     assert os.path.exists(os.path.join(ROOT, script)), script
     given = [word for word in arguments if word.startswith("--")]
@@ -126,7 +142,7 @@ def test_each_option_named_in_a_sentence_exists(capsys):
         with pytest.raises(SystemExit):
             parse(["--help"])
         known |= set(re.findall(r"--\w+", capsys.readouterr().out))
-    for paper in (*READMES, *WALKTHROUGHS, *SERVING):
+    for paper in (*READMES, *WALKTHROUGHS, *SERVING, *SCALE):
         named = set()
         for code in re.findall(r"`([^`]+)`", prose(paper)):
             named |= set(re.findall(r"(?<!\S)--\w+", code))
@@ -153,7 +169,7 @@ def test_each_message_of_ours_that_is_quoted_exists():
 # --- two languages ----------------------------------------
 
 
-@pytest.mark.parametrize("english, chinese", [READMES, WALKTHROUGHS, SERVING])
+@pytest.mark.parametrize("english, chinese", [READMES, WALKTHROUGHS, SERVING, SCALE])
 def test_both_languages_say_the_same(english, chinese):
     def without_comments(paper):
         return [(kind, re.sub(r"\s+(?:#|//) .*", "", body)) for kind, body in blocks(paper)]

@@ -47,7 +47,7 @@ def converted(options, model, parent):
     conversion = argparse.Namespace(
         **vars(options), dataset=options.pictures, image_size=model.image_size, keep_size=model.keep_size
     )
-    vars(conversion).update(fit=model.fit, seed=0, train_ratio=0, val_ratio=0)
+    vars(conversion).update(fit=model.fit, cluster=None, seed=0, train_ratio=0, val_ratio=0)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         with tempfile.TemporaryFile(dir=folder) as spool:
             pictures, skipped = writing.encode_all(sources, spool, conversion)

@@ -1,5 +1,6 @@
 """From picture files to TFRecords: encode each, then write the splits and what they are made of."""
 
+import argparse
 import contextlib
 import functools
 import hashlib
@@ -11,7 +12,7 @@ from suite.files.schemas import SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.pictures.imagefile import FORMATS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
-from suite.process import commandline, terminal, workers
+from suite.process import cluster, commandline, terminal, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted
 from suite.process.tf_versions import tf
@@ -40,15 +41,23 @@ def add_source_options(group):
 
 
 def encode_all(sources, spool, options):
-    """Encode every source into the binary file `spool`, in order, whatever the number of workers.
+    """Encode every source into the binary file `spool`, in order, whoever the workers are and how many.
 
     Returns:
         An EncodedPicture for each file that can be used, and (SourceFile, reason) for each that cannot.
     Raises:
-        UserError: a worker process was killed.
+        UserError: a worker process was killed; and see cluster.map_on_cluster.
     """
-    work = functools.partial(encode_source, options=options)
-    results = workers.map_in_processes(work, sources, options.workers)
+    dataset = os.path.abspath(options.dataset)  # workers elsewhere stand in other folders
+    work = functools.partial(
+        encode_source, options=argparse.Namespace(**dict(vars(options), dataset=dataset))
+    )
+    if options.cluster:
+        paths = (os.path.join(dataset, source.filename) for source in sources)
+        seen = next(filter(os.path.isfile, paths), dataset)
+        results = cluster.map_on_cluster(work, sources, options.cluster, seen)
+    else:
+        results = workers.map_in_processes(work, sources, options.workers)
     converted, skipped = [], []
     bar = terminal.progress_bar("convert", len(sources))
     try:

@@ -26,6 +26,7 @@ EXPORT = {
     "requirements/tf2.txt": "requirements/tf2-export.txt",
 }
 SERVE = "requirements/serve.txt"
+CLUSTER = "requirements/cluster.txt"
 FASHION = "sudo apt-get install dataset-fashion-mnist"
 
 # What stands for a command within a block: small and quick, and the suite is elsewhere.
@@ -71,7 +72,9 @@ def test_each_install_line_is_tested():
     found = {line for paper in READMES for line in commands(paper) if " install " in line}
     lists = {name for _, name in LISTS}
     assert set(LOCKS) < lists and set(EXPORT) < lists
-    assert found == {"pip install -r " + name for name in [*lists, *EXPORT.values(), SERVE]} | {FASHION}
+    assert found == {"pip install -r " + name for name in [*lists, *EXPORT.values(), SERVE, CLUSTER]} | {
+        FASHION
+    }
 
 
 @pytest.mark.parametrize("version, wanted", LISTS)
@@ -90,6 +93,7 @@ def test_what_a_line_installs_is_enough(folder, version, wanted):
     answer = run_here(block_with("train.py --mini --step 300")).splitlines()[-1]
     run_here("tensorboard --inspect --logdir models; python export.py")
     run_here("pip install --quiet -r %s; python -c 'import h11'" % SERVE)
+    run_here("pip install --quiet -r %s; python -m distributed.cli.dask_worker --help" % CLUSTER)
     if wanted == "requirements.txt":
         run_here(block_with(FASHION))
     if wanted in EXPORT:

@@ -6,12 +6,21 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from helpers import ROOT, read_log, refuses
+import yaml
+from helpers import ROOT, config_for, draw_dataset, read_log, refuses
+from papers import SCALE, blocks
 
+import FlowIO
+import resnet
 from suite.model import modelfolder
 from suite.process import errors
+from suite.process.tf_versions import tf
+from suite.records import reading
 from suite.training import distribution
+from suite.training.options import parse_options
+from suite.training.step import training_step
 
 
 @pytest.mark.parametrize(
@@ -105,3 +114,131 @@ def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     assert [process.returncode for process in processes] == [0, 0], said
     assert "resuming at step %d" % reached in said[0]
     assert modelfolder.latest_checkpoint(output).endswith("model.ckpt-%d" % (reached + 2))
+
+
+# --- the shares of the machines ----------------------------------------
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 30])
+def test_shares_are_even_whatever_the_numbers(tmp_path, monkeypatch, cache):
+    """47 pictures in 5 files for 3 machines: all different, and each seen as often as the others."""
+    draw_dataset(tmp_path / "dataset", 24, ["apple", "kiwi"])
+    os.remove(str(tmp_path / "dataset" / "kiwi" / "0.png"))
+    monkeypatch.setattr(reading, "PICTURES_PER_SHARD", 10)
+    monkeypatch.setattr(reading, "CACHE_BYTES", cache)
+    arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "records", "--image_size", 32]
+    arguments += ["--train_ratio", 1, "--val_ratio", 0]
+    monkeypatch.setattr(sys, "argv", ["FlowIO.py", *map(str, arguments)])
+    assert FlowIO.main() == 0
+    records = reading.load_records(str(tmp_path / "records"))
+    assert len(records.shard_names("train")) == 5
+    seen = [[], []]
+    for index in range(3):
+        with tf.Graph().as_default(), tf.Session() as session:
+            share = (47 + 2 - index) // 3
+            dataset = reading.read_for_training(records, "train", 1, "none", 7, index, 3)
+            name = tf.data.make_one_shot_iterator(dataset).get_next()["filename"]
+            for epoch in seen:
+                epoch += [session.run(name)[0] for _ in range(share)]
+    for epoch in seen:
+        assert len(epoch) == len(set(epoch)) == 47
+
+
+@pytest.mark.slow
+def test_eight_devices_take_the_mean_of_eight_gradients(workspace, tmp_path, monkeypatch):
+    """Each has its part of the batch, normalised by itself. A first step is linear in the gradient."""
+    groups = [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]
+    monkeypatch.setattr(resnet, "ResNet_mini_demo", {"layer_50": groups})
+    config, _ = config_for(workspace, "--optimizer", "momentum", "--batch_size", 32)
+    rng = np.random.RandomState(0)
+    images = rng.normal(size=[8, 4, 32, 32, 3]).astype(np.float32)
+    images *= np.arange(1, 9)[:, None, None, None, None]  # so that the parts have other statistics
+    labels = rng.randint(0, 3, [8, 4])
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.train.create_global_step()
+        part = tf.placeholder(tf.int32, [])
+        features = {"image": tf.gather(images, part), "label": tf.gather(labels, part)}
+        train_op, weights, saver = (
+            training_step(features, config).train_op,
+            tf.trainable_variables(),
+            tf.train.Saver(),
+        )
+        session.run(tf.global_variables_initializer())
+        begin, before = saver.save(session, str(tmp_path / "model.ckpt"), 0), session.run(weights)
+        alone = []
+        for each in range(8):
+            saver.restore(session, begin)
+            session.run(train_op, {part: each})
+            alone.append([after - value for after, value in zip(session.run(weights), before)])
+        names = [weight.op.name for weight in weights]
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:%d" % number for number in range(8)])
+    session_config = tf.ConfigProto(device_count={"CPU": 8})
+    run_config = tf.estimator.RunConfig(train_distribute=strategy, session_config=session_config)
+    estimator = tf.estimator.Estimator(
+        lambda features, labels, mode: training_step(features, config), str(tmp_path), run_config
+    )
+    parts = {"image": images, "label": labels}
+    estimator.train(lambda: tf.data.Dataset.from_tensor_slices((parts, labels)), steps=1)
+    together = [estimator.get_variable_value(name) - value for name, value in zip(names, before)]
+
+    largest = max(np.abs(move).max() for move in together)
+    for moves, move in zip(zip(*alone), together):
+        np.testing.assert_allclose(move, np.mean(moves, 0), rtol=1e-3, atol=1e-4 * largest)
+    assert max(np.abs(first - second).max() for first, second in zip(*alone[:2])) > 0.1 * largest
+
+
+# --- docs/scale.md ----------------------------------------
+
+
+def block_of(paper, kind):
+    (body,) = [body for found, body in blocks(paper) if found == kind]
+    return body
+
+
+@pytest.mark.parametrize("paper", SCALE)
+def test_the_job_for_kubernetes(paper, monkeypatch):
+    """It is YAML whose command train.py takes, and so is the TF_CONFIG that the operator sets."""
+    spec = yaml.safe_load(block_of(paper, "yaml"))["spec"]["tfReplicaSpecs"]["Worker"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["name"] == "tensorflow" and container["ports"][0]["containerPort"] == 2222
+    assert [each["name"] for each in container["volumeMounts"]] == ["shared"]
+    python, script, *arguments = container["command"]
+    assert (python, script) == ("python", "train.py")
+    assert parse_options(arguments).batch_size % spec["replicas"] == 0
+    addresses = ["resnet-worker-%d.default.svc:2222" % number for number in range(spec["replicas"])]
+    task = {"type": "worker", "index": 2}
+    config = {"cluster": {"worker": addresses}, "task": task, "environment": "cloud"}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert distribution.read_environment() == distribution.Machines(addresses, 2)
+
+
+@pytest.mark.parametrize("paper", SCALE)
+@pytest.mark.parametrize("nodes", [["node1"], ["gpu-a01", "gpu-a02", "gpu-b7.cluster"]])
+def test_the_script_for_slurm(paper, nodes, tmp_path, monkeypatch):
+    """With Slurm's commands and python played by others; srun starts its command on each node."""
+    commands = {
+        "scontrol": 'test "$*" = "show hostnames nodes[1-3]" && printf "%%s\\n" %s' % " ".join(nodes),
+        "srun": 'for SLURM_NODEID in %s; do export SLURM_NODEID; "$@"; done'
+        % " ".join(map(str, range(len(nodes)))),
+        "python": 'echo "$TF_CONFIG"; echo "$@" >&2',
+    }
+    for name, body in commands.items():
+        (tmp_path / name).write_text("#!/bin/bash\n%s\n" % body)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".venv-tf2" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv-tf2" / "bin" / "activate").write_text("")
+    script = block_of(paper, "bash").replace("cd /shared/resnet-suite", "cd %s" % tmp_path)
+    environment = {"PATH": "%s:/usr/bin:/bin" % tmp_path, "SLURM_JOB_NODELIST": "nodes[1-3]"}
+    done = subprocess.run(
+        ["bash"], input=script, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    found = done.stdout.splitlines()
+    assert len(found) == len(nodes)
+    for index, config in enumerate(found):
+        monkeypatch.setenv("TF_CONFIG", config)
+        assert json.loads(config)["task"] == {"type": "worker", "index": index}
+        machines = distribution.Machines([node + ":2222" for node in nodes], index)
+        assert distribution.read_environment() == (machines if len(nodes) > 1 else distribution.ALONE)
+    assert parse_options(done.stderr.splitlines()[-1].split()[1:]).batch_size == 128
