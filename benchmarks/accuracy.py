@@ -32,8 +32,6 @@ SETTINGS = (
     "--recipe modern",
     "--recipe modern --optimizer adam",
     "--recipe modern --mixup 0.2",
-    "--recipe modern --cutmix 1",
-    "--recipe modern --erase 0.5",
     "--recipe modern --stem small",
     "--recipe modern --ema 0.99",
     "--recipe modern --clip_norm 1",

@@ -182,8 +182,6 @@ def add_optimization(add):
     add("weight_decay", "L2 penalty on weights, not on biases or batch norm", type=number(float, 0))
     add("label_smoothing", "share of each label that all classes get", type=number(float, 0, 1))
     add("mixup", "alpha of the blending of pictures; 0: none", type=number(float, 0))
-    add("cutmix", "alpha of the windows that show another picture; 0: none", type=number(float, 0))
-    add("erase", "share of the pictures of which a window becomes noise", type=number(float, 0, 1))
     add("clip_norm", "largest norm of the gradient; 0: any", type=number(float, 0))
     add("ema", "decay of averaged weights, which evaluate; 0: none", type=number(float, 0, 1))
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from suite.files.schemas import FINE_TUNING
 from suite.process.tf_versions import tf
 
@@ -25,8 +23,6 @@ RECIPES = {
         "weight_decay": 1e-4,
         "label_smoothing": 0,
         "mixup": 0,
-        "cutmix": 0,
-        "erase": 0,
         "clip_norm": 0,
         "ema": 0,
         "augment": "flip",
@@ -42,8 +38,6 @@ RECIPES = {
         "weight_decay": 5e-4,
         "label_smoothing": 0.1,
         "mixup": 0,
-        "cutmix": 0,
-        "erase": 0,
         "clip_norm": 0,
         "ema": 0,
         "augment": "flip",
@@ -54,7 +48,7 @@ RECIPES = {
 RECIPES[FINE_TUNING] = dict(RECIPES["modern"], zero_init_residual=False, freeze=0.2)
 
 # Of the settings, those that are off where they are 0 or "none".
-SWITCHES = ("label_smoothing", "mixup", "cutmix", "erase", "clip_norm", "ema")
+SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
 FINE_TUNING_SLOWER = 5  # times, than that
@@ -166,53 +160,6 @@ def mixup(images, targets, alpha):
     """
     share = tf.distributions.Beta(alpha, alpha).sample()
     return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
-
-
-def cutmix(images, targets, alpha):
-    """Yun et al. 2019: a window of each picture shows the batch in reverse order; targets by its area.
-
-    Args: as `mixup`; the window has one size and place for the batch.
-    """
-    size = images.shape.as_list()[1]
-    side = tf.sqrt(1 - tf.distributions.Beta(alpha, alpha).sample())
-    inside = windows(tf.random.uniform([1, 2]), [[side, side]], size)
-    kept = 1 - tf.reduce_mean(tf.cast(inside, tf.float32))
-    return tf.where_v2(inside, tf.reverse(images, [0]), images), kept * targets + (1 - kept) * tf.reverse(
-        targets, [0]
-    )
-
-
-ERASED_AREA, ERASED_ASPECT = (0.02, 0.33), (0.3, 3.3)  # as Zhong et al. have them
-
-
-def erase(images, share):
-    """Zhong et al. 2017, "Random Erasing": a window of some pictures is replaced by noise.
-
-    Args:
-        images: float32 [batch, size, size, 3], normalised.
-        share: of the pictures, from 0 to 1.
-    Returns:
-        float32 of the same shape.
-    """
-    batch, size = tf.shape(images)[0], images.shape.as_list()[1]
-    area = tf.random.uniform([batch], *ERASED_AREA)
-    aspect = tf.exp(tf.random.uniform([batch], *np.log(ERASED_ASPECT)))
-    inside = windows(
-        tf.random.uniform([batch, 2]), tf.sqrt(tf.stack([area * aspect, area / aspect], 1)), size
-    )
-    chosen = tf.random.uniform([batch, 1, 1, 1]) < share
-    return tf.where_v2(inside & chosen, tf.random.normal(tf.shape(images)), images)
-
-
-def windows(centres, sides, size):
-    """Which pixels lie in windows, as far as these lie in the picture: bool [n, size, size, 1].
-
-    Args:
-        centres, sides: float32 [n, 2], down and across, as shares of the size.
-    """
-    pixels = (np.arange(size, dtype=np.float32) + 0.5) / size
-    near = tf.abs(pixels - tf.expand_dims(centres, 2)) < tf.expand_dims(sides, 2) / 2  # [n, 2, size]
-    return (near[:, 0, :, tf.newaxis] & near[:, 1, tf.newaxis, :])[..., tf.newaxis]
 
 
 def class_weights(counts: list[int]) -> list[float]:

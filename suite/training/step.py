@@ -21,10 +21,6 @@ def training_step(features, config, classifier_only=False):
     """
     options, network, classes = (config[name] for name in ("options", "network", "classes"))
     images, targets = features["image"], tf.one_hot(features["label"], len(classes))
-    if options["erase"]:
-        images = recipes.erase(images, options["erase"])
-    if options["cutmix"]:
-        images, targets = recipes.cutmix(images, targets, options["cutmix"])
     if options["mixup"]:
         images, targets = recipes.mixup(images, targets, options["mixup"])
     data_format = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in

@@ -70,43 +70,6 @@ def test_mixup_blends_pictures_and_targets_alike(graph):
     assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
 
 
-def test_cutmix_weighs_targets_by_what_is_seen(graph):
-    targets = tf.one_hot([0, 1, 2, 2], 3)
-    images = tf.reshape(tf.range(4.0), [4, 1, 1, 1]) * tf.ones([4, 16, 16, 3])
-    mixed = recipes.cutmix(images, targets, 1.0)
-    shares = []
-    with tf.Session() as session:
-        for _ in range(200):
-            pictures, labels = session.run(mixed)
-            is_own = pictures == np.arange(4).reshape(4, 1, 1, 1)
-            assert (is_own == is_own[:1, :, :, :1]).all()  # the same window in all pictures and channels
-            assert (is_own | (pictures == np.arange(4)[::-1].reshape(4, 1, 1, 1))).all()
-            window = ~is_own[0, :, :, 0]
-            assert window.sum() == window.any(0).sum() * window.any(1).sum()  # a rectangle
-            share = is_own.mean()
-            shares.append(share)
-            expected = share * np.eye(3)[[0, 1, 2, 2]] + (1 - share) * np.eye(3)[[2, 2, 1, 0]]
-            np.testing.assert_allclose(labels, expected, atol=1e-6)
-    # Of a window with side s, centred anywhere, s (1 - s / 4) lies within on either axis; its area is uniform
-    # for Beta(1, 1): the integral over a from 0 to 1 of a (1 - sqrt(a) / 4) ** 2.
-    assert np.mean(shares) == pytest.approx(1 - (1 / 2 - 1 / 5 + 1 / 48), abs=0.06)
-
-
-def test_erasing_replaces_a_window_of_some_pictures_by_noise(graph):
-    erased = recipes.erase(tf.fill([400, 32, 32, 3], 7.0), 0.25)
-    with tf.Session() as session:
-        first, second = session.run(erased), session.run(erased)
-    assert (first != second).any()
-    is_noise = first != 7
-    assert (is_noise == is_noise[..., :1]).all()
-    windows = is_noise[..., 0]
-    areas = windows.sum((1, 2))
-    assert (areas == windows.any(1).sum(1) * windows.any(2).sum(1)).all()  # rectangles
-    assert areas.max() <= 0.4 * 32 * 32
-    assert 0.15 < (areas > 0).mean() < 0.3  # the smallest may fall between pixels
-    assert abs(first[is_noise].mean()) < 0.05 and first[is_noise].std() == pytest.approx(1, abs=0.05)
-
-
 def test_weight_decay_spares_biases_and_batch_norm(graph):
     with tf.variable_scope("net"):
         resnet.conv2d_same(tf.zeros([1, 4, 4, 3]), 4, 3, 1, True)
