@@ -78,7 +78,10 @@ def connect(address):
         found = asyncio.run(asyncio.wait_for(scheduler_version(address), TIMEOUT + 2))
     except Exception as error:  # TLS that is not set up is a TypeError
         values = address, reason(error)
-        raise UserError("--cluster %s: no scheduler of Dask answers there (%s)" % values) from error
+        message = "--cluster %s: no scheduler of Dask answers there (%s); README.md says how to start one"
+        if address.startswith("tls"):
+            message += ", docs/SECURITY.md how FlowIO.py finds the certificates"
+        raise UserError(message % values) from error
     if found != versions()["distributed"]:  # with which a Client may hang
         values = address, found, versions()["distributed"], HELP
         raise UserError("--cluster %s: the scheduler has distributed %s, not %s; %s" % values)
@@ -89,9 +92,11 @@ def connect(address):
         except KilledWorker as error:
             raise BrokenProcessPool from error
         except distributed.TimeoutError as error:
-            raise UserError("--cluster %s: has no workers" % address) from error
-        except distributed.CancelledError as error:
-            raise UserError("--cluster %s: the scheduler has gone" % address) from error
+            message = "--cluster %s: has no workers; python -m distributed.cli.dask_worker %s starts one"
+            raise UserError(message % (address, address)) from error
+        except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+            message = "--cluster %s: the scheduler has gone; start it and its workers anew"
+            raise UserError(message % address) from error
         except UserError:
             raise
         except Exception as error:  # of a worker or scheduler without the suite it is now this, now that
