@@ -60,7 +60,8 @@ def test_it_is_kept(place):
         fields = tf.train.Example.FromString(record).features.feature
         size = [fields["image/" + side].int64_list.value[0] for side in ("width", "height")]
         assert size == [32, 32] and pixels(fields["image/encoded"].bytes_list.value[0]).shape == (32, 32, 3)
-    for _, width, height, side in report.read_pictures(records, "test", [0, 1], 32).values():
+    model = modelfolder.Model("", "", {}, sorted(COLOURS), 32, "per_image", False)
+    for _, width, height, side in report.read_pictures(records, "test", [0, 1], model).values():
         assert (width, height, side) == (32, 32, 32)  # a thumbnail without a frame
 
 
