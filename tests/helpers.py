@@ -64,6 +64,16 @@ def draw_dataset(folder, count=40, labels=LABELS, seed=0):
             image.save(os.path.join(str(folder), label, "%d.png" % number))
 
 
+def write_slow_dataset(folder, count):
+    """Two class folders of pictures that take long to decode, so that one is in time to interrupt it."""
+    data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
+    for label in ("apple", "kiwi"):
+        os.makedirs(os.path.join(str(folder), label))
+        for i in range(count):
+            with open(os.path.join(str(folder), label, "%d.png" % i), "wb") as file:
+                file.write(data)
+
+
 def file_bytes(image, format, **options):
     file = io.BytesIO()
     image.save(file, format, **options)

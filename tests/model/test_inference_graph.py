@@ -91,6 +91,7 @@ def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
         np.testing.assert_allclose(here, expected, rtol=1e-5, atol=1e-5)
 
 
+MINI = {"layers": 50, "mini": True, "shortcut": "zero_pad"}
 KINDS = pytest.mark.parametrize(
     "preactivation, stem", [(False, "article"), (True, "article"), (False, "small")]
 )
@@ -99,13 +100,7 @@ KINDS = pytest.mark.parametrize(
 @pytest.mark.slow
 @KINDS
 def test_from_which_size_on_maps_are_fine_enough(preactivation, stem):
-    network = {
-        "layers": 50,
-        "mini": True,
-        "shortcut": "zero_pad",
-        "preactivation": preactivation,
-        "stem": stem,
-    }
+    network = dict(MINI, preactivation=preactivation, stem=stem)
     model = modelfolder.Model("", "", network, "ab", 8, "per_image", False)
     size = finer_from(model)
     for image_size, positions in ((size - 1, 3), (size, 4)):
@@ -120,13 +115,7 @@ def test_from_which_size_on_maps_are_fine_enough(preactivation, stem):
 @KINDS
 def test_which_pixels_a_position_of_a_map_is_of(graph, preactivation, stem):
     """The middle of what a change of the picture changes it by, in a network of random weights."""
-    network = {
-        "layers": 50,
-        "mini": True,
-        "shortcut": "zero_pad",
-        "preactivation": preactivation,
-        "stem": stem,
-    }
+    network = dict(MINI, preactivation=preactivation, stem=stem)
     first, distance = PLACES[stem]
     size = 7 * distance
     images = tf.constant(np.random.RandomState(0).normal(0, 1, [1, size, size, 3]).astype(np.float32))

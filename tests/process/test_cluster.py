@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import distributed
 import pytest
-from helpers import ROOT, draw_dataset, file_bytes, folder_bytes, gradient, refuses, run
+from helpers import ROOT, draw_dataset, folder_bytes, refuses, run, write_slow_dataset
 
 import FlowIO
 from suite.process import cluster
@@ -115,11 +115,7 @@ def wait_until_nothing_is_left(client):
 
 @pytest.mark.slow
 def test_a_stop_signal_leaves_nothing(client, tmp_path):
-    data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
-    for label in ("apple", "kiwi"):
-        os.makedirs(str(tmp_path / "dataset" / label))
-        for i in range(50):
-            (tmp_path / "dataset" / label / ("%d.png" % i)).write_bytes(data)
+    write_slow_dataset(tmp_path / "dataset", 50)
     command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", str(tmp_path / "dataset")]
     command += ["--output", str(tmp_path / "out"), "--cluster", address(client)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")

@@ -27,6 +27,7 @@ from helpers import (
     plain,
     refuses,
     run,
+    write_slow_dataset,
 )
 from PIL import Image
 
@@ -519,11 +520,7 @@ def test_a_worker_killed_while_it_writes(monkeypatch):
 @pytest.mark.parametrize("victim", ["worker", "parent"])
 def test_no_process_is_left_waiting(tmp_path, victim):
     """A killed worker ends the conversion with a message; killing the conversion ends its workers."""
-    data = file_bytes(gradient((2000, 1500)), "PNG", compress_level=1)
-    for label in ("apple", "kiwi"):
-        os.makedirs(str(tmp_path / "dataset" / label))
-        for i in range(60):
-            (tmp_path / "dataset" / label / ("%d.png" % i)).write_bytes(data)
+    write_slow_dataset(tmp_path / "dataset", 60)
     command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", tmp_path / "dataset"]
     command = [str(part) for part in command + ["--output", tmp_path / "out", "--workers", 2]]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
