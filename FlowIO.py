@@ -17,7 +17,6 @@ import collections
 import os
 import re
 import shlex
-import tempfile
 
 from suite.files import atomic
 from suite.files.schemas import FITS, LARGEST_IMAGE, RECORDS, SMALL_IMAGE, SPLITS
@@ -28,6 +27,7 @@ from suite.records import preview, writing
 from suite.records.preprocessing import dropped_share
 from suite.records.reading import Records, load_records, read  # noqa: F401  (for whoever imports FlowIO)
 from suite.records.splits import assign_splits, drop_copies, find_near_duplicates
+from suite.records.spool import Spool
 
 FEW = 80  # pictures of a class that the article asks for at least
 IMBALANCE = 10  # times as many pictures in one class as in another is worth a warning
@@ -50,7 +50,7 @@ def main():
     folders.refuse_inside(options.output, options.dataset, sources)
     if options.preview:
         return draw_preview(classes, sources, options)
-    with atomic.replacing(options.output, OWN_FILES) as folder, tempfile.TemporaryFile(dir=folder) as spool:
+    with atomic.replacing(options.output, OWN_FILES) as folder, Spool(folder) as spool:
         pictures, skipped = writing.encode_all(sources, spool, options)
         pictures, copies, conflicts = drop_copies(pictures, classes)
         skipped += conflicts
@@ -58,8 +58,7 @@ def main():
         splits = assign_splits(pictures, options.train_ratio, options.val_ratio)
         alike = find_near_duplicates(splits)
         tf_versions.as_version_1()
-        for split in SPLITS:
-            writing.write_shards(folder, split, splits[split], classes, spool)
+        writing.write_shards(folder, splits, classes, spool)
         writing.write_skipped(folder, skipped)
         remarked = writing.write_remarks(folder, pictures)
         writing.write_near_duplicates(folder, alike)
@@ -138,10 +137,10 @@ def parse_options(arguments=None):
 def draw_preview(classes, sources, options):
     """--preview: some pictures of each class as the network would see them. Returns the exit status."""
     jpegs = collections.defaultdict(list)
-    with tempfile.TemporaryFile() as spool:
+    with Spool() as spool:
         pictures, skipped = writing.encode_all(preview.sample(sources, options.seed), spool, options)
         for picture in pictures:
-            jpegs[picture.source.given, picture.source.label].append(writing.spooled(picture, spool))
+            jpegs[picture.source.given, picture.source.label].append(spool.read(picture))
     preview.draw(options.preview, classes, jpegs, options.image_size, options.fit)
     warn_of_crop(pictures, options)
     if skipped:

@@ -14,6 +14,7 @@ from suite.process.errors import UserError
 from suite.process.terminal import counted, say
 from suite.records import reading, writing
 from suite.records.splits import assign_splits, drop_copies
+from suite.records.spool import Spool
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def converted(options, model, parent):
     )
     vars(conversion).update(fit=model.fit, cluster=None, seed=0, train_ratio=0, val_ratio=0)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
-        with tempfile.TemporaryFile(dir=folder) as spool:
+        with Spool(folder) as spool:
             pictures, skipped = writing.encode_all(sources, spool, conversion)
             pictures, copies, conflicts = drop_copies(pictures, kept)
             skipped += conflicts
@@ -60,7 +61,7 @@ def converted(options, model, parent):
                 )
             splits = assign_splits(pictures, 0, 0)
             tf_versions.as_version_1()
-            writing.write_shards(folder, options.split, splits[options.split], kept, spool)
+            writing.write_shards(folder, splits, kept, spool)
         writing.write_dataset_json(folder, kept, splits, skipped, copies, [], conversion)
         if copies:
             say("left out as exact copies: %s" % counted(copies, "picture"))

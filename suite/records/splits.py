@@ -25,7 +25,7 @@ class EncodedPicture(NamedTuple):
     digest: bytes  # equal for files of equal content
     perceptual_hash: bytes | None
     position: float  # 0 to 1, decides its split and its place in the records
-    offset: int  # of its JPEG bytes in the spool
+    offset: int  # of its JPEG bytes in its part of the spool
     length: int
     height: int  # pixels
     width: int

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import hashlib
+import heapq
 import os
 from concurrent.futures.process import BrokenProcessPool
 
@@ -41,7 +42,7 @@ def add_source_options(group):
 
 
 def encode_all(sources, spool, options):
-    """Encode every source into the binary file `spool`, in order, whoever the workers are and how many.
+    """Encode every source into `spool`, a Spool, in order, whoever the workers are and how many.
 
     Returns:
         An EncodedPicture for each file that can be used, and (SourceFile, reason) for each that cannot.
@@ -70,10 +71,10 @@ def encode_all(sources, spool, options):
                 digest, hashed, (width, height), jpeg, remark = result
                 place = position(digest, options.seed)
                 picture = EncodedPicture(
-                    source, digest, hashed, place, spool.tell(), len(jpeg), height, width, remark
+                    source, digest, hashed, place, spool.write(place, jpeg), len(jpeg), height, width, remark
                 )
                 converted.append(picture)
-                spool.write(jpeg)
+        spool.flush()
     except BrokenProcessPool as error:
         source = sources[len(converted) + len(skipped)]
         raise UserError(
@@ -121,35 +122,47 @@ def check_classes(classes, pictures, skipped, dataset):
             raise UserError("%s: class %s has no usable picture (%s)" % (dataset, name, why))
 
 
-def write_shards(folder, split, members, classes, spool):
-    """Write a split's records as tf.Example protocol buffers with TensorFlow's usual keys.
+def write_shards(folder, splits, classes, spool):
+    """Write records as tf.Example protocol buffers with TensorFlow's usual keys, all splits in one sweep.
 
     Args:
-        members: the split's EncodedPictures, in order; they are dealt out to the files in turn.
-        spool: what `encode_all` wrote.
+        splits: {split: [EncodedPicture]}, each in the order of their positions.
+        spool: the Spool that `encode_all` filled; what is written goes from it.
     """
+    placed = [in_shards(split, members) for split, members in splits.items()]
+    writers = {}
+    with contextlib.ExitStack() as stack:
+        for picture, name, last in heapq.merge(*placed, key=lambda each: each[0].position):
+            spool.free(picture.position)
+            if name not in writers:
+                writers[name] = stack.enter_context(tf.python_io.TFRecordWriter(os.path.join(folder, name)))
+            writers[name].write(to_example(picture, classes, spool).SerializeToString(deterministic=True))
+            if last:
+                writers.pop(name).close()
+
+
+def in_shards(split, members):
+    """Each EncodedPicture of a split, the name of its file, and whether it is the last one there."""
     names = shard_names(split, len(members))
     for shard, name in enumerate(names):
-        with tf.python_io.TFRecordWriter(os.path.join(folder, name)) as writer:
-            for picture in members[shard :: len(names)]:
-                features = {
-                    "image/encoded": spooled(picture, spool),
-                    "image/format": b"JPEG",
-                    "image/height": picture.height,
-                    "image/width": picture.width,
-                    "image/class/label": picture.source.label,
-                    "image/class/text": classes[picture.source.label].encode("utf-8"),
-                    "image/filename": os.fsencode(picture.source.filename),
-                }
-                features = {key: feature(value) for key, value in features.items()}
-                example = tf.train.Example(features=tf.train.Features(feature=features))
-                writer.write(example.SerializeToString(deterministic=True))
+        first, end = (len(members) * each // len(names) for each in (shard, shard + 1))
+        for index in range(first, end):
+            yield members[index], name, index == end - 1
 
 
-def spooled(picture, spool):
-    """The JPEG bytes of an EncodedPicture, from what `encode_all` wrote."""
-    spool.seek(picture.offset)
-    return spool.read(picture.length)
+def to_example(picture, classes, spool):
+    """An EncodedPicture as a tf.train.Example."""
+    features = {
+        "image/encoded": spool.read(picture),
+        "image/format": b"JPEG",
+        "image/height": picture.height,
+        "image/width": picture.width,
+        "image/class/label": picture.source.label,
+        "image/class/text": classes[picture.source.label].encode("utf-8"),
+        "image/filename": os.fsencode(picture.source.filename),
+    }
+    features = {key: feature(value) for key, value in features.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features))
 
 
 def feature(value):
