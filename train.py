@@ -35,7 +35,7 @@ from suite.training import (
     validation,
     xla,
 )
-from suite.training.config import announce, complete_options, make_config
+from suite.training.config import announce, complete_options, make_config, open_weights
 from suite.training.existing import (
     announce_fresh,
     begins_anew,
@@ -125,9 +125,7 @@ def prepare(options, records, machines, replaced, later=()):
         UserError: the options do not fit the model in options.output, or the weights.
     """
     existing = None if replaced else read_existing(options)
-    weights = (
-        warmstart.open_weights(options.model, options.layers) if options.model and not existing else None
-    )
+    weights = open_weights(options) if options.model and not existing else None
     if options.batch_size == "auto":
         options.batch_size = batch_size.choose(options, records, existing, weights)
     complete_options(options, records, existing, weights)

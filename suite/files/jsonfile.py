@@ -27,23 +27,21 @@ def read(path: str) -> dict:
     """
     name = kind(path)
     version, maker, _, _ = FILES[name]
+    again = "write it again with %s" % (maker if maker == "FlowIO.py" else maker + " --fresh")
     try:
         # Records may lie on gs:// or hdfs://; a local file should not wait for TensorFlow.
         with (tf.gfile.GFile if "://" in path else open)(path, "rb") as file:
             content = json.loads(file.read().decode("utf-8"), parse_constant=refuse_constant)
         found = content.get("format_version")
     except (ValueError, AttributeError, RecursionError) as error:
-        raise UserError("%s: damaged, not JSON; write it again with %s" % (path, maker)) from error
+        raise UserError("%s: damaged, not JSON; %s" % (path, again)) from error
     if found != version:
-        raise UserError(
-            "%s: format version %s, this suite reads %s; write it again with %s"
-            % (path, found, version, maker)
-        )
+        raise UserError("%s: format version %s, this suite reads %s; %s" % (path, found, version, again))
     try:
         fastjsonschema.validate(schema(name), content)
     except fastjsonschema.JsonSchemaValueException as error:
         what = error.message[len("data") :].lstrip(". ")  # "data" is what the validator calls the content
-        raise UserError("%s: %s; write it again with %s" % (path, what, maker)) from error
+        raise UserError("%s: %s; %s" % (path, what, again)) from error
     if content.pop("checksum", None) not in (None, checksum(content)):
         raise UserError(
             "%s: damaged, or changed since %s wrote it; bring the original back, or take the line of its "

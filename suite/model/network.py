@@ -173,10 +173,15 @@ def load_weights(session, checkpoint):
     """
     try:
         reader = tf.train.load_checkpoint(modelfolder.literal(checkpoint))
-        values = {}
+        shapes, values = reader.get_variable_to_shape_map(), {}
         for variable in tf.global_variables():
-            name = variable.op.name
+            name, shape = variable.op.name, variable.shape.as_list()
             name += AVERAGED if reader.has_tensor(name + AVERAGED) else ""
+            if shapes.get(name) != shape:
+                values = checkpoint, name, shape
+                raise UserError(
+                    "%s: has no %s of %s, which model.json says; was one of them replaced?" % values
+                )
             values[variable.initializer.inputs[1]] = reader.get_tensor(name)
         session.run([variable.initializer for variable in tf.global_variables()], values)
     except tf_versions.checkpoint_errors() as error:

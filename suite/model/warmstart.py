@@ -57,7 +57,7 @@ def open_weights(path: str, layers: int | None) -> Weights:
     Raises:
         UserError: it is none of them.
     """
-    if path.lower() == IMAGENET and not modelfolder.is_model(path):
+    if is_imagenet(path):
         path = keras_weights.imagenet(layers or 50)
     if keras_weights.is_hdf5(path):
         reader = keras_weights.KerasWeights(path)
@@ -79,6 +79,11 @@ def open_weights(path: str, layers: int | None) -> Weights:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
     ours = {our_name(name): name for name in names}
     return Weights(path, reader, ours, slims_network(int(depth)), "minus1_1", None)
+
+
+def is_imagenet(path: str) -> bool:
+    """Whether --model means what is downloaded, and no folder of that name."""
+    return path.lower() == IMAGENET and not modelfolder.is_model(path)
 
 
 def slims_network(layers: int) -> dict:

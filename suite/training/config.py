@@ -8,7 +8,7 @@ import numpy
 import PIL
 
 from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
-from suite.model import modelfolder
+from suite.model import modelfolder, warmstart
 from suite.model.network import complete
 from suite.process.errors import UsageError
 from suite.process.terminal import say, say_once
@@ -49,7 +49,7 @@ def complete_options(options, records, existing, weights):
         raise UsageError("--%s: needs the weights of a --model" % name)
     known = complete(existing["network"]) if existing else complete(weights.network) if weights else {}
     if weights:
-        check_weights(options, records, weights)
+        warn_of_other_pictures(options, records, weights)
     if weights and options.folds:
         refuse_seen(options, records, weights)
     for name, value in NETWORK.items():
@@ -88,17 +88,34 @@ def choose_recipe(options, existing, weights):
     return weights.recipe if options.step == 0 and weights.recipe else FINE_TUNING
 
 
-def check_weights(options, records, weights):
-    """Refuse options that ask for another network than the weights are of; say where they saw other pictures.
+def open_weights(options):
+    """The warmstart.Weights that --model names, of a network that the other options allow.
 
     Raises:
-        UsageError: there are some.
+        UsageError: they ask for another; before anything is downloaded.
+        UserError: see warmstart.open_weights.
     """
-    for name, value in dict(complete(weights.network), normalize=weights.normalize).items():
-        asked = getattr(options, name)
-        if name != "dropout" and asked not in (None, value):  # that is the classifier's, which may be another
-            values = name, shown(asked), weights.checkpoint, shown(value)
+    if warmstart.is_imagenet(options.model):
+        refuse_other(options, warmstart.slims_network(options.layers or 50), "minus1_1", IMAGENET)
+    weights = warmstart.open_weights(options.model, options.layers)
+    refuse_other(options, weights.network, weights.normalize, weights.checkpoint)
+    return weights
+
+
+def refuse_other(options, network, normalize, name):
+    """Raises UsageError where options ask for another network than the weights called `name` are of."""
+    for option, value in dict(complete(network), normalize=normalize).items():
+        asked = getattr(options, option)
+        if option != "dropout" and asked not in (
+            None,
+            value,
+        ):  # that is the classifier's, which may be another
+            values = option, shown(asked), name, shown(value)
             raise UsageError("--%s %s: %s is of a network with %s; leave it out" % values)
+
+
+def warn_of_other_pictures(options, records, weights):
+    """Say where the weights saw pictures of another size or fit."""
     seen, here = (weights.image_size, weights.fit), (records.image_size, records.fit)
     if weights.image_size and seen != here:
         say_once(

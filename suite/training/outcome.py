@@ -9,6 +9,7 @@ from suite.process import commandline
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.training import checkpoints, memory
+from suite.training.existing import other_output
 from suite.training.options import shown
 
 # Options that are no settings of the training, or compared by check_existing.
@@ -76,6 +77,9 @@ def explain(error, config, progress, first_step):
         return spoilt(progress, options, first_step)
     if "OOM when allocating" in str(error):
         return memory.out_of_memory(config)
+    if "Restoring from checkpoint failed" in str(error):
+        message = "%s: its checkpoints are not of the network in its model.json; bring that back, or %s"
+        return message % (options["output"], other_output(options["output"]))
     if not atomic.is_full_disk(error):
         return None
     if first_step is not None:

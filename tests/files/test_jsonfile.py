@@ -67,7 +67,11 @@ def test_another_schema_is_refused(written, changes, says):
     with pytest.raises(UserError) as caught:
         jsonfile.read(written(**changes))
     message = str(caught.value)
-    assert "model.json: " in message and says in message and "write it again with train.py" in message
+    assert (
+        "model.json: " in message
+        and says in message
+        and message.endswith("write it again with train.py --fresh")
+    )
 
 
 def test_a_change_breaks_the_checksum(written):

@@ -15,7 +15,9 @@ from helpers import refuses, run
 
 from suite.model import keras_weights, modelfolder, warmstart
 from suite.model.network import build_logits, load_weights
-from suite.process.errors import UserError
+from suite.process.errors import UsageError, UserError
+from suite.training import config
+from suite.training.options import parse_options
 
 SIZE = 65  # odd, so that Keras's padding of the first pool is on both sides, as 'SAME' is
 
@@ -132,21 +134,30 @@ def test_what_is_no_such_file(workspace, tmp_path, file):
     refuses("train.py", *same, "imagenot", says="no such model folder", status=1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "option, there",
     [
-        (["--layers", 101], "50"),
-        (["--mini"], "no"),
-        (["--shortcut", "zero_pad"], "projection"),
-        (["--stem", "small"], "article"),
-        (["--normalize", "per_image"], "minus1_1"),
-        (["--zero_init_residual", "yes"], "no"),
+        ("--mini", "no"),
+        ("--shortcut zero_pad", "projection"),
+        ("--stem small", "article"),
+        ("--normalize per_image", "minus1_1"),
+        ("--zero_init_residual yes", "no"),
     ],
 )
-def test_options_that_contradict_it(workspace, tmp_path, file, option, there):
-    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file, *option]
-    refuses("train.py", *arguments, says="is of a network with %s; leave it out" % there, status=2)
+def test_options_that_contradict_it_are_refused_before_it_is_fetched(monkeypatch, option, there):
+    monkeypatch.setattr(keras_weights, "imagenet", lambda layers: pytest.fail("fetched"))
+    for depth in ("50", "101"):
+        options = parse_options(["--model", "imagenet", "--layers", depth, *option.split()])
+        says = "%s.*: imagenet is of a network with %s; leave it out" % (option.split()[0], there)
+        with pytest.raises(UsageError, match=says):
+            config.open_weights(options)
+
+
+@pytest.mark.slow
+def test_a_file_of_another_depth(workspace, tmp_path, file):
+    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file]
+    says = "is of a network with 50; leave it out"
+    refuses("train.py", *arguments, "--layers", 101, says=says, status=2)
     assert not os.path.exists(str(tmp_path / "model"))
 
 

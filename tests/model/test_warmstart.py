@@ -89,7 +89,7 @@ def test_a_class_that_comes_later(workspace, tmp_path):
 def test_weights_that_saw_other_pictures(capsys, image_size, fit, warned):
     weights = warmstart.Weights("m", None, {}, {}, "per_image", [], image_size=image_size, fit=fit)
     options = types.SimpleNamespace(model="m", normalize=None, **dict.fromkeys(config.NETWORK))
-    config.check_weights(options, types.SimpleNamespace(image_size=32, fit="crop"), weights)
+    config.warn_of_other_pictures(options, types.SimpleNamespace(image_size=32, fit="crop"), weights)
     says = "FlowIO.py --image_size %d --fit %s makes such as it knows\n" % (image_size, fit)
     assert (says in capsys.readouterr().err) == warned
 

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import itertools
+import json
 import os
 import pty
 import re
@@ -29,6 +30,7 @@ from helpers import (
     run,
 )
 
+from suite.files import jsonfile
 from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits
 from suite.process.errors import UsageError, UserError
@@ -173,6 +175,23 @@ def test_a_model_of_other_classes_is_not_resumed(workspace):
         check_existing(dict(config, classes=["cafe\u0301", "caf\u00e9", "tri"]), named)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", [{"stem": "small"}, {"shortcut": "projection"}])
+def test_a_network_that_was_changed_by_hand(workspace, copy, changed):
+    """The one has other shapes, the other has more weights; model.json without a checksum is believed."""
+    path = os.path.join(copy, "model.json")
+    content = jsonfile.read(path)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(dict(content, format_version=1, network=dict(content["network"], **changed)), file)
+    checkpoints = modelfolder.checkpoints(copy)
+    step = modelfolder.latest_step(copy) + 2
+    _, err = run("train.py", "--data", workspace.records, "--output", copy, "--step", step, status=1)
+    says = "%s: its checkpoints are not of the network in its model.json; bring that back, or --output" % copy
+    assert says in err.splitlines()[-1] and modelfolder.checkpoints(copy) == checkpoints
+    _, err = run("predict.py", *pictures_of(workspace, 1), "--model", copy, status=1)
+    assert "which model.json says; was one of them replaced?" in err.splitlines()[-1]
+
+
 def test_the_best_without_a_checkpoint_is_not_trained_over(workspace, copy):
     for name in os.listdir(copy):
         if name.startswith("model.ckpt") or name == "checkpoint":
@@ -288,7 +307,7 @@ def test_a_model_of_before_there_was_another_stem_has_the_articles(workspace):
     weights = warmstart.Weights("older", None, {}, before, "per_image", None)
     options = parse_options(["--data", workspace.records, "--stem", "small"])
     with pytest.raises(UsageError, match="--stem small: older is of a network with article; leave it out"):
-        config.complete_options(options, records, None, weights)
+        config.refuse_other(options, weights.network, "per_image", "older")
     weights = weights._replace(network=small["network"])
     options = parse_options(["--data", workspace.records])
     config.complete_options(options, records, None, weights)
