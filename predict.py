@@ -33,6 +33,7 @@ from suite.files import atomic, csvfile
 from suite.model import classifier, modelfolder
 from suite.model.classifier import UNKNOWN, Classifier
 from suite.model.network import add_mirror_option, finer_from, spread
+from suite.model.reader import Reader
 from suite.pictures import drawing, imagefile, recognition, sandbox
 from suite.pictures.imagefile import BadPicture
 from suite.process import commandline, device, lifetime, terminal
@@ -68,7 +69,7 @@ def main():
     imagefile.warm_up((*imagefile.FORMATS, *options.formats))
     # Its threads go on while TensorFlow is imported, and import nothing themselves.
     likely = device.likely_data_format(options.device)
-    reader = classifier.Reader(model, likely, options.sandbox, options.formats)
+    reader = Reader(model, likely, options.sandbox, options.formats)
     encoded = Ahead(reader.pool, lambda path: encode_file(path, reader, options), paths, options.batch_size)
     device.start(options)
     if not reader.cached(device.data_format()):
@@ -212,7 +213,7 @@ def split_names(blocks: Iterator[bytes]) -> Iterator[str]:
 
 
 def encode_file(path, reader, options):
-    """A Pending, made small or refused. Needs no TensorFlow; `reader`: a classifier.Reader."""
+    """A Pending, made small or refused. Needs no TensorFlow; `reader`: a Reader."""
     try:
         data = imagefile.read_file(path)
         picture = reader.encode(data)

@@ -19,8 +19,9 @@ import ipaddress
 import re
 import signal
 
-from suite.model.classifier import Classifier, Reader
+from suite.model.classifier import Classifier
 from suite.model.network import add_mirror_option
+from suite.model.reader import Reader
 from suite.pictures import imagefile, sandbox
 from suite.process import commandline, device, lifetime
 from suite.process.errors import UserError

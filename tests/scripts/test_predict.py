@@ -19,6 +19,7 @@ import predict
 from suite.files import jsonfile
 from suite.model import classifier, modelfolder
 from suite.model.network import restore_session
+from suite.model.reader import Encoded, Reader
 from suite.pictures import conversion, drawing, imagefile
 from suite.pictures.imagefile import BadPicture
 from suite.process.errors import UserError
@@ -121,8 +122,8 @@ def test_prediction_agrees_with_evaluation(workspace):
 def test_a_jpeg_that_only_tensorflow_refuses(workspace):
     whole, cut = file_bytes(gradient(), "JPEG"), b"\xff\xd8\xff\xe0 and no more"
     with predict.Classifier(workspace.model) as classify:
-        assert classify.prepare(classifier.Encoded(whole, "")).pixels.shape == (32, 32, 3)
-        refused = classify.prepare(classifier.Encoded(cut, ""))
+        assert classify.prepare(Encoded(whole, "")).pixels.shape == (32, 32, 3)
+        refused = classify.prepare(Encoded(cut, ""))
     assert (
         isinstance(refused, BadPicture) and str(refused).startswith("damaged: ") and "\n" not in str(refused)
     )
@@ -307,7 +308,7 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     model = make_model(tmp_path)
     path = str(tmp_path / "large.jpg")
     gradient((400, 300)).save(path, quality=95)
-    kept = classifier.Reader(model._replace(keep_size=True), "NHWC").encode(path).content
+    kept = Reader(model._replace(keep_size=True), "NHWC").encode(path).content
     assert kept == imagefile.read_file(path)
     assert Image.open(path).size != imagefile.load_and_encode(kept, model.image_size)[0].size
 
