@@ -16,12 +16,12 @@ if __name__ == "__main__":
 import collections
 import os
 import re
-import shlex
 
 from suite.files import atomic
 from suite.files.schemas import FITS, LARGEST_IMAGE, RECORDS, SMALL_IMAGE, SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.process import cluster, commandline, device, lifetime, terminal, tf_versions
+from suite.process.errors import UsageError
 from suite.process.terminal import counted, say, some
 from suite.records import preview, writing
 from suite.records.preprocessing import dropped_share
@@ -48,6 +48,7 @@ def main():
     folders.refuse_inside(options.output, options.dataset)
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     folders.refuse_inside(options.output, options.dataset, sources)
+    refuse_ratios(sources, options)
     if options.preview:
         return draw_preview(classes, sources, options)
     with atomic.replacing(options.output, OWN_FILES) as folder, Spool(folder) as spool:
@@ -73,8 +74,8 @@ def main():
             % (options.image_size, SMALL_IMAGE)
         )
     if any(counts["train"].values()):
-        data = "" if options.output == RECORDS else " --data %s" % shlex.quote(options.output)
-        say("next: python train.py%s" % data)
+        elsewhere = {} if options.output == RECORDS else {"data": options.output}
+        say("next: " + commandline.command("train.py", **elsewhere))
     return 1 if skipped else 0
 
 
@@ -121,7 +122,7 @@ def parse_options(arguments=None):
         default=0.1,
         help="share to validate on while training; the rest is for the final test",
     )
-    group.add_argument("--seed", type=int, default=0, help="another seed, another split")
+    group.add_argument("--seed", type=commandline.seed, default=0, help="another seed, another split")
     options = parser.parse_args(arguments)
     if options.train_ratio + options.val_ratio > 1 or options.train_ratio == 0:
         parser.error("--train_ratio must be above 0 and, with --val_ratio, at most 1")
@@ -132,6 +133,15 @@ def parse_options(arguments=None):
     if options.preview and not os.path.isdir(os.path.dirname(options.preview) or "."):
         parser.error("--preview %s: no such folder" % options.preview)
     return options
+
+
+def refuse_ratios(sources, options):
+    """Raises UsageError where ratios are given for a data set that is split already."""
+    there = sorted({source.given for source in sources if source.given}, key=SPLITS.index)
+    for name in ("train_ratio", "val_ratio"):
+        if there and commandline.is_given(name):
+            values = name, options.dataset, " and ".join(there)
+            raise UsageError("--%s: %s is split already, into %s; leave it out" % values)
 
 
 def draw_preview(classes, sources, options):

@@ -112,6 +112,9 @@ def parse_options(arguments=None):
     options = parser.parse_args(arguments)
     if options.pictures and options.split:
         parser.error("argument --split: not with --pictures, all of which are measured")
+    for name in ("layout", "formats", "sandbox", "follow_links", "workers"):
+        if commandline.is_given(name) and not options.pictures:
+            parser.error("argument --%s: only with --pictures; FlowIO.py has read those of --data" % name)
     sandbox.check_option(options, parser)
     return options
 

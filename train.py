@@ -46,7 +46,7 @@ from suite.training.existing import (
     refuse_folds,
     set_aside,
 )
-from suite.training.options import parse_options
+from suite.training.options import parse_options, same_command
 from suite.training.step import training_step
 from suite.training.time_left import TimeLeft
 
@@ -276,8 +276,8 @@ def train(config, weights, records, machines, strategy, time_left):
         raise UserError(message) from error
     if stop_signals:
         step = modelfolder.latest_step(output)
-        command = "the same command%s goes on from there" % (" without --fresh" if options["fresh"] else "")
-        raise Stopped(stop_signals[0], "saved at step %d; %s" % (step, command))
+        message = "saved at step %d; %s goes on from there" % (step, same_command(options))
+        raise Stopped(stop_signals[0], message)
     lifetime.stop_at_once()
     if is_first:
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)

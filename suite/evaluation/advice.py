@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 
 from suite.evaluation import metrics
 from suite.files.schemas import FINE_TUNING, IMAGENET, RECORDS
 from suite.model import modelfolder
+from suite.process import commandline
 
 FEW = 80  # pictures of a class to train on; with fewer, more of them are the first thing to try
 GOOD = 0.9  # an accuracy or a recall that asks no question
@@ -106,11 +106,9 @@ def retraining(model: modelfolder.Model, output: str, **changed: str | float | N
 
 def training(options: dict, output: str) -> str:
     """The command that trains a model with these options as a new one: a finished one would stay."""
-    words = ["python", "train.py"]
-    for name, value in options.items():
-        if value != usual(options["model"]).get(name):
-            words += ["--" + name] + [str(value)] * (value is not True)
-    return " ".join(map(shlex.quote, [*words, "--output", output]))
+    known = usual(options["model"])
+    unusual = {name: value for name, value in options.items() if value != known.get(name)}
+    return commandline.command("train.py", **unusual, output=output)
 
 
 def weak_classes(results: dict, trained_on: dict | None) -> tuple[list[dict], list[dict]]:

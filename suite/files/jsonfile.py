@@ -52,7 +52,7 @@ def read(path: str) -> dict:
 
 def kind(path: str) -> str:
     """Which of FILES a path is of: temperature.json for best/model.ckpt-240.temperature.json."""
-    return re.sub(r".+\.ckpt-[0-9]+\.", "", os.path.basename(path))
+    return re.sub(r".+\.(?=temperature\.json$)", "", os.path.basename(path))
 
 
 def schema(name: str) -> dict:
@@ -82,7 +82,8 @@ def write(path: str, content: dict) -> None:
     name = kind(path)
     if name in FILES:
         content = dict(content, format_version=FILES[name][0])
-        content["checksum"] = checksum(json.loads(json.dumps(content)))
+        # First, so that its line can be taken out and JSON remains.
+        content = {"checksum": checksum(json.loads(json.dumps(content))), **content}
     with atomic.replacing_file(path) as partial, open(partial, "w", encoding="utf-8") as file:
         json.dump(content, file, ensure_ascii=False, indent=2)
         file.write("\n")

@@ -151,6 +151,8 @@ def unused(folder: str) -> str:
 def unused_names(folder: str) -> Iterator[str]:
     """All such names."""
     folder = folder.rstrip(os.sep)
+    if os.path.basename(folder) in ("", ".", ".."):
+        folder = os.path.realpath(folder)
     parent = os.path.dirname(folder)
     folder = parent if parent and holds_folds(parent) else folder  # within it, it would be taken for a fold's
     names = ("%s-%d" % (folder, number) for number in itertools.count(2))

@@ -10,6 +10,7 @@ import sys
 
 from suite.process.terminal import say
 
+MANY = 1000  # names in a folder, among which a mistyped one is not looked for: that takes a second and more
 NEAR = 10  # paths that are near to a mistyped one, among which one of the right kind is looked for
 
 
@@ -62,7 +63,7 @@ class ArgumentParser(argparse.ArgumentParser):
         for name, value in vars(options).items():
             if value == "":
                 self.error("argument --%s: is empty; give it a value, or leave it out" % name)
-        for name in ("output", "data", "model", "compare"):
+        for name in ("output", "data", "pictures", "model", "compare"):
             path = getattr(options, name, None) or ""
             try:
                 os.path.realpath(path).encode("utf-8")
@@ -90,6 +91,18 @@ def is_given(name):
     return any(word.partition("=")[0] == "--" + name for word in sys.argv[1:])
 
 
+def command(script, **options):
+    """A command for the user to type; where a value begins with a dash, an option is no word of its own."""
+    words = ["python", script]
+    for name, value in options.items():
+        if value is True:
+            words.append("--" + name)
+            continue
+        value = str(value)
+        words += ["--%s=%s" % (name, value)] if value.startswith("-") else ["--" + name, value]
+    return " ".join(map(shlex.quote, words))
+
+
 def did_you_mean(word, words):
     """For the end of a message: which of the words a mistyped one is near to, or nothing."""
     near = difflib.get_close_matches(word, words, 1)
@@ -107,8 +120,9 @@ def meant(path, fits=os.path.exists):
         parent, name = os.path.split(parent)
         fits = os.path.isdir
     with contextlib.suppress(OSError):
-        names = (re.sub(r"\.index\Z", "", each) for each in os.listdir(parent or "."))  # of a checkpoint
-        near = difflib.get_close_matches(name, [each for each in names if each != name], NEAR)
+        names = [re.sub(r"\.index\Z", "", each) for each in os.listdir(parent or ".")]  # of a checkpoint
+        names = [each for each in names if each != name] if len(names) <= MANY else []
+        near = difflib.get_close_matches(name, names, NEAR)
         for each in (os.path.join(parent, each) for each in near):
             if fits(each):
                 return "; did you mean %s?" % each
@@ -130,6 +144,11 @@ def device_name(text):
     if not re.match(r"(auto|cpu|gpu:\d+)\Z", text):
         raise argparse.ArgumentTypeError("%r is none of auto, cpu, gpu:0, gpu:1, ..." % text)
     return text
+
+
+def seed(text):
+    """An argparse type: a whole number of 64 bits, as TensorFlow takes it."""
+    return number(int, -(2**63), 2**63 - 1)(text)
 
 
 def number(kind, low, high=float("inf")):

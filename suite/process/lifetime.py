@@ -87,15 +87,15 @@ def run(main):
     notebook = interrupt.in_notebook()
     if not notebook:
         stop_at_once()
+    if not sys.stdout:  # a service may start us with it closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     # A file name need not be text.
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        # A service may start us with either closed, and a notebook's are its own.
-        if hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):  # not where it is closed, and a notebook's are its own
             stream.reconfigure(errors=errors)
     try:
         status = main() or 0
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except UserError as error:
         say("%s: error: %s" % (program(), error))
         status = error.exit_status

@@ -51,17 +51,29 @@ def tidy(folder):
 def drop_spoilt(folder, step):
     """Remove the checkpoints beyond a step, and the last ones while they hold values that are not finite.
 
-    Where none is left, the best goes, too: the training starts anew.
+    Where none is left, the best is the one to go on from; unless batch norm's statistics were made anew,
+    which is without what the optimizer keeps. If it is not finite either, it goes, too.
     """
     whole = modelfolder.checkpoints(folder)
     while whole and (modelfolder.checkpoint_step(whole[-1]) > step or not is_finite(whole[-1])):
         for path in glob.glob(glob.escape(whole.pop()) + ".*"):
             os.remove(path)
+    best = modelfolder.latest_checkpoint(os.path.join(folder, BEST))
+    if not whole and best and os.path.basename(best).startswith("model.") and is_finite(best):
+        copy_files(best, folder)
+        whole = modelfolder.checkpoints(folder)
     if whole:
         point_to(folder, whole)
-    else:
-        atomic.remove(os.path.join(folder, "checkpoint"))
+        return
+    atomic.remove(os.path.join(folder, "checkpoint"))
+    if best and not is_finite(best):
         atomic.empty(os.path.join(folder, BEST))
+
+
+def copy_files(checkpoint, folder):
+    """Copy the files of a checkpoint to a folder."""
+    for path in glob.glob(glob.escape(checkpoint) + ".*"):
+        shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
 
 
 def point_to(folder, checkpoints):
@@ -169,9 +181,7 @@ def keep_best(output, checkpoint, best):
     os.makedirs(folder, exist_ok=True)
     parent, prefix = os.path.split(checkpoint)
     if parent != folder:
-        for name in os.listdir(parent):
-            if name.startswith(prefix + "."):
-                shutil.copyfile(os.path.join(parent, name), os.path.join(folder, name))
+        copy_files(checkpoint, folder)
     point_to(folder, [prefix])
     jsonfile.write(best_path(output), best)
     for name in os.listdir(folder):

@@ -10,6 +10,7 @@ import PIL
 from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
 from suite.model import modelfolder, warmstart
 from suite.model.network import complete
+from suite.process import commandline
 from suite.process.errors import UsageError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
@@ -61,6 +62,9 @@ def complete_options(options, records, existing, weights):
         options.normalize = "minus1_1" if options.preactivation else "per_image"
     if not options.recipe:
         options.recipe = choose_recipe(options, existing, weights)
+    if options.patience and commandline.is_given("patience") and not records.count("val"):
+        message = "--patience %d: %s has no pictures to validate on, by which to stop; leave it out"
+        raise UsageError(message % (options.patience, records.name))
     pictures = records.count("train")
     if options.epochs is not None:
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))

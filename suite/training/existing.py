@@ -21,7 +21,7 @@ def read_existing(options):
     """
     output = options.output
     path = os.path.join(output, "model.json")
-    names = [name for name in sorted(visible(atomic.contents(output))) if not name.endswith(atomic.PARTIAL)]
+    names = held(output)
     if names and not os.path.exists(path):
         raise UserError(
             "%s: holds %s and no model.json; choose another --output, such as %s"
@@ -45,6 +45,11 @@ def read_existing(options):
     return None
 
 
+def held(output):
+    """The names of what --output holds, but for what a kill left of a file that was being written."""
+    return [name for name in sorted(visible(atomic.contents(output))) if not name.endswith(atomic.PARTIAL)]
+
+
 def find_folds(options, records, replaced):
     """The plan of --folds, see folds.make: the one in --output, or a new one.
 
@@ -55,7 +60,7 @@ def find_folds(options, records, replaced):
         UserError: --output holds something else; or see folds.read and folds.make.
     """
     output = options.output
-    names = [] if replaced else sorted(visible(atomic.contents(output)))
+    names = [] if replaced else held(output)
     if not names:
         return folds.make(records, options.folds, options.seed)
     if not modelfolder.holds_folds(output):
@@ -185,10 +190,10 @@ def check_existing(existing, config):
     there, asked = fixed_settings(existing), fixed_settings(config)
     for name in asked:
         if there[name] != asked[name]:
-            raise UsageError(
-                "--%s %s: %s was trained with %s; use that, or %s"
-                % (name, asked[name], output, there[name], other_output(output))
-            )
+            is_switch = isinstance(asked[name], bool) and name != "zero_init_residual"
+            cure = "use that" if not is_switch else "leave it out" if asked[name] else "give it"
+            values = name, shown(asked[name]), output, shown(there[name]), cure, other_output(output)
+            raise UsageError("--%s %s: %s was trained with %s; %s, or %s" % values)
     existing = dict({"fit": "crop"}, **existing)  # an older version knew no other
     for name in ("classes", "image_size", "fit"):
         here, there = existing[name], config[name]

@@ -122,7 +122,7 @@ def add_training(group):
         "validate on; evaluate.py pools their answers to these parts, and lists labels that may be wrong",
     )
     group.add_argument("--log_num", type=number(int, 1), default=10, help="steps between log lines")
-    group.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    group.add_argument("--seed", type=commandline.seed, default=0, help="of weights, order and augmentation")
 
 
 def add_fine_tuning(group):
@@ -262,3 +262,8 @@ def yes_or_no(text):
 def shown(value):
     """A setting as the user would give it: yes and no for a bool."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
+def same_command(options):
+    """For a message: how to go on; options: model.json's."""
+    return "the same command" + (" without --fresh" if options["fresh"] else "")

@@ -1,6 +1,6 @@
 """What came of a training: whether it is done, what is said at its end, and what of a failure."""
 
-import shlex
+import os
 
 from suite.files import atomic
 from suite.files.schemas import RECORDS
@@ -10,7 +10,7 @@ from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.training import checkpoints, memory
 from suite.training.existing import other_output
-from suite.training.options import shown
+from suite.training.options import same_command, shown
 
 # Options that are no settings of the training, or compared by check_existing.
 ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
@@ -60,8 +60,8 @@ def conclude(options):
 
 def next_command(output, data):
     """What to do with what was trained, for the end of a message."""
-    elsewhere = "" if data == RECORDS else " --data %s" % shlex.quote(data)
-    return "; next: python evaluate.py --model %s%s" % (shlex.quote(output), elsewhere)
+    elsewhere = {} if data == RECORDS else {"data": data}
+    return "; next: " + commandline.command("evaluate.py", model=output, **elsewhere)
 
 
 def explain(error, config, progress, first_step):
@@ -84,8 +84,8 @@ def explain(error, config, progress, first_step):
         return None
     if first_step is not None:
         checkpoints.tidy(options["output"])
-    message = "%s: no space left to save there; with more of it the same command goes on from step %d"
-    return message % (options["output"], modelfolder.latest_step(options["output"]))
+    values = options["output"], same_command(options), modelfolder.latest_step(options["output"])
+    return "%s: no space left to save there; with more of it %s goes on from step %d" % values
 
 
 def spoilt(progress, options, first_step):
@@ -96,9 +96,13 @@ def spoilt(progress, options, first_step):
     if first_step is not None:
         checkpoints.drop_spoilt(options["output"], max(first_step, progress.step - 2))
     good = modelfolder.latest_checkpoint(options["output"])
-    rest = "the same command with an --lr below %g %s" % (
-        options["lr"],
-        "goes on from %s" % good if good else "starts anew; there is no good checkpoint yet",
-    )
+    best = modelfolder.latest_checkpoint(os.path.join(options["output"], modelfolder.BEST))
+    if good:
+        rest = "%s with an --lr below %g goes on from %s" % (same_command(options), options["lr"], good)
+    elif best:
+        rest = "the best of before is in %s, but nothing to go on from; choose another --output" % best
+    else:
+        rest = "the same command with an --lr below %g starts anew; there is no good checkpoint yet"
+        rest %= options["lr"]
     message = "the loss is not a finite number any more at step %d, with a learning rate of %.3g; %s"
     return message % (progress.step, progress.rate, rest)

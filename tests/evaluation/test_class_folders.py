@@ -101,3 +101,6 @@ def test_what_cannot_be_evaluated_is_one_line(workspace, tmp_path):
     said(tmp_path / "bad", "no usable picture")
     said(tmp_path / "bad", "not allowed with argument", "--data", "records", status=2)
     said(tmp_path / "bad", "--split: not with --pictures", "--split", "val", status=2)
+    for option in (["--sandbox"], ["--layout", "classes"], ["--workers", 2]):
+        says = "%s: only with --pictures; FlowIO.py has read those of --data" % option[0]
+        refuses("evaluate.py", "--model", workspace.model, *option, says=says, status=2)

@@ -159,6 +159,7 @@ def test_a_leading_dash_and_an_odd_working_directory(workspace, tmp_path):
         ("train.py", "output"),
         ("train.py", "model"),
         ("evaluate.py", "compare"),
+        ("evaluate.py", "pictures"),
         ("predict.py", "model"),
         ("export.py", "output"),
     ],

@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from helpers import ROOT, run
 from suite.files import atomic
 from suite.model import modelfolder
 from suite.process import tf_versions
-from suite.training import checkpoints, memory
+from suite.training import checkpoints, memory, outcome
 
 
 def train(*arguments, status, limit=None, script=("train.py",)):
@@ -56,6 +57,51 @@ def test_spoilt_checkpoints_go(tmp_path, value):
     checkpoints.drop_spoilt(str(tmp_path), 9)
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-2")
     assert not [name for name in os.listdir(str(tmp_path)) if "-3" in name or "-4" in name]
+
+
+def save(folder, name, step, value):
+    with tf.Graph().as_default(), tf.Session() as session:
+        variable = tf.get_variable("v", [3])
+        variable.load([0, 0, value], session)
+        tf.train.Saver().save(session, str(folder / name), step)
+
+
+@pytest.mark.parametrize(
+    "name, value, reached, stays",
+    [
+        ("model.ckpt", 1, 3, True),
+        ("recalibrated.ckpt", 1, None, True),  # which no training can go on from
+        ("model.ckpt", np.nan, None, False),
+    ],
+)
+def test_where_all_are_spoilt_the_best_is_left(tmp_path, name, value, reached, stays):
+    """With --keep 1 the one checkpoint there may be that of the step before."""
+    save(tmp_path / "best", name, 3, value)
+    save(tmp_path, "model.ckpt", 6, 1)
+    checkpoints.drop_spoilt(str(tmp_path), 5)
+    latest = modelfolder.latest_checkpoint(str(tmp_path))
+    assert (latest and modelfolder.checkpoint_step(latest)) == reached
+    best = modelfolder.latest_checkpoint(str(tmp_path / "best"))
+    assert bool(best) == stays and (not latest or checkpoints.is_finite(latest))
+
+
+def test_how_to_go_on_where_the_loss_is_not_finite(tmp_path):
+    progress = types.SimpleNamespace(step=6, rate=1.0)
+    options = {"output": str(tmp_path), "lr": 1.0, "fresh": True}
+    assert outcome.spoilt(progress, options, None).endswith(
+        "; the same command with an --lr below 1 starts anew; there is no good checkpoint yet"
+    )
+    save(tmp_path / "best", "recalibrated.ckpt", 3, 1)
+    said = outcome.spoilt(progress, options, None)
+    assert (
+        "the best of before is in %s/best/recalibrated.ckpt-3, but nothing to go on from" % tmp_path in said
+    )
+    save(tmp_path, "model.ckpt", 4, 1)
+    said = outcome.spoilt(progress, options, None)
+    assert (
+        "the same command without --fresh with an --lr below 1 goes on from %s/model.ckpt-4" % tmp_path
+        in said
+    )
 
 
 TOO_LARGE = r"--batch_size 8000 needs about \S+ GB where there are \S+; --batch_size (\d+) would fit"

@@ -87,3 +87,24 @@ def test_what_is_not_json_is_refused(tmp_path, text):
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(UserError, match="model.json: damaged, not JSON"):
         jsonfile.read(str(tmp_path / "model.json"))
+
+
+def test_the_line_of_the_checksum_can_be_taken_out(tmp_path):
+    path = str(tmp_path / "model.json")
+    jsonfile.write(path, MODEL)
+    with open(path, encoding="utf-8") as file:
+        lines = [line for line in file if '"checksum"' not in line]
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    assert jsonfile.read(path) == dict(MODEL, format_version=1)
+
+
+@pytest.mark.parametrize("name", ["model.ckpt-240", "recalibrated.ckpt-3", "final", "a.b"])
+def test_a_checkpoint_may_have_any_name(tmp_path, name):
+    path = str(tmp_path / (name + ".temperature.json"))
+    jsonfile.write(path, {"temperature": 2.0, "index": "0" * 64})
+    assert jsonfile.read(path)["temperature"] == 2
+    with open(path, "a") as file:
+        file.write("}")
+    with pytest.raises(UserError, match="damaged, not JSON"):
+        jsonfile.read(path)

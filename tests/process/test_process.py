@@ -1,13 +1,15 @@
 """Where it computes, and how it ends by a signal."""
 
+import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
 
 import pytest
-from helpers import ROOT, run
+from helpers import ROOT, refuses, run
 from tensorflow.python.client import device_lib
 from tensorflow.python.platform import build_info
 
@@ -203,6 +205,30 @@ def test_a_mistyped_path_is_answered_with_the_one_that_is_there(tmp_path, monkey
     assert commandline.missing(path, "no such folder").startswith(
         "%s (in %s): no such folder" % (path, tmp_path)
     )
+
+
+def test_no_name_is_looked_for_among_very_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(commandline, "MANY", 3)
+    for number in range(3):
+        (tmp_path / ("%d.jpg" % number)).write_bytes(b"")
+    assert commandline.meant(str(tmp_path / "1.jgp"))
+    (tmp_path / "3.jpg").write_bytes(b"")
+    assert not commandline.meant(str(tmp_path / "1.jgp"))
+
+
+def test_a_command_to_type_keeps_odd_values_in_their_options():
+    made = commandline.command("train.py", data="-my records", mini=True, output="-2", step=7)
+    parser = argparse.ArgumentParser()
+    for name in ("data", "output", "step"):
+        parser.add_argument("--" + name)
+    parser.add_argument("--mini", action="store_true")
+    parsed = parser.parse_args(shlex.split(made)[2:])
+    assert vars(parsed) == {"data": "-my records", "mini": True, "output": "-2", "step": "7"}
+
+
+@pytest.mark.parametrize("script", ["FlowIO.py", "train.py"])
+def test_a_seed_has_64_bits(script):
+    refuses(script, "--seed", "1" * 65, says="--seed", status=2)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,14 @@ def test_the_users_split_may_lack_a_class(tmp_path):
     assert counts["test"] == {"apple": 0, "banana": 2, "kiwi": 2} and counts["train"]["banana"] == 0
 
 
+@pytest.mark.parametrize("ratio", ["--train_ratio", "--val_ratio"])
+def test_ratios_are_refused_for_what_is_split_already(tmp_path, ratio):
+    draw_dataset(tmp_path / "train", 3, ["apple", "kiwi"])
+    draw_dataset(tmp_path / "test", 1, ["apple", "kiwi"])
+    says = "%s: %s is split already, into train and test; leave it out" % (ratio, tmp_path)
+    refuses("FlowIO.py", "--dataset", tmp_path, "--output", "nowhere", ratio, 0.2, says=says, status=2)
+
+
 def test_bad_input_is_one_line_and_loses_nothing(tmp_path):
     dataset, output = tmp_path / "dataset", tmp_path / "out"
     arguments = ["--dataset", dataset, "--output", output]

@@ -12,7 +12,18 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, draw_dataset, draw_demo, file_bytes, gradient, make_model, refuses, run
+from helpers import (
+    LABELS,
+    ROOT,
+    draw_dataset,
+    draw_demo,
+    file_bytes,
+    gradient,
+    make_model,
+    pictures_of,
+    refuses,
+    run,
+)
 from PIL import Image, ImageCms
 
 import predict
@@ -266,6 +277,16 @@ def test_any_text_can_be_drawn(text):
     image = drawing.caption(Image.new("RGB", (60, 40), "white"), text)
     assert image.width >= drawing.text_width(text, 16) and image.height > 40
     assert np.asarray(image.crop((0, 40, *image.size))).max() > 200 or not text
+
+
+@pytest.mark.slow
+def test_standard_output_may_be_closed(workspace, tmp_path):
+    """As a service's may be."""
+    command = [sys.executable, os.path.join(ROOT, "predict.py"), *pictures_of(workspace, 1)]
+    command += ["--model", workspace.model, "--save", str(tmp_path / "saved")]
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, encoding="utf-8")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert len(os.listdir(str(tmp_path / "saved"))) == 1
 
 
 def test_prediction_refuses_what_does_not_fit(workspace, tmp_path):

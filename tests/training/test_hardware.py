@@ -110,7 +110,7 @@ def test_mixed_precision_trains(workspace, train_small):
     mixed, _ = train_small("mixed", "--mixed_precision")
     assert losses(mixed)[0] == pytest.approx(losses(plain)[0], rel=1e-3)
     same = ["--mini", "--data", workspace.records, "--output", mixed, "--step", 6]
-    refuses("train.py", *same, says="mixed was trained with True", status=2)
+    refuses("train.py", *same, says="mixed was trained with yes; give it, or --output", status=2)
 
 
 SKIPPING = """

@@ -34,6 +34,7 @@ from suite.files import jsonfile
 from suite.model import modelfolder, warmstart
 from suite.model.network import build_logits
 from suite.process.errors import UsageError, UserError
+from suite.records import reading
 from suite.training import config, distribution, existing, memory, monitor
 from suite.training.existing import check_existing
 from suite.training.options import parse_options
@@ -190,6 +191,29 @@ def test_a_network_that_was_changed_by_hand(workspace, copy, changed):
     assert says in err.splitlines()[-1] and modelfolder.checkpoints(copy) == checkpoints
     _, err = run("predict.py", *pictures_of(workspace, 1), "--model", copy, status=1)
     assert "which model.json says; was one of them replaced?" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "asked, there, says",
+    [
+        ("--zero_init_residual yes", "no", "--zero_init_residual yes: .* was trained with no; use that, or"),
+        ("--preactivation", "no", "--preactivation yes: .* was trained with no; leave it out, or"),
+        ("--shortcut projection", "zero_pad", "was trained with zero_pad; use that, or"),
+    ],
+)
+def test_another_network_is_refused_in_words_that_can_be_typed(workspace, asked, there, says):
+    before, _ = config_for(workspace)
+    with pytest.raises(UsageError, match=says):
+        check_existing(before, config_for(workspace, *asked.split(), "--normalize", "per_image")[0])
+
+
+def test_patience_needs_pictures_to_validate_on(workspace, monkeypatch):
+    records = reading.load_records(workspace.records)
+    records = dataclasses.replace(records, counts=dict(records.counts, val={}))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--patience", "5"])
+    options = parse_options(["--data", workspace.records, "--patience", "5"])
+    with pytest.raises(UsageError, match="--patience 5: .* has no pictures to validate on"):
+        config.complete_options(options, records, None, None)
 
 
 def test_the_best_without_a_checkpoint_is_not_trained_over(workspace, copy):
@@ -349,12 +373,14 @@ def test_the_small_stem_from_end_to_end(workspace, tmp_path):
 # --- starting over ----------------------------------------
 
 
-def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path):
+def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path, monkeypatch):
     output = str(tmp_path / "resnet")
     assert modelfolder.unused(output + os.sep) == output + "-2"
     (tmp_path / "resnet-2").mkdir()
     os.symlink("nowhere", output + "-3")
     assert modelfolder.unused(output) == output + "-4"
+    monkeypatch.chdir(tmp_path / "resnet-2")
+    assert modelfolder.unused(".") == output + "-2-2" and modelfolder.unused("..") == "%s-2" % tmp_path
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT, refuses, run
 
 from suite.evaluation import out_of_fold
-from suite.files import jsonfile
+from suite.files import atomic, jsonfile
 from suite.model import modelfolder
 from suite.process.errors import UsageError, UserError
 from suite.records import folds, reading
@@ -57,6 +57,9 @@ def test_the_plan_stays_until_it_is_set_aside(planned, copy):
     options.folds = 4
     with pytest.raises(UsageError, match="--folds 4: .* holds 3; give that, or --output .*-2, or --fresh"):
         existing.find_folds(options, records, False)
+    options.folds = 3
+    os.rename(folds.path(folder), folds.path(folder) + atomic.PARTIAL)  # killed while that was written
+    assert existing.find_folds(options, records, False)["seed"] == 5
     options.output = copy
     with pytest.raises(
         UserError, match="holds best and no folds.json; choose another --output, such as .*model-2"
