@@ -67,7 +67,9 @@ def parse_options(arguments=None):
     add_mirror_option(parser)
     access = parser.add_argument_group("access")
     access.add_argument(
-        "--token_file", metavar="FILE", help="its first line has to be sent with each request"
+        "--token_file",
+        metavar="FILE",
+        help="its first line has to be sent with each request but for the page and /healthz",
     )
     access.add_argument(
         "--allowed_host",

@@ -181,5 +181,5 @@ compared = []
 
 if __name__ == "__main__":
     hashing.paired = counting(hashing.paired, lambda rows, columns, begin, count: count.sum())
-    hashing.closest = counting(hashing.closest, lambda mine, others, rows, columns: len(rows) * len(columns))
+    hashing.close = counting(hashing.close, lambda mine, others, rows, columns, _: len(rows) * len(columns))
     main()

@@ -92,13 +92,14 @@ def test_serving(user_folder):
     """What docker mounts is what was exported, and what curl posts is answered."""
     body = block_with("docker run")
     write = "printf '%%s\\0' \"$@\" > %s"
-    run_block(body, user_folder, docker=write % "docker.txt", curl=write % "curl.txt")
+    run_block(body, user_folder, docker=write % "docker.txt", curl="cat > posted.json; " + write % "curl.txt")
     docker, curl = ((user_folder / name).read_text().split("\0")[:-1] for name in ("docker.txt", "curl.txt"))
     mounted, inside = docker[docker.index("-v") + 1].split(":")
     name = docker[docker.index("-e") + 1].split("=")[1]
     (version,) = os.listdir(os.path.join(mounted, name))
-    assert inside == "/models" and version.isdigit() and ("/v1/models/%s:predict" % name) in curl[0]
-    (instance,) = json.loads(curl[-1])["instances"]
+    assert inside == "/models" and version.isdigit() and curl[-1].endswith("/v1/models/%s:predict" % name)
+    assert curl[:2] == ["-d", "@-"]
+    (instance,) = json.loads((user_folder / "posted.json").read_text())["instances"]
     data = base64.b64decode(instance["image_bytes"]["b64"])
     with tf.Graph().as_default(), tf.Session() as session:
         loaded = tf.saved_model.load(session, ["serve"], os.path.join(mounted, name, version))
