@@ -27,7 +27,7 @@ def load_model(path):
     steps = max((modelfolder.latest_step(each) for each in begun), default=0)
     unfinished = [os.path.basename(each) for each in outputs if not is_trained(begun.get(each), steps)]
     if unfinished:
-        message = "%s: not trained to the end: %s; their train.py command, without --fresh, goes on there"
+        message = "%s: not trained to the end: %s; the train.py command, without --fresh, goes on there"
         raise UserError(message % (path, terminal.some(unfinished)))
     models = list(begun.values())
     return models[0]._replace(folder=path, checkpoint=path, folds=models)

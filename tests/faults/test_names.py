@@ -147,7 +147,7 @@ def test_a_leading_dash_and_an_odd_working_directory(workspace, tmp_path):
     train = ["--data", workspace.records, "--mini", "--batch_size", 4, "--bn_batches", 0, "--output=-m[1]"]
     run("train.py", *train, "--step", 1, cwd=str(here))
     _, err = run("train.py", *train, "--step", 2, cwd=str(here))
-    assert "resuming at step 1" in err and "next: python evaluate.py --model '-m[1]'" in err
+    assert "resuming at step 1" in err and "next: python evaluate.py '--model=-m[1]'" in err
     run("evaluate.py", "--data", workspace.records, "--model=-m[1]", cwd=str(here))
 
 
