@@ -58,16 +58,16 @@ def drop_spoilt(folder, step):
     while whole and (modelfolder.checkpoint_step(whole[-1]) > step or not is_finite(whole[-1])):
         for path in glob.glob(glob.escape(whole.pop()) + ".*"):
             os.remove(path)
-    best = modelfolder.latest_checkpoint(os.path.join(folder, BEST))
-    if not whole and best and os.path.basename(best).startswith("model.") and is_finite(best):
-        copy_files(best, folder)
-        whole = modelfolder.checkpoints(folder)
     if whole:
         point_to(folder, whole)
         return
     atomic.remove(os.path.join(folder, "checkpoint"))
+    best = modelfolder.latest_checkpoint(os.path.join(folder, BEST))
     if best and not is_finite(best):
         atomic.empty(os.path.join(folder, BEST))
+    elif best and os.path.basename(best).startswith("model."):
+        copy_files(best, folder)
+        point_to(folder, modelfolder.checkpoints(folder))
 
 
 def copy_files(checkpoint, folder):
