@@ -23,7 +23,7 @@ from suite.process.terminal import say
 from suite.process.tf_versions import tf
 from suite.records import folds
 from suite.records.preprocessing import finish_views
-from suite.records.reading import finished, load_records, naming_damage, read_for_training
+from suite.records.reading import load_records, naming_damage, read_for_training
 from suite.training import (
     batch_norm,
     batch_size,
@@ -244,6 +244,8 @@ def train(config, weights, records, machines, strategy, time_left):
         augment=options["augment"],
         index=machines.index,
         num_shards=len(machines.addresses),
+        # On a GPU `model_fn` does what is left.
+        normalize_as=None if device.gpus() else config["normalize"],
     )
     bar = terminal.progress_bar("starting", options["step"], first_step, "{desc} {bar}")
     progress = ProgressHook(options, bar, log, stop_signals, time_left)
@@ -266,7 +268,7 @@ def train(config, weights, records, machines, strategy, time_left):
                         params,
                     )
                     # Each phase and each resumed run sees the pictures in another order.
-                    reordered = functools.partial(read_batches, batches, config, options["seed"] + begin)
+                    reordered = functools.partial(batches, seed=options["seed"] + begin)
                     distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
                 begin = max(begin, last_step)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
@@ -281,12 +283,6 @@ def train(config, weights, records, machines, strategy, time_left):
     lifetime.stop_at_once()
     if is_first:
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)
-
-
-def read_batches(batches, config, seed):
-    """A tf.data.Dataset for `model_fn`: on a CPU, where nothing travels, all is done ahead of the step."""
-    dataset = batches(seed=seed)
-    return dataset if device.gpus() else finished(dataset, config["normalize"])
 
 
 def model_fn(features, params, weights):

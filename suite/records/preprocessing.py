@@ -1,10 +1,12 @@
 """The one way from a picture to the network's input: JPEG bytes, as imagefile.encode made them, to pixels.
 
 Two lists of steps. Everything but training sees `preprocess_for_evaluation`. Training sees a random view: the
-CPU decodes that part of the picture (`decode_view`), and the device that trains does the rest for a whole
-batch (`finish_views`), so that it is sent bytes, a quarter of the size of what the network sees.
+CPU decodes that part of the picture (`decode_view`), and a GPU that trains does the rest for a whole batch
+(`finish_views`), so that it is sent bytes, a quarter of the size of what the network sees. On a CPU nothing
+travels, and each picture is finished by itself (`finish_view`), while it is in the processor's cache.
 """
 
+import functools
 import math
 
 from suite.pictures.conversion import MARGIN
@@ -28,21 +30,23 @@ def preprocess_for_evaluation(jpeg, image_size, normalize_as, fit="crop"):
     return normalize(centre(jpeg, image_size, fit), normalize_as)
 
 
-def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop"):
-    """A random view of one picture, as training sees it: `decode_view` and `finish_views`.
+def preprocess_for_training(
+    jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop", keep_size=True
+):
+    """A random view of one picture, as training sees it: `decode_view` and `finish_view`.
 
     Args:
         mirrored: a bool tensor that decides this in place of the seed.
     Returns:
         float32 [image_size, image_size, 3].
     """
-    view = decode_view(jpeg, image_size, augment, seed, fit)
+    view = decode_view(jpeg, image_size, augment, seed, fit, keep_size)
     if mirrored is not None:
         view["mirrored"] = mirrored
-    return finish_views({name: value[tf.newaxis] for name, value in view.items()}, normalize_as)[0]
+    return finish_view(view, normalize_as)
 
 
-def decode_view(jpeg, image_size, augment, seed, fit="crop"):
+def decode_view(jpeg, image_size, augment, seed, fit="crop", keep_size=True):
     """The part of a picture that one training step sees, and what is to be done to it. Runs on the CPU.
 
     Args: as `preprocess_for_evaluation`, and:
@@ -52,6 +56,7 @@ def decode_view(jpeg, image_size, augment, seed, fit="crop"):
             2014, who go down to 8%), mirrored half of the time, up to 32 of 255 lighter or darker, with
             0.8 to 1.25 times the contrast and the saturation.
         seed: int64 [2]; the same seed gives the same view.
+        keep_size: whether pictures may be far larger than `image_size`, and are decoded more coarsely then.
     Returns:
         {"image": uint8 [image_size, image_size, 3]}, with "mirrored", bool [], where it is augmented, and
         with "colours" where it is so as "standard", see `recolour`.
@@ -68,15 +73,29 @@ def decode_view(jpeg, image_size, augment, seed, fit="crop"):
 
     if augment == "standard":
         size = random_rectangle(shape, between)
-    window = decode_coarsely(jpeg, random_offset(shape, size, between), size, image_size)
+    decode = functools.partial(decode_coarsely, image_size=image_size) if keep_size else decode_window
+    window = decode(jpeg, random_offset(shape, size, between), size)
     view = {"image": resize_bytes(window, image_size), "mirrored": between(0, 1) < 0.5}
     if augment == "standard":
         view["colours"] = tf.stack([between(-32, 32), between(0.8, 1.25), between(0.8, 1.25)])
     return view
 
 
+def finish_view(view, normalize_as):
+    """What is left to do for what `decode_view` returned; float32 [image_size, image_size, 3]."""
+    pixels = view["image"]
+    if "mirrored" in view:
+        pixels = tf.cond(view["mirrored"], lambda: tf.reverse(view["image"], [1]), lambda: view["image"])
+    pixels = tf.cast(pixels, tf.float32)
+    if "colours" in view:
+        lighter, contrast, saturation = tf.unstack(view["colours"])
+        pixels = tf.clip_by_value(tf.image.adjust_contrast(pixels + lighter, contrast), 0, 255)
+        pixels = tf.image.adjust_saturation(pixels, saturation)
+    return normalize(pixels, normalize_as)
+
+
 def finish_views(views, normalize_as):
-    """What is left to do for a batch of views, on the device that trains.
+    """The same for a batch, in few operations, on a GPU.
 
     Args:
         views: a dict of what `decode_view` returned, each with one dimension more, [batch, ...], before it.
@@ -197,7 +216,7 @@ def resize_bytes(pixels, image_size):
 def recolour(pixels, colours):
     """Other light and colours for each picture of a batch, float32 [batch, height, width, 3] of 0..255.
 
-    As tf.image.adjust_contrast and adjust_saturation do, which take one number for all of a batch.
+    As tf.image.adjust_contrast and adjust_saturation do in `finish_view`; they take one number for a batch.
 
     Args:
         colours: float32 [batch, 3]: how much lighter, of 255; times the contrast; times the saturation.

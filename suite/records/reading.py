@@ -15,7 +15,7 @@ from suite.files.schemas import SPLITS
 from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import decode_view, finish_views, preprocess_for_evaluation
+from suite.records.preprocessing import decode_view, preprocess_for_evaluation, preprocess_for_training
 
 PICTURES_PER_SHARD = 1024
 READ_AHEAD = 64  # records, of at most some 100 kB each
@@ -115,10 +115,10 @@ def load_records(folder: str) -> Records:
 # --- batches ----------------------------------------
 
 
-def read_for_training(records, split, batch_size, augment, seed=None, index=0, num_shards=1):
+def read_for_training(
+    records, split, batch_size, augment, seed=None, index=0, num_shards=1, normalize_as=None
+):
     """Endless batches of pictures in a random order, each seen anew, all batches full.
-
-    What is left to do, `finish_views` does on the device that trains.
 
     Args:
         records: from `load_records`.
@@ -126,9 +126,11 @@ def read_for_training(records, split, batch_size, augment, seed=None, index=0, n
         augment: see preprocessing.decode_view.
         seed: of the order and the augmentation; the same seed gives the same batches.
         index, num_shards: where n machines share the work, only each n-th picture, from this one on.
+        normalize_as: see preprocessing.normalize; None: preprocessing.finish_views is to do the rest.
     Returns:
-        A tf.data.Dataset of {"image": uint8 [batch, size, size, 3], "label": int64 [batch], "filename":
-        string [batch], relative to the data set's folder}, and of what else decode_view returns.
+        A tf.data.Dataset of {"image": float32 [batch, size, size, 3], normalised, "label": int64 [batch],
+        "filename": string [batch], relative to the data set's folder}; without `normalize_as` the image is
+        uint8, and what else decode_view returns is there.
     Raises:
         UserError: a file that is to be cached is damaged.
     """
@@ -144,7 +146,12 @@ def read_for_training(records, split, batch_size, augment, seed=None, index=0, n
     seeds = tf.data.experimental.RandomDataset(seed).batch(2)
 
     def view(jpeg, seed):
-        return decode_view(jpeg, records.image_size, augment, seed, records.fit)
+        if normalize_as is None:
+            return decode_view(jpeg, records.image_size, augment, seed, records.fit, records.keep_size)
+        image = preprocess_for_training(
+            jpeg, records.image_size, normalize_as, augment, seed, None, records.fit, records.keep_size
+        )
+        return {"image": image}
 
     pictures = decode_in_parallel(tf.data.Dataset.zip((examples, seeds)), view)
     return pictures.batch(batch_size, drop_remainder=True).prefetch(2)
@@ -220,21 +227,7 @@ def read(records, split, batch_size, normalize_as, augment=None, seed=None, part
     """
     if not augment:
         return read_for_evaluation(records, split, batch_size, normalize_as)
-    return finished(read_for_training(records, split, batch_size, augment, seed, *part), normalize_as)
-
-
-def finished(dataset, normalize_as):
-    """What `read_for_training` returned in the form of `read_for_evaluation`, made ahead on the CPU."""
-
-    @tf.autograph.experimental.do_not_convert
-    def finish(batch):
-        return {
-            "image": finish_views(batch, normalize_as),
-            "label": batch["label"],
-            "filename": batch["filename"],
-        }
-
-    return dataset.map(finish, tf.data.experimental.AUTOTUNE).prefetch(2)
+    return read_for_training(records, split, batch_size, augment, seed, *part, normalize_as)
 
 
 # --- damage ----------------------------------------

@@ -183,9 +183,7 @@ def test_large_pictures_are_decoded_at_the_scale_that_is_enough(augment, monkeyp
         seed = tf.placeholder(tf.int64, [2])
         coarse = preprocessing.decode_view(jpeg, 32, augment, seed)["image"]
         decode = preprocessing.decode_window
-        monkeypatch.setattr(
-            preprocessing, "decode_coarsely", lambda jpeg, offset, size, _: decode(jpeg, offset, size)
-        )
+        monkeypatch.setattr(preprocessing, "decode_coarsely", lambda *window, image_size: decode(*window))
         whole = preprocessing.decode_view(jpeg, 32, augment, seed)["image"]
         for i in range(10):
             a, b = session.run([coarse, whole], {seed: [0, i]})
@@ -213,9 +211,11 @@ def test_each_picture_of_a_batch_gets_its_own_colours():
         finished = session.run(
             preprocessing.finish_views({k: tf.constant(v) for k, v in views.items()}, "minus1_1")
         )
-        for picture, turned, (lighter, contrast, saturation), got in zip(
-            pictures, mirrored, colours, finished
+        for i, (picture, turned, (lighter, contrast, saturation), got) in enumerate(
+            zip(pictures, mirrored, colours, finished)
         ):
+            single = preprocessing.finish_view({k: tf.constant(v[i]) for k, v in views.items()}, "minus1_1")
+            np.testing.assert_allclose(got, session.run(single), atol=1e-5)
             pixels = picture[:, ::-1] if turned else picture
             pixels = tf.image.adjust_contrast(pixels.astype(np.float32) + np.float32(lighter), contrast)
             pixels = tf.image.adjust_saturation(tf.clip_by_value(pixels, 0, 255) / 255, saturation)
