@@ -9,6 +9,8 @@ PYTHON_2.15 := 3.11
 VENV := $(or $(VENV_$(TF)),$(error TF=$(TF): must be 1.15 or 2.15))
 MODEL := models/demo
 RECORDS := data/demo/tfrecords
+# TensorFlow 2.15 for GPUs is a build of its own.
+GPU_VENV := $(if $(filter 2.15,$(TF)),.venv-tf2-gpu,$(VENV))
 RUN := $(VENV)/bin/python
 # With its progress where a person watches, which make knows since 4.1.
 PIP := -m pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
@@ -22,7 +24,7 @@ help:
 	@echo "make coverage     the same, and list the lines that no test runs"
 	@echo "make lint         check style, formatting, docstrings and types"
 	@echo "make test-intel   run the tests of Intel's build of TensorFlow, in an environment of its own"
-	@echo "make test-gpu     run the tests that need a GPU: its answers, steps and memory, in some minutes"
+	@echo "make test-gpu     run the tests that need a GPU: its answers, steps and memory, in ten minutes or so"
 	@echo "make test-faults  kill, damage and fuzz, in large numbers: an hour"
 	@echo "make test-both    train with one TensorFlow and go on with the other, 1.15 and 2.15"
 	@echo "make test-install follow each install line of README.md in a fresh environment, in some minutes"
@@ -30,7 +32,7 @@ help:
 	@echo "make clean        remove what the other targets made, .venv too"
 	@echo
 	@echo "Each is complete from a fresh clone: it makes .venv with a Python 3.7 and TensorFlow 1.15."
-	@echo "TF=2.15 behind demo, test, test-all, test-gpu or lint makes .venv-tf2 with a Python 3.11 and TensorFlow 2.15 instead."
+	@echo "TF=2.15 behind demo, test, test-all or lint makes .venv-tf2, and behind test-gpu .venv-tf2-gpu, with a Python 3.11 and TensorFlow 2.15 instead."
 	@echo "PYTHON=/path/to/python names one that is not found by itself."
 
 demo: $(VENV)/run
@@ -65,8 +67,8 @@ test-faults: $(VENV)/dev
 test-intel: .venv-intel/dev
 	.venv-intel/bin/python -m pytest tests/intel
 
-test-gpu: $(VENV)/dev
-	$(RUN) -m pytest tests/gpu
+test-gpu: $(GPU_VENV)/dev
+	$(GPU_VENV)/bin/python -m pytest tests/gpu
 
 test-both: .venv/dev .venv-tf2/run
 	TF2_PYTHON=.venv-tf2/bin/python .venv/bin/python -m pytest tests/both
@@ -87,12 +89,12 @@ lint: $(VENV)/dev
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv .venv-intel .venv-node .venv-tf2 .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* data/demo models/demo
+	rm -rf .venv .venv-intel .venv-node .venv-tf2 .venv-tf2-gpu .venv-peers .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage .coverage.* data/demo models/demo
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/made .venv-intel/made .venv-node/made: version := $(PYTHON_1.15)
-.venv-tf2/made: version := $(PYTHON_2.15)
-.venv/made .venv-intel/made .venv-node/made .venv-tf2/made:
+.venv-tf2/made .venv-tf2-gpu/made: version := $(PYTHON_2.15)
+.venv/made .venv-intel/made .venv-node/made .venv-tf2/made .venv-tf2-gpu/made:
 	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" requirements/python.sh $(version)) && "$$python" -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
@@ -121,6 +123,12 @@ clean:
 
 .venv-tf2/dev: .venv-tf2/run requirements/tf2-dev.txt requirements/tf2-export.txt
 	$(@D)/bin/python $(PIP) -r requirements/tf2-dev.txt
+	touch $@
+
+.venv-tf2-gpu/dev: .venv-tf2-gpu/made requirements/tf2-gpu.txt
+	@echo "Installing TensorFlow 2.15 with CUDA into $(@D): GB to fetch; some minutes, once"
+	$(@D)/bin/python $(PIP) -r requirements/tf2-gpu.txt
+	$(@D)/bin/python $(PIP) -c requirements/tf2-constraints.txt pytest hypothesis
 	touch $@
 
 # Node.js, for the test of README's JavaScript.

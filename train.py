@@ -55,6 +55,7 @@ def main():
     """Train, resume, or say what would be trained."""
     options = parse_options()
     machines = distribution.read_environment()
+    distribution.check_options(machines, options)
     atomic.lock(options.data)
     records = load_records(options.data)
     if not records.count("train"):
@@ -235,6 +236,7 @@ def train(config, weights, records, machines, strategy, time_left):
         validator = validation.open_validator(config, records, log, stop_signals, compiles_validation)
     if validator and first_step and not is_validated:  # killed after it had saved that, or other pictures
         validator.catch_up(modelfolder.latest_checkpoint(output))
+    is_over = checkpoints.is_over(checkpoints.read_best(output), options)  # and killed before what follows
 
     batches = functools.partial(
         read_for_training,
@@ -257,7 +259,7 @@ def train(config, weights, records, machines, strategy, time_left):
             begin = first_step
             for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
                 last_step = min(last_step, options["step"])
-                if modelfolder.latest_step(output) < last_step and not stop_signals:
+                if modelfolder.latest_step(output) < last_step and not stop_signals and not is_over:
                     say("building the graph")
                     time_left.begin_phase(classifier_only)
                     params = {"config": config, "classifier_only": classifier_only}
@@ -322,7 +324,9 @@ def run_config(options, strategy, compiles):
         save_summary_steps=0,
         log_step_count_steps=None,
         keep_checkpoint_max=options["keep"],
-        session_config=device.session_config(options["workers"], compiles),
+        session_config=device.session_config(
+            options["workers"], compiles, mixed_precision=options["mixed_precision"]
+        ),
         train_distribute=strategy,
     )
 

@@ -46,6 +46,9 @@ def main():
     if options.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if options.part:
+        from suite.process import tf_versions
+
+        tf_versions.as_version_1()  # as train.py, whose variables XLA takes otherwise
         PARTS[options.part](options)
         return
     began = time.perf_counter()
@@ -254,7 +257,23 @@ def draw(folder, count, side):
 
 
 def records(options):
-    """Reading alone; the bare step; both together, as it is and with prefetch_to_device."""
+    """Reading alone; the bare step; both together."""
+    feed(options, ["none", "flip", "standard"], bare=True)
+
+
+def prefetched(options):
+    """Both together, with prefetch_to_device, to compare with `records`."""
+    feed(options, [], to_device=True)
+
+
+def feed(options, alone, bare=False, to_device=False):
+    """Steps from records with flip and standard.
+
+    Args:
+        alone: the augmentations with which reading is measured by itself, too.
+        bare: whether the step on pictures in memory is.
+        to_device: whether batches wait on the GPU.
+    """
     import numpy as np
     from tensorflow_steps import held, settings
 
@@ -285,7 +304,7 @@ def records(options):
             session.run(tf.global_variables_initializer())
             for row, source in sources.items():
                 session.run(source)
-                emit(options, "records", row, rate=batch * rate(session, fetches, warm_up, seconds))
+                emit(options, options.part, row, rate=batch * rate(session, fetches, warm_up, seconds))
 
     with tempfile.TemporaryDirectory() as folder:
         draw(os.path.join(folder, "dataset"), count, size * 8 // 7)
@@ -293,28 +312,28 @@ def records(options):
         flowio += ["--train_ratio", "1", "--val_ratio", "0"]
         subprocess.run([sys.executable, os.path.join(ROOT, flowio[0]), *flowio[1:]], check=True, cwd=folder)
         loaded = load_records(os.path.join(folder, "records"))
-        for augment in ("none", "flip", "standard"):
+        for augment in alone:
             row = "reading alone, " + augment
             with trying(options, row), tf.Graph().as_default(), tf.Session(config=session_config) as session:
                 image = tf.data.make_one_shot_iterator(dataset(augment)).get_next()["image"].op
-                emit(options, "records", row, rate=batch * rate(session, image, warm_up, seconds / 2))
-        with trying(options, "bare step"), tf.Graph().as_default():
-            pictures = np.random.RandomState(0).normal(0, 1, [batch, size, size, 3]).astype("f")
-            features = dict(zip(("image", "label"), held(pictures, np.zeros(batch))))
-            measure(features, {"bare step": []})
-        for how, place in (("", "/cpu:0"), (", prefetch_to_device", gpu)):
-            with trying(options, "flip" + how), tf.Graph().as_default():
-                read = {augment: dataset(augment) for augment in ("flip", "standard")}
-                with tf.device(place):
-                    if how:
-                        to_device = tf.data.experimental.prefetch_to_device(gpu, 2)
-                        read = {augment: each.apply(to_device) for augment, each in read.items()}
-                    shapes = tf.data.get_output_shapes(read["flip"])
-                    types = tf.data.get_output_types(read["flip"])
-                    iterator = tf.data.Iterator.from_structure(types, shapes)
-                    begin = {augment + how: iterator.make_initializer(each) for augment, each in read.items()}
-                    features = iterator.get_next()
-                measure(dict(features, image=finish_views(features, "per_image")), begin)
+                emit(options, options.part, row, rate=batch * rate(session, image, warm_up, seconds / 2))
+        if bare:
+            with trying(options, "bare step"), tf.Graph().as_default():
+                pictures = np.random.RandomState(0).normal(0, 1, [batch, size, size, 3]).astype("f")
+                features = dict(zip(("image", "label"), held(pictures, np.zeros(batch))))
+                measure(features, {"bare step": []})
+        with trying(options, "flip"), tf.Graph().as_default():
+            read = {augment: dataset(augment) for augment in ("flip", "standard")}
+            if to_device:
+                ahead = tf.data.experimental.prefetch_to_device(gpu, 2)
+                read = {augment: each.apply(ahead) for augment, each in read.items()}
+            with tf.device(gpu if to_device else "/cpu:0"):
+                shapes = tf.data.get_output_shapes(read["flip"])
+                types = tf.data.get_output_types(read["flip"])
+                iterator = tf.data.Iterator.from_structure(types, shapes)
+                begin = {augment: iterator.make_initializer(each) for augment, each in read.items()}
+                features = iterator.get_next()
+            measure(dict(features, image=finish_views(features, "per_image")), begin)
 
 
 # --- inference ----------------------------------------
@@ -367,7 +386,8 @@ def startup(options):
     said = {}
     with tempfile.TemporaryDirectory() as folder:
         model, pictures = model_and_pictures(options, folder, FEW)
-        predict(model, [pictures], "--device", "cpu")  # which makes the cache
+        for place in (options.device, "cpu"):  # which make a cache each
+            predict(model, [pictures], "--device", place)
         for row in ("GPU", "CPU", "GPU", "CPU", "GPU without TF32"):
             with trying(options, row):
                 more = ["--device", "cpu" if row == "CPU" else options.device, "--top", "1000"]
@@ -391,6 +411,7 @@ PARTS = {
     "50-128-float32": train(50, "full", 224, 128, torch=("", "compile")),
     "50-128-more": train(50, "full", 224, 128, choices=("auto",), layout="NHWC"),
     "records": records,
+    "prefetched": prefetched,
     "inference": inference,
     "startup": startup,
     "mini-128-float32": train(50, "mini", 32, 128),

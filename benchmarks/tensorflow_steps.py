@@ -52,8 +52,21 @@ def main():
     rng = np.random.RandomState(0)
     pictures = rng.normal(0, 1, [batch, size, size, 3]).astype(np.float32)
     labels = rng.randint(0, classes, [batch])
+    share_gpu()
     make = globals()["%s_%s" % (who, work)]
     serve(*make(layers, width == "mini", pictures, labels, classes, *more), peak)
+
+
+def share_gpu():
+    """Where several stand ready on one GPU, each of its sessions takes GPU_SHARE of its memory at most."""
+    config = device.session_config
+
+    def session_config(*arguments, **options):
+        shared = config(*arguments, **options)
+        shared.gpu_options.per_process_gpu_memory_fraction = float(os.environ.get("GPU_SHARE", 0))
+        return shared
+
+    device.session_config = session_config
 
 
 def peak():
@@ -75,10 +88,7 @@ def stepping(operation, forward, config=None):
         forward: a graph with one picture's logits, whose multiply-adds are counted.
         config: a tf.ConfigProto.
     """
-    config = config or device.session_config()
-    # Of the GPU's memory, where several stand ready on it; 0: all.
-    config.gpu_options.per_process_gpu_memory_fraction = float(os.environ.get("GPU_SHARE", 0))
-    session = tf.Session(config=config)
+    session = tf.Session(config=config or device.session_config())
     session.run(tf.global_variables_initializer())
     tf.get_default_graph().finalize()
     return {"multiply_adds": memory.multiply_adds(forward)}, lambda: session.run(operation)

@@ -46,7 +46,7 @@ class ArgumentParser(argparse.ArgumentParser):
             "--tf32",
             choices=("yes", "no"),
             default="yes",
-            help="let GPUs from Ampere on multiply in TF32: quicker, and probabilities within 0.001 of the "
+            help="let GPUs from Ampere on multiply in TF32: quicker, and probabilities about 0.001 from the "
             "CPU's; no: within 0.00001",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")

@@ -28,12 +28,15 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    tf_versions.let_xla_do_without_ptxas()
     if options.tf32 == "no":
         tf_versions.forbid_tf32()
     tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
+        for gpu in gpus():  # tf.distribute opens them by itself, and would take all of their memory
+            tf.config.experimental.set_memory_growth(gpu, True)
         say("device: %s" % counted(len(gpus()), "GPU"))
         return
     if options.device not in ("auto", "cpu"):
@@ -147,16 +150,20 @@ def likely_data_format(device):
     return "NCHW" if device != "cpu" and has_nvidia() else "NHWC"
 
 
-def session_config(workers=0, xla=False, cpu_only=False):
+def session_config(workers=0, xla=False, cpu_only=False, mixed_precision=False):
     """How a session computes. GPU memory grows as needed instead of being taken whole.
+
+    What a GPU has no code for, such as pictures for TensorBoard, the CPU computes, as tf.estimator has it.
 
     Args:
         workers: CPU threads; 0: as many as cores.
         xla: whether XLA compiles what it can.
         cpu_only: whether it leaves GPUs alone.
+        mixed_precision: whether TensorFlow may take float16, which it is told once for all later sessions.
     """
     config = tf.ConfigProto(
         device_count={"GPU": 0} if cpu_only else {},
+        allow_soft_placement=True,
         gpu_options=tf.GPUOptions(allow_growth=True),
         intra_op_parallelism_threads=workers,
         inter_op_parallelism_threads=workers,
@@ -164,6 +171,7 @@ def session_config(workers=0, xla=False, cpu_only=False):
     # A second round of rewriting the graph takes up to seconds at the start and makes no step faster.
     rewriting = config.graph_options.rewrite_options
     rewriting.meta_optimizer_iterations = rewriting.ONE
+    rewriting.auto_mixed_precision = rewriting.ON if mixed_precision else rewriting.OFF
     if xla:
         config.graph_options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_1
     return config

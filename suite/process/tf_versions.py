@@ -110,6 +110,16 @@ def forbid_tf32():
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
+def let_xla_do_without_ptxas():
+    """Where CUDA lacks that compiler the driver compiles for XLA; version 2 would abort the process.
+
+    To be called before TensorFlow is imported.
+    """
+    if VERSION == "2.15":  # another would abort at a flag that it does not know
+        flags = os.environ.get("XLA_FLAGS", ""), "--xla_gpu_unsafe_fallback_to_driver_on_ptxas_not_found=true"
+        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+
+
 @contextlib.contextmanager
 def silent(verbose):
     """Nothing on standard error, where TensorFlow Lite of 2.15 writes whatever the level of the log is."""

@@ -61,10 +61,11 @@ def measure(options, records, weights, size):
     complete_options(options, records, None, weights)
     config = make_config(options, records)
     compiles, _, _ = xla.decide(config, None, options.step)
-    pixels = np.random.RandomState(0).randint(0, 256, [size, config["image_size"], config["image_size"], 3])
+    shape = [size, config["image_size"], config["image_size"], 3]
+    pixels = np.random.RandomState(0).randint(0, 256, shape, np.uint8)
     with tf.Graph().as_default():
         tf.train.create_global_step()
-        images = tf.placeholder(tf.uint8, pixels.shape)
+        images = tf.placeholder(tf.uint8, shape)
         features = {
             "image": finish_views({"image": images}, config["normalize"]),
             "label": tf.zeros([size], tf.int64),
@@ -74,10 +75,13 @@ def measure(options, records, weights, size):
         if fixed + size * per_picture > memory.ROOM * memory.memory_limit():
             return None
         try:
-            with tf.Session(config=device.session_config(options.workers, compiles)) as session:
+            session_config = device.session_config(
+                options.workers, compiles, mixed_precision=options.mixed_precision
+            )
+            with tf.Session(config=session_config) as session:
                 session.run(tf.global_variables_initializer())
                 step = session.make_callable(train_op, [images])
-                return size / median_seconds(lambda: step(pixels.astype(np.uint8)))
+                return size / median_seconds(lambda: step(pixels))
         except tf.errors.ResourceExhaustedError:
             return None
 

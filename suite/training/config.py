@@ -202,7 +202,7 @@ def announce(config, records, existing):
         )
     epochs = options["step"] * options["batch_size"] / pictures
     say("steps: %d of %d pictures, %.1f epochs" % (options["step"], options["batch_size"], epochs))
-    if epochs > MANY_EPOCHS and options["epochs"] is None:
+    if epochs > MANY_EPOCHS and not commandline.is_given("epochs"):
         enough = recipes.enough_steps(pictures, options["batch_size"])
         say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
     names = ("optimizer", "lr", "schedule", "freeze", "warmup", *recipes.SWITCHES)

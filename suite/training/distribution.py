@@ -70,6 +70,19 @@ def read_environment():
     return Machines(list(places.values()), list(places).index(me))
 
 
+def check_options(machines, options):
+    """Raises UsageError where options, as they are on the command line, do not go with several machines."""
+    asked = {
+        "--patience": options.patience,
+        "--batch_size auto": options.batch_size == "auto",
+        "--folds": options.folds,
+    }
+    for name in filter(asked.get, asked if len(machines.addresses) > 1 else ()):
+        raise UsageError(
+            "%s: works on one machine only, and TF_CONFIG names %d" % (name, len(machines.addresses))
+        )
+
+
 def choose_strategy(machines, options):
     """How tf.estimator distributes the training, or None for one device.
 

@@ -1,7 +1,6 @@
 """The options of train.py. What they are when they are not given is said by recipes.py and config.py."""
 
 import argparse
-import os
 
 from suite.files.schemas import (
     AUGMENTATIONS,
@@ -36,13 +35,6 @@ def parse_options(arguments=None):
     add_recipe(parser.add_argument_group("recipe, and what overrides it"))
     add_hardware(parser.add_argument_group("hardware"))
     options = parser.parse_args(arguments)
-    asked = {
-        "patience": options.patience,
-        "batch_size auto": options.batch_size == "auto",
-        "folds": options.folds,
-    }
-    for name in filter(asked.get, asked if os.environ.get("TF_CONFIG") else ()):
-        parser.error("argument --%s: works on one machine only, and TF_CONFIG is set" % name)
     for name in ("lr", "epochs"):
         if getattr(options, name) == 0:
             parser.error("argument --%s: must be above 0" % name)

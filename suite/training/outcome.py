@@ -1,6 +1,7 @@
 """What came of a training: whether it is done, what is said at its end, and what of a failure."""
 
 import os
+import re
 
 from suite.files import atomic
 from suite.files.schemas import RECORDS
@@ -13,6 +14,8 @@ from suite.training.existing import other_output
 from suite.training.options import same_command, shown
 
 # Options that are no settings of the training, or compared by check_existing.
+# The allocator's words, and XLA's.
+OUT_OF_MEMORY = re.compile("OOM when allocating|Out of memory while trying to allocate")
 ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
 
 
@@ -75,7 +78,7 @@ def explain(error, config, progress, first_step):
     options = config["options"]
     if isinstance(error, tf.train.NanLossDuringTrainingError):
         return spoilt(progress, options, first_step)
-    if "OOM when allocating" in str(error):
+    if OUT_OF_MEMORY.search(str(error)):
         return memory.out_of_memory(config)
     if "Restoring from checkpoint failed" in str(error):
         message = "%s: its checkpoints are not of the network in its model.json; bring that back, or %s"

@@ -20,6 +20,8 @@ STEP = 4
 LONG = 1800  # seconds on a CPU from which on the short way is named
 MOST = 2000  # steps of the short way
 TIMED = 0.3  # seconds that the forward pass is timed for, at least
+# Pixels of a batch that it is timed with, at most: a GPU would only wait for so few as are enough for a CPU.
+PIXELS, GPU_PIXELS = 32 * SMALL_IMAGE**2, 256 * 224**2
 
 
 class TimeLeft:
@@ -91,20 +93,17 @@ class TimeLeft:
         if seconds < LONG or device.gpus() or is_short:
             return
         elsewhere = options["data"] != RECORDS
-        commands = []
-        if size > SMALL_IMAGE:
-            flowio = ["FlowIO.py", "--image_size", SMALL_IMAGE]
-            flowio += ["--fit", self.config["fit"]] * (self.config["fit"] != "crop")
-            commands += [flowio + ["--output", options["data"]] * elsewhere]
         step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
         how = ["--model", options["model"]] if options["model"] else ["--mini", "--step", step]
         train = ["train.py", *how, *["--data", options["data"]] * elsewhere]
         output = options["output"].rstrip("/")
         if options.get("folds"):
             train, output = train + ["--folds", options["folds"]], os.path.dirname(output)
-        commands += [train + ["--output", output + "_small"]]
-        shown = [" ".join(shlex.quote(str(word)) for word in ["python", *command]) for command in commands]
-        say_once("without a GPU in minutes: " + "; ".join(shown))
+        train = ["python", *train, "--output", output + "_small"]
+        short_way = " ".join(shlex.quote(str(word)) for word in train)
+        if size > SMALL_IMAGE:  # the records do not say of what folder they are, nor with what options
+            short_way = "the same FlowIO.py command with --image_size %d; %s" % (SMALL_IMAGE, short_way)
+        say_once("without a GPU in minutes: " + short_way)
 
     def begin_phase(self, classifier_only):
         """Its graph is built next."""
@@ -175,7 +174,8 @@ def time_forward_pass(config):
     network = dict(config["network"], layers=50)
     times = (config["network"]["layers"] - 2) / (50 - 2)  # the first and the last layer are in no block
     size = config["image_size"]
-    batch_size = max(2, min(config["options"]["batch_size"], 32 * SMALL_IMAGE**2 // size**2))
+    pixels = GPU_PIXELS if device.gpus() else PIXELS
+    batch_size = max(2, min(config["options"]["batch_size"], pixels // size**2))
     began = time.perf_counter()
     with tf.Graph().as_default():
         images = tf.placeholder_with_default(

@@ -1,5 +1,7 @@
 """Whether XLA compiles the network: --xla, and what auto means."""
 
+import functools
+
 from suite.process import device, tf_versions
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
@@ -61,6 +63,7 @@ def print_state():
         print("XLA: %s" % ("cannot compile here: " + problem if problem else "compiles"))
 
 
+@functools.lru_cache(None)
 def cannot_compile():
     """Why XLA cannot compile for the GPU, in one line; None where it can.
 

@@ -155,16 +155,23 @@ def test_out_of_memory(workspace, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, message, full",
+    "kind, message, lacks",
     [
-        (tf.errors.ResourceExhaustedError, "OOM when allocating tensor with shape[9]", False),
-        (tf.errors.OutOfRangeError, "End of sequence", False),
-        (tf.errors.ResourceExhaustedError, "model.ckpt-2: No space left on device", True),
-        (tf.errors.OutOfRangeError, "shard: File too large", True),
+        (tf.errors.ResourceExhaustedError, "OOM when allocating tensor with shape[9]", "memory"),
+        (
+            tf.errors.ResourceExhaustedError,
+            "Out of memory while trying to allocate 9 bytes.\n\t [[{{node cluster_0_1/xla_run}}]]",
+            "memory",
+        ),
+        (tf.errors.OutOfRangeError, "End of sequence", None),
+        (tf.errors.ResourceExhaustedError, "model.ckpt-2: No space left on device", "disk"),
+        (tf.errors.OutOfRangeError, "shard: File too large", "disk"),
     ],
 )
-def test_too_little_memory_is_no_full_disk(kind, message, full):
-    assert atomic.is_full_disk(kind(None, None, message)) == full
+def test_too_little_memory_is_no_full_disk(kind, message, lacks):
+    error = kind(None, None, message)
+    assert atomic.is_full_disk(error) == (lacks == "disk")
+    assert bool(outcome.OUT_OF_MEMORY.search(str(error))) == (lacks == "memory")
 
 
 def test_the_limit_of_a_container(monkeypatch):

@@ -17,6 +17,7 @@ from suite.model import modelfolder, warmstart
 from suite.pictures import imagefile, opening
 from suite.process import commandline, device, terminal, tf_versions
 from suite.process.errors import UsageError
+from suite.process.tf_versions import tf
 
 
 @pytest.mark.parametrize(
@@ -297,6 +298,32 @@ def test_a_session_computes_where_it_is_told(monkeypatch, asked, seen, place, da
     *found, config = device.choose(asked)
     assert found == [place, data_format] and dict(os.environ) == before
     assert dict(config.device_count) == ({"GPU": 0} if data_format == "NHWC" else {})
+
+
+def test_what_a_gpu_has_no_code_for_the_cpu_computes():
+    """Such as pictures for TensorBoard, which tf.distribute asks of each GPU."""
+    with tf.Graph().as_default(), tf.device("/gpu:0"), tf.Session(config=device.session_config()) as session:
+        assert session.run(tf.summary.image("pictures", tf.zeros([1, 2, 2, 3])))
+
+
+def test_only_a_training_takes_float16():
+    """TensorFlow is told so once, and would take it in all later sessions: in validation, too."""
+    tf.train.experimental.enable_mixed_precision_graph_rewrite(tf.train.GradientDescentOptimizer(1))
+    try:
+        for training in (True, False):
+            config = tf.Session(config=device.session_config(mixed_precision=training))._config
+            rewriting = config.graph_options.rewrite_options
+            assert (rewriting.auto_mixed_precision == rewriting.ON) == training
+    finally:
+        tf.train.experimental.disable_mixed_precision_graph_rewrite()
+
+
+def test_flags_for_xla_are_kept(monkeypatch):
+    """Of another one it would end the process; that it knows this one, test_xla_computes_the_same shows."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=a")
+    tf_versions.let_xla_do_without_ptxas()
+    more = " --xla_gpu_unsafe_fallback_to_driver_on_ptxas_not_found=true" * tf_versions.is_2()
+    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=a" + more
 
 
 @pytest.mark.parametrize(

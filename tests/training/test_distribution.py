@@ -51,6 +51,15 @@ def test_TF_CONFIG(monkeypatch):
     assert distribution.read_environment() == distribution.ALONE
 
 
+@pytest.mark.parametrize("asked", ["--folds 3", "--patience 5", "--batch_size auto"])
+def test_what_works_on_one_machine_only(asked):
+    """So on one that TF_CONFIG names, as a cluster's script does that was started with one node."""
+    options = parse_options(asked.split())
+    distribution.check_options(distribution.ALONE, options)
+    with pytest.raises(errors.UsageError, match="works on one machine only, and TF_CONFIG names 2"):
+        distribution.check_options(distribution.Machines(["a:1", "b:2"], 0), options)
+
+
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:

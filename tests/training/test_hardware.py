@@ -28,17 +28,23 @@ from suite.process import device, lifetime
 from suite.process.tf_versions import tf
 resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
 """
-# ... and on two devices, which are halves of the CPU.
-TWO_DEVICES = """
-from suite.training import distribution
+# ... with something of each session's configuration changed
+CONFIGURED = """
 one = device.session_config
-def session_config(*arguments):
-    config = one(*arguments)
-    config.device_count["CPU"] = 2
+def session_config(*arguments, **options):
+    config = one(*arguments, **options)
+    %s
     return config
 device.session_config = session_config
+"""
+# ... and on two devices, which are halves of the CPU.
+TWO_DEVICES = (
+    CONFIGURED % 'config.device_count["CPU"] = 2'
+    + """
+from suite.training import distribution
 distribution.choose_strategy = lambda *_: tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
 """
+)
 
 
 @pytest.fixture

@@ -42,13 +42,6 @@ def test_what_does_not_go_with_folds(options, says, capsys):
     assert refused.value.code == 2 and says in capsys.readouterr().err
 
 
-def test_folds_are_of_one_machine(monkeypatch, capsys):
-    monkeypatch.setenv("TF_CONFIG", "{}")
-    with pytest.raises(SystemExit):
-        parse_options(["--folds", "3"])
-    assert "--folds: works on one machine only" in capsys.readouterr().err
-
-
 def test_the_plan_stays_until_it_is_set_aside(planned, copy):
     folder, records = planned
     options = parse_options(["--output", folder, "--folds", "3", "--seed", "5"])

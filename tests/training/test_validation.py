@@ -29,6 +29,9 @@ def test_patience_ends_the_training(workspace, copy):
     assert "stopped early at step %d already; a larger --patience trains on" % waited[-1] in err
     kept = sorted(name for name in os.listdir(copy) if name.endswith(".index"))
     assert len(kept) == 2
+    # As after a kill before batch norm's statistics were made: they are, and nothing is trained.
+    _, err = run("train.py", *same, "--step", 120, "--patience", 3, "--bn_batches", 2)
+    assert "batch norm: " in err and modelfolder.latest_step(copy) == waited[-1]
 
 
 @pytest.mark.slow
