@@ -99,7 +99,7 @@ class Server:
         """Answer what was accepted until now, and end. `check` is to refuse what comes meanwhile."""
         self.stopping = True
         accepted = {connection for connection in self.connections if connection.is_accepted}
-        while any(connection.is_accepted for connection in accepted):
+        while any(connection.is_accepted for connection in accepted & self.connections):  # some have left
             await asyncio.sleep(0.02)
         self.listening.close()
         while self.connections:  # they wait for another request, or for a client to take its answer

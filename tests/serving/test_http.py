@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import socket
+import struct
 import threading
 import time
 
@@ -238,6 +239,26 @@ def test_the_end_comes_when_all_is_answered(serve):
         end.result(5)
     with pytest.raises(OSError):
         connect(port)
+
+
+@pytest.mark.parametrize("fails", ["sending", "waiting", "deaf"])
+def test_the_end_does_not_wait_for_clients_that_have_left(serve, fails):
+    """By a reset while the body comes or the answer is made, or by not taking the answer."""
+
+    async def handle(request):
+        await asyncio.sleep(0.4 * SECONDS)
+        return http.Response(200, b"x" * (64 << 20))
+
+    server, port = serve(handle)
+    with connect(port) as client:
+        client.sendall(POST[:-3] if fails == "sending" else GET)
+        while not any(each.is_accepted for each in server.connections):
+            time.sleep(0.01)
+        end = asyncio.run_coroutine_threadsafe(server.stop(), server.loop)
+        if fails != "deaf":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close resets
+            client.close()
+        end.result(10 * SECONDS)
 
 
 def test_a_head_that_is_refused_gets_its_status(serve):
