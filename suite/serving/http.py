@@ -86,7 +86,6 @@ class Server:
         """
         self.check, self.handle, self.log, self.seconds = check, handle, log, seconds
         self.connections: set[Connection] = set()
-        self.in_flight = 0  # bytes
         self.stopping = False
 
     async def start(self, host: str, port: int) -> int:
@@ -129,16 +128,10 @@ class Server:
             self.connections.discard(connection)
             writer.transport.abort()
 
-    @contextlib.contextmanager
-    def room_for(self, size: int) -> Iterator[None]:
-        """Count the bytes of a body; raises Refused where all of them are too many."""
-        if self.in_flight + size > IN_FLIGHT:
-            raise busy("too_many_bytes", "too many pictures are on their way")
-        self.in_flight += size
-        try:
-            yield
-        finally:
-            self.in_flight -= size
+    @property
+    def in_flight(self) -> int:
+        """The bytes of all bodies that are there: what a head only announces takes no room from others."""
+        return sum(connection.arrived for connection in self.connections)
 
 
 class Connection:
@@ -151,6 +144,7 @@ class Connection:
         self.head: Request | None = None  # of the request that it is at
         self.is_head = False  # whether that asks for no body
         self.is_accepted = False  # whether that will be answered
+        self.arrived = 0  # bytes of its body
 
     async def exchange(self) -> bool:
         """Take a request and answer it. Returns whether another may follow."""
@@ -160,16 +154,15 @@ class Connection:
             if not first:
                 return False
         began, self.head, self.is_head = time.perf_counter(), None, False
-        with contextlib.ExitStack() as held:
-            try:
-                response = await self.respond(held)
-            except Refused as error:
-                response = error.response
-            except h11.RemoteProtocolError as error:
-                what = "not HTTP/1.1 as we know it: %s" % error
-                response = Refused(error.error_status_hint, "bad_request", what).response
-            await self.send(response)
-            self.is_accepted = False
+        try:
+            response = await self.respond()
+        except Refused as error:
+            response = error.response
+        except h11.RemoteProtocolError as error:
+            what = "not HTTP/1.1 as we know it: %s" % error
+            response = Refused(error.error_status_hint, "bad_request", what).response
+        await self.send(response)
+        self.is_accepted, self.arrived = False, 0
         if self.server.log and self.head:
             milliseconds = 1000 * (time.perf_counter() - began)
             self.server.log(self.log_line(self.head, response, milliseconds))
@@ -182,14 +175,10 @@ class Connection:
         self.http.start_next_cycle()
         return True
 
-    async def respond(self, held: contextlib.ExitStack) -> Response:
-        """The Response to a request whose first bytes are there; raises Refused, or h11's errors.
-
-        Args:
-            held: gets what is to end when the Response is sent.
-        """
+    async def respond(self) -> Response:
+        """The Response to a request whose first bytes are there; raises Refused, or h11's errors."""
         try:
-            request = await self.within(self.receive(held))
+            request = await self.within(self.receive())
         except asyncio.TimeoutError as error:
             message = "the request took more than %g s to come" % self.server.seconds
             raise Refused(408, "too_slow", message) from error
@@ -200,7 +189,7 @@ class Connection:
             message = "no answer in %g s" % self.server.seconds
             raise busy("no_answer", message) from error
 
-    async def receive(self, held: contextlib.ExitStack) -> Request:
+    async def receive(self) -> Request:
         """A whole Request; raises Refused as soon as it is known that it will be."""
         event = await self.next_event()
         self.is_head = event.method == b"HEAD"
@@ -208,12 +197,15 @@ class Connection:
         with faults_of_ours():
             self.server.check(request)
         self.is_accepted = True
-        held.enter_context(self.server.room_for(body_length(request)))
+        check_length(request)
         body = bytearray()
         while True:
             event = await self.next_event()
             if isinstance(event, h11.EndOfMessage):
                 return request._replace(body=bytes(body))
+            if self.server.in_flight + len(event.data) > IN_FLIGHT:
+                raise busy("too_many_bytes", "too many pictures are on their way")
+            self.arrived += len(event.data)
             body += event.data
 
     async def next_event(self) -> Any:
@@ -313,11 +305,10 @@ def parse_head(head: h11.Request) -> Request:
     return Request(head.method.decode("ascii"), path, dict(pairs), headers)
 
 
-def body_length(request: Request) -> int:
-    """The bytes of the body to come. Raises Refused where it is not said, or too much."""
+def check_length(request: Request) -> None:
+    """Raises Refused where the length of the body to come is not said, or too much."""
     length = request.headers.get("content-length")
     if "transfer-encoding" in request.headers or length is None and request.method == "POST":
         raise Refused(411, "no_length", "say the length by Content-Length; chunks are not taken")
     if int(length or 0) > BODY:
         raise Refused(413, "too_large", "%s bytes are too many, %d are the limit" % (length, BODY))
-    return int(length or 0)

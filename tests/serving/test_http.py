@@ -208,15 +208,22 @@ def test_no_more_than_so_many_connections_and_bytes(serve, monkeypatch):
     monkeypatch.setattr(http, "IN_FLIGHT", 1000)
     server, port = serve()
     with connect(port) as one:
-        one.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n")
-        while not server.in_flight:
+        one.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n" + b"x" * 899)
+        while server.in_flight < 899:
             time.sleep(0.01)
         with connect(port) as two:
-            two.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n" + b"x" * 101)
+            two.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 102\r\n\r\n" + b"x" * 102)
             assert "too_many_bytes" in two.recv(1000).decode()
             assert "too_many_connections" in ask(port, GET)
-        one.sendall(b"x" * 900)
+        one.sendall(b"x")
         assert b"200 OK" in one.recv(1000)
+        with connect(port) as idle:  # what is only announced takes no room
+            idle.sendall(
+                b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+            )
+            assert b" 100 " in idle.recv(1000)
+            one.sendall(POST)
+            assert b"200 OK" in one.recv(1000)
     while server.connections or server.in_flight:
         time.sleep(0.01)
 
