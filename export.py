@@ -109,16 +109,25 @@ def file_name(output, suffix):
 
 
 def check_labels(output, classes):
-    """Refuse to write labels.txt over one that is not of an export.
+    """Refuse to write labels.txt over one that is not of an export, or of another one, too.
 
     Raises:
         UserError: it would.
     """
-    path = os.path.join(os.path.dirname(output), "labels.txt")
-    if os.path.exists(path) and not os.path.exists(output):
-        with open(path, "rb") as file:
-            if file.read() != labels(classes):
-                raise UserError("%s: is there already, and no export's; choose another --output" % path)
+    folder, name = os.path.split(output)
+    path = os.path.join(folder, "labels.txt")
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        if file.read() == labels(classes):
+            return
+    suffixes = tuple(formats.SUFFIXES.values())
+    exports = sorted(each for each in os.listdir(folder or ".") if each.endswith(suffixes))
+    for other in exports:
+        if other != name:
+            raise UserError("%s: is of another model, that of %s; choose another --output" % (path, other))
+    if not exports:
+        raise UserError("%s: is there already, and no export's; choose another --output" % path)
 
 
 def write_labels(folder, classes):

@@ -49,6 +49,20 @@ def test_labels_of_others_stay(tmp_path):
         export.check_labels(output, LABELS)
     (tmp_path / "model.pb").write_text("")  # of an export of before
     export.check_labels(output, LABELS)
+    (tmp_path / "model.onnx").write_text("")  # of the same, which needs its labels
+    with pytest.raises(errors.UserError, match="labels.txt: is of another model, that of model.onnx"):
+        export.check_labels(output, LABELS)
+    export.check_labels(output, ["precious"])
+    with pytest.raises(errors.UserError, match="that of model.onnx"):
+        export.check_labels(str(tmp_path / "model.tflite"), LABELS)
+
+
+def test_exports_are_compared_on_the_cpu(capsys):
+    """A GPU's TF32 differs by more than an export may."""
+    assert export.parse_options([]).device == export.parse_options(["--device", "cpu"]).device == "cpu"
+    with pytest.raises(SystemExit):
+        export.parse_options(["--device", "gpu:0"])
+    assert "--device gpu:0: exports are made and compared on the CPU" in capsys.readouterr().err
 
 
 @pytest.mark.slow
