@@ -142,6 +142,11 @@ def parse_options(arguments=None):
         and os.path.realpath(options.save) == os.path.realpath(options.explain)
     ):
         parser.error("argument --explain: must be another folder than that of --save")
+    for folder, name in ((options.save, "save"), (options.explain, "explain")):
+        for image in options.images if folder else ():
+            if os.path.isdir(image) and atomic.is_within(folder, image):
+                message = "argument --%s: %s lies in %s, whose pictures are read; choose a folder outside"
+                parser.error(message % (name, folder, image))
     sandbox.check_option(options, parser)
     return options
 

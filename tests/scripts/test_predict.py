@@ -200,9 +200,9 @@ def test_the_threshold_on_the_command_line(workspace, copy, tmp_path):
 
 def test_saved_pictures_carry_their_label(workspace, tmp_path):
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        draw_demo.picture("kiwi", 400, random.Random(1)).save(str(tmp_path / folder / "same.png"))
-    out, _ = run("predict.py", tmp_path, "--model", workspace.model, "--save", tmp_path / "saved")
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        draw_demo.picture("kiwi", 400, random.Random(1)).save(str(tmp_path / "in" / folder / "same.png"))
+    out, _ = run("predict.py", tmp_path / "in", "--model", workspace.model, "--save", tmp_path / "saved")
     assert len(out.splitlines()) == 2
     assert sorted(os.listdir(str(tmp_path / "saved"))) == ["same-2.jpg", "same.jpg"]
     with Image.open(str(tmp_path / "saved" / "same.jpg")) as image:
@@ -240,10 +240,14 @@ def test_explained_pictures_and_features(workspace, tmp_path):
 
 
 def test_what_is_written_is_no_picture_and_no_device(tmp_path, capsys):
-    """A FILE that was forgotten before the pictures, and the folder of --save."""
+    """A FILE that was forgotten before the pictures, the folder of --save, and one among the pictures."""
+    folder, link = str(tmp_path), str(tmp_path.parent / (tmp_path.name + "-link"))
+    os.symlink(folder, link)
     for arguments, says in (
         (["--features", "apple.jpg", "kiwi.jpg"], "--features: apple.jpg: must end with .npz"),
         (["kiwi.jpg", "--save", "here", "--explain", "./here/"], "another folder than that of --save"),
+        (["kiwi.jpg", folder, "--save", folder + "/a/b"], "/a/b lies in %s, whose pictures" % folder),
+        ([folder, "--explain", link], "--explain: %s lies in %s, whose" % (link, folder)),
     ):
         with pytest.raises(SystemExit) as refused:
             predict.parse_options(arguments)
