@@ -24,6 +24,7 @@ import json
 import os
 import re
 import sys
+import uuid
 from typing import Any, Iterable, Iterator, NamedTuple
 
 import numpy as np
@@ -291,15 +292,19 @@ def draw(picture, answer, model, options):
 
 
 def save(folder, path, image):
-    """Write a picture's image whole as <its name>.jpg; no file that exists is replaced."""
+    """Write a picture's image whole as <its name>.jpg; none that exists is replaced, or that others begin."""
     name = os.fsdecode(os.fsencode(os.path.splitext(os.path.basename(path))[0])[:LONGEST_NAME])
-    jpeg = imagefile.to_jpeg(image)
-    for number in itertools.count(1):
-        path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
-        if not os.path.lexists(path):
-            with atomic.replacing_file(path) as partial, open(partial, "wb") as file:
-                file.write(jpeg)
-            return
+    partial = os.path.join(folder, uuid.uuid4().hex + atomic.PARTIAL)
+    with lifetime.tidying(lambda: atomic.remove(partial)), atomic.naming(os.path.join(folder, name + ".jpg")):
+        with open(partial, "wb") as file:
+            file.write(imagefile.to_jpeg(image))
+        atomic.flush(partial)
+        for number in itertools.count(1):
+            path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
+            with contextlib.suppress(FileExistsError):
+                open(path, "xb").close()  # takes the name, which os.replace alone could take from another
+                os.replace(partial, path)
+                return
 
 
 @contextlib.contextmanager

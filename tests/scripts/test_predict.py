@@ -1,6 +1,7 @@
 """predict.py as a user runs it: answers to any file."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -265,6 +267,20 @@ def test_a_name_as_long_as_a_name_may_be_is_saved(tmp_path):
         predict.save(str(tmp_path), "猫" * 83 + "xx.png", Image.new("RGB", (8, 8)))
     names = sorted(os.listdir(str(tmp_path)))
     assert len(names) == 2 and all(name.startswith("猫" * 73) for name in names)
+
+
+def test_two_at_once_save_pictures_of_the_same_name(tmp_path):
+    images = [Image.new("L", (8, 8), 25 * i) for i in range(10)]
+    save = functools.partial(predict.save, str(tmp_path), "a.b.png")
+    threads = [threading.Thread(target=save, args=[each]) for each in images]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = {"a.b.jpg", *("a.b-%d.jpg" % number for number in range(2, 11))}
+    assert set(os.listdir(str(tmp_path))) == names
+    found = {Image.open(str(tmp_path / name)).convert("L").getpixel((4, 4)) for name in names}
+    assert len(found) == 10
 
 
 def test_a_map_is_drawn_where_it_is_positive():
