@@ -354,6 +354,14 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
     assert Image.open(path).size != imagefile.load_and_encode(kept, model.image_size)[0].size
 
 
+def test_pictures_may_stand_before_and_after_options(capsys):
+    options = predict.parse_options(["a.jpg", "--top", "1", "b.jpg", "--json", "-"])
+    assert (options.images, options.top, options.json) == (["a.jpg", "b.jpg", "-"], 1, True)
+    with pytest.raises(SystemExit):
+        predict.parse_options(["a.jpg", "--top", "1", "b.jpg", "--jsn"])
+    assert "unrecognized arguments: b.jpg --jsn; did you mean --json?" in capsys.readouterr().err
+
+
 def test_a_picture_after_formats_is_told_where_to_go():
     says = "'a.tif' is neither WEBP nor TIFF; pictures go before it: predict.py photo.tif --formats TIFF"
     refuses("predict.py", "--formats", "TIFF", "a.tif", says=says, status=2)
