@@ -141,7 +141,7 @@ def load(options, model):
     """A Classifier of a modelfolder.Model; see predict.Classifier."""
     limits = imagefile.MAX_PIXELS, options.max_pixels
     reader = Reader(model, device.data_format(), options.sandbox, options.formats, limits)
-    return Classifier(model, options.device, options.mirror, reader=reader)
+    return Classifier(model, mirror=options.mirror, reader=reader)  # device.start has left it one --device
 
 
 def allowed_hosts(options):

@@ -16,6 +16,9 @@ import pytest
 from helpers import content_of, file_bytes, gradient, pictures_of, refuses, run
 from PIL import Image
 
+import serve
+from suite.model import modelfolder
+
 pytestmark = pytest.mark.slow
 
 
@@ -187,6 +190,16 @@ def test_what_cannot_be_served(workspace, serving, tmp_path):
     (tmp_path / "token").write_text("short\n")
     says = "must be a token of 16 ASCII characters or more"
     refuses("serve.py", "--model", workspace.model, "--token_file", tmp_path / "token", says=says, status=1)
+
+
+def test_the_one_gpu_that_is_left_by_its_option_is_taken(copy, monkeypatch):
+    """device.start hides the others, so that the second is the first to TensorFlow."""
+    monkeypatch.setattr(serve.device, "gpus", lambda: ["the second"])
+    chosen, choose = [], serve.device.choose
+    monkeypatch.setattr(serve.device, "choose", lambda name: chosen.append(choose(name)) or choose("cpu"))
+    options = serve.parse_options(["--device", "gpu:1"])
+    serve.load(options, modelfolder.load_model(copy)).close()
+    assert chosen[0][0] == "/gpu:0"
 
 
 def test_at_other_addresses(workspace, start):
