@@ -146,9 +146,10 @@ def load(options, model):
 
 def allowed_hosts(options):
     """The names under which it may be asked; None: any."""
+    here = (*LOOPBACK, options.host.lower()) if is_loopback(options.host) else LOOPBACK
     if options.allowed_host:
-        return tuple(name.lower() for name in options.allowed_host) + LOOPBACK
-    return LOOPBACK if is_loopback(options.host) else None
+        return tuple(name.lower() for name in options.allowed_host) + here
+    return here if is_loopback(options.host) else None
 
 
 def is_loopback(host):

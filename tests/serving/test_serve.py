@@ -192,6 +192,18 @@ def test_what_cannot_be_served(workspace, serving, tmp_path):
     refuses("serve.py", "--model", workspace.model, "--token_file", tmp_path / "token", says=says, status=1)
 
 
+@pytest.mark.parametrize(
+    "arguments, names",
+    [
+        (["--host", "127.0.0.2"], {*serve.LOOPBACK, "127.0.0.2"}),
+        (["--host", "0:0::1", "--allowed_host", "AI.example"], {*serve.LOOPBACK, "0:0::1", "ai.example"}),
+        (["--host", "10.0.0.2", "--allowed_host", "ai.example"], {*serve.LOOPBACK, "ai.example"}),
+    ],
+)
+def test_it_answers_under_the_address_that_it_prints(arguments, names):
+    assert set(serve.allowed_hosts(serve.parse_options(arguments))) == names
+
+
 def test_the_one_gpu_that_is_left_by_its_option_is_taken(copy, monkeypatch):
     """device.start hides the others, so that the second is the first to TensorFlow."""
     monkeypatch.setattr(serve.device, "gpus", lambda: ["the second"])
