@@ -131,13 +131,21 @@ def test_other_names_and_other_sites_are_refused(serving):
     here = "localhost:%d" % serving.port
     assert ask(serving, "POST", "/classify", data, Host=here)[0] == 200
     assert ask(serving, "POST", "/classify", data, Host=here, Origin="http://" + here)[0] == 200
-    status, content = ask(serving, "GET", "/healthz", Host="evil.example")
-    assert status == 403 and content["code"] == "wrong_host"
+    model = "/v1/models/" + serving.name
+    for path in (model, "/", "/nothing"):
+        status, content = ask(serving, "GET", path, Host="evil.example")
+        assert status == 403 and content["code"] == "wrong_host"
     for host in ("LOCALHOST", "localhost.:80", "[::1]:8000", "127.0.0.1:"):
-        assert ask(serving, "GET", "/healthz", Host=host)[0] == 200
+        assert ask(serving, "GET", model, Host=host)[0] == 200
     for host in ("user@localhost", "localhost/x", "localhost#x", "127.0.0.1:x", "localhost:1:2", "[::1"):
-        status, content = ask(serving, "GET", "/healthz", Host=host)
+        status, content = ask(serving, "GET", model, Host=host)
         assert status == 400 and content["code"] == "bad_request"
+    # Who watches over servers asks by bare addresses, or by none; it learns nothing but that.
+    assert ask(serving, "GET", "/healthz", Host="10.1.2.3:8000") == (200, {"status": "ok"})
+    with socket.create_connection(("127.0.0.1", serving.port)) as old:
+        old.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert old.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert ask(serving, "POST", "/healthz", b"", Host="10.1.2.3:8000")[0] == 403
     foreign = ["http://evil.example", "null", "http://evil//" + here, here]
     for headers in ({"Sec_Fetch_Site": "cross-site"}, *({"Origin": each} for each in foreign)):
         status, content = ask(serving, "POST", "/classify", data, Host=here, **headers)
