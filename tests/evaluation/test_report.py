@@ -11,7 +11,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import file_bytes, find, read_log
+from helpers import ROOT, file_bytes, find, read_log
 from PIL import Image
 
 from suite.evaluation import metrics, predictions, report
@@ -22,6 +22,13 @@ from suite.records import preprocessing, reading, writing
 
 NASTY = "</script><script>window.hacked = true</script>"
 MODEL = modelfolder.Model("", "", {}, ["a", "b"], 32, "per_image", False)
+
+
+def test_pages_hold_nothing_that_browsers_of_2022_cannot_parse():
+    """One sign that they do not know, and none of the script runs."""
+    for name in ("evaluation/report.html", "serving/page.html"):
+        with open(os.path.join(ROOT, "suite", name), encoding="utf-8") as file:
+            assert not re.search(r"\(\?<|\?\?=|\|\|=|&&=|static \{", file.read())
 
 
 def noise(size):
