@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import re
 
 import pytest
@@ -113,6 +114,43 @@ def test_a_server_that_has_gone(show, serving):
     browser.execute_script("window.fetch = () => Promise.reject(new TypeError())")
     hand_over(browser, "drop", **{"x.png": file_bytes(gradient(), "PNG")})
     assert answers(browser, 1)[0][0] == "the server does not answer"
+
+
+ANSWER = "window.fetch = () => Promise.resolve(new Response(arguments[0], {status: arguments[1]}))"
+
+
+@pytest.mark.parametrize(
+    "body, status, says",
+    [
+        ("<html>", 413, "the file is too large: HTTP 413"),
+        ("<html>", 504, "something in front of the server answers in its place: HTTP 504"),
+        ('{"message": "no"}', 403, "something in front of the server answers in its place: HTTP 403"),
+    ],
+)
+def test_a_proxy_that_answers_for_it(show, body, status, says):
+    browser = show()
+    browser.execute_script(ANSWER, body, status)
+    hand_over(browser, "drop", **{"x.png": file_bytes(gradient(), "PNG")})
+    assert answers(browser, 1)[0][0] == says
+
+
+def test_a_token_that_no_header_can_carry(show):
+    browser = show()
+    browser.execute_script("document.body.insertAdjacentHTML('beforeend', '<input id=token value=令牌>')")
+    hand_over(browser, "drop", **{"x.png": file_bytes(gradient(), "PNG")})
+    assert answers(browser, 1)[0][0] == "the token is missing or wrong"
+
+
+def test_a_class_called_unknown(show):
+    browser = show("zh")
+    for label, title, kind in (("unknown", "unknown", ""), ("(unknown)", "(不认识)", "unsure")):
+        predictions = [{"label": "unknown", "probability": 0.5}, {"label": "cat", "probability": 0.5}]
+        content = {"results": [{"image": "", "label": label, "predictions": predictions}]}
+        browser.execute_script(ANSWER, json.dumps(content), 200)
+        hand_over(browser, "drop", **{"x.png": file_bytes(gradient(), "PNG")})
+        count = len(find(browser, "li"))
+        assert answers(browser, count)[0][0] == title
+        assert find(browser, "li h2")[0].get_attribute("class") == kind
 
 
 @pytest.mark.parametrize("width", [360, 1100])
