@@ -139,6 +139,8 @@ class Classifier:
             top, threshold: as in a call, and so is what is raised.
             batch_size: how many pictures are computed at a time.
         """
+        if isinstance(pictures, (str, bytes, os.PathLike)):  # whose letters would be taken for pictures
+            raise TypeError("pictures must be a list or another iterable, not one of them: [picture]")
         check_arguments(top, threshold)
         if batch_size < 1:
             raise ValueError("batch_size must be at least 1")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,6 +210,9 @@ def test_what_is_wrong_is_said_at_once(copy):
         pass
     with pytest.warns(UserWarning, match="missing or damaged; taking"), Classifier(copy) as classify:
         assert classify.classes == sorted(classify.classes)
+        for one in ("photo.jpg", b"GIF89a", Path("photo.jpg")):  # whose letters are no pictures
+            with pytest.raises(TypeError, match=r"not one of them: \[picture\]"):
+                classify.batch(one)
 
 
 # --- threads, processes ----------------------------------------
