@@ -123,11 +123,13 @@ def cache_path(model, data_format="NHWC"):
 
 
 def cache_key(model, data_format):
-    """24 bytes that change with anything that the graph is made from.
+    """24 bytes that change with anything that the graph is made from; None where the checkpoint is gone.
 
     The checkpoint's index holds a checksum of each of its tensors.
     """
     digest = hashlib.blake2b(digest_size=24)
+    if not os.path.exists(model.checkpoint + ".index"):
+        return None
     for path in (model.checkpoint + ".index", *(os.path.join(ROOT, each) for each in MADE_BY)):
         with open(path, "rb") as file:
             digest.update(file.read())
@@ -168,8 +170,10 @@ def load_graph(model, cached, data_format="NHWC"):
         UserError: the cache holds operations that are not a network's.
     """
     if cached is None:
+        key = cache_key(model, data_format)
         graph_def = frozen_graph(model, data_format)
-        write_cache(model, graph_def, data_format)
+        if key and key == cache_key(model, data_format):  # else another took the checkpoint's place meanwhile
+            write_cache(model, graph_def, key, data_format)
         return graph_def
     graph_def = tf.GraphDef.FromString(cached.graph_def)
     strange = {node.op for node in graph_def.node} - OPERATIONS
@@ -184,13 +188,16 @@ def load_graph(model, cached, data_format="NHWC"):
     return graph_def
 
 
-def write_cache(model, graph_def, data_format="NHWC"):
-    """Write the cache whole or not at all; a folder that cannot be written to gets none."""
+def write_cache(model, graph_def, key, data_format="NHWC"):
+    """Write the cache whole or not at all; a folder that cannot be written to gets none.
+
+    Args:
+        key: the `cache_key` of what the graph was made from.
+    """
     weights = []
     if data_format == "NHWC":  # a GPU has its own memory: there mapped weights would be copied for each batch
         graph_def, weights = map_weights(graph_def)
     graph_at = HEADER.size + sum(array.nbytes for array in weights)
-    key = cache_key(model, data_format)
     rest = [struct.pack("<24sQ", key, graph_at), *weights, graph_def.SerializeToString()]
     digest = hashlib.blake2b(digest_size=32)
     for part in rest:

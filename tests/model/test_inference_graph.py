@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -195,7 +196,7 @@ def test_a_cache_with_operations_of_a_stranger_is_refused(tmp_path):
         with tf.control_dependencies([tf.io.read_file("/etc/hostname")]):
             for name in inference_graph.OUTPUTS:
                 tf.reduce_mean(images, [1, 2], name=name)
-    inference_graph.write_cache(model, graph.as_graph_def())
+    inference_graph.write_cache(model, graph.as_graph_def(), inference_graph.cache_key(model, "NHWC"))
     cached = inference_graph.read_cache(model)
     with pytest.raises(
         errors.UserError, match=r"inference-[12].15.cache: holds what no network of ours does \(ReadFile\)"
@@ -247,6 +248,24 @@ def test_a_checkpoint_that_is_replaced_meanwhile(tmp_path):
         os.remove(str(tmp_path / name))
     with pytest.raises(errors.UserError, match="it is gone, train.py may have replaced it meanwhile"):
         inference_graph.frozen_graph(model, "NHWC")
+
+
+def test_a_checkpoint_that_is_replaced_while_its_graph_is_made_leaves_no_cache(tmp_path, monkeypatch):
+    model = modelfolder.Model(str(tmp_path), str(tmp_path / "model.ckpt-1"), {}, ["a"], 8, "per_image", False)
+    index = tmp_path / "model.ckpt-1.index"
+    index.write_bytes(b"one")
+
+    def slowly(*_):
+        index.write_bytes(b"other")
+        return tf.GraphDef()
+
+    monkeypatch.setattr(inference_graph, "frozen_graph", slowly)
+    inference_graph.load_graph(model, None, "NCHW")
+    assert not list(tmp_path.glob("inference*"))
+    inference_graph.load_graph(model, None, "NCHW")  # by now it is what it was before
+    assert inference_graph.read_cache(model, "NCHW") is not None
+    os.remove(str(index))
+    assert inference_graph.read_cache(model, "NCHW") is None
 
 
 # --- the cache among others ----------------------------------------
