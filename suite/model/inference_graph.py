@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import hashlib
 import json
 import mmap
 import os
 import struct
+import time
 import uuid
 from typing import BinaryIO, NamedTuple
 
@@ -45,6 +47,7 @@ OPERATIONS = {
     *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "RealDiv", "Softmax", "Transpose"),
 }
 OUTPUTS = ["probabilities", "features", "maps"]
+ABANDONED = 3600  # seconds, after which nobody writes on at a cache
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
 
@@ -205,6 +208,10 @@ def write_cache(model, graph_def, key, data_format="NHWC"):
     path = cache_path(model, data_format)
     # Others may be at it: threads, processes, and machines that share the folder.
     partial = "%s.%s%s" % (path, uuid.uuid4().hex, atomic.PARTIAL)
+    for left in glob.glob("%s.*%s" % (glob.escape(path), atomic.PARTIAL)):  # by killed processes
+        with contextlib.suppress(OSError):
+            if os.path.getmtime(left) < time.time() - ABANDONED:
+                os.remove(left)
     with lifetime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
         with open(partial, "wb") as file:
             file.writelines([digest.digest(), *rest])

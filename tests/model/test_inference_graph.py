@@ -268,6 +268,17 @@ def test_a_checkpoint_that_is_replaced_while_its_graph_is_made_leaves_no_cache(t
     assert inference_graph.read_cache(model, "NCHW") is None
 
 
+def test_what_killed_processes_left_of_a_cache_goes(tmp_path):
+    model = modelfolder.Model(str(tmp_path), str(tmp_path / "model.ckpt-1"), {}, ["a"], 8, "per_image", False)
+    path = inference_graph.cache_path(model, "NCHW")
+    names = [path + each for each in (".1.replacing.partial", ".2.replacing.partial", ".txt")]
+    for name, hours in zip(names, (2, 0.5, 2)):
+        with open(name, "wb"):
+            os.utime(name, (time.time() - 3600 * hours,) * 2)
+    inference_graph.write_cache(model, tf.GraphDef(), bytes(24), "NCHW")
+    assert sorted(map(str, tmp_path.iterdir())) == sorted([path, *names[1:]])
+
+
 # --- the cache among others ----------------------------------------
 
 
