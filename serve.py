@@ -141,7 +141,7 @@ def load(options, model):
     """A Classifier of a modelfolder.Model; see predict.Classifier."""
     limits = imagefile.MAX_PIXELS, options.max_pixels
     reader = Reader(model, device.data_format(), options.sandbox, options.formats, limits)
-    return Classifier(model, mirror=options.mirror, reader=reader)  # device.start has left it one --device
+    return Classifier(model, mirror=options.mirror, reader=reader)  # of the GPUs device.start has left that of --device
 
 
 def allowed_hosts(options):

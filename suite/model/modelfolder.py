@@ -57,14 +57,8 @@ class Model(NamedTuple):
     folds: list = []  # the Models of train.py --folds, where it stands for them
 
 
-def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
-    """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
-
-    Args:
-        warn: what is called with a warning.
-    Raises:
-        UserError: there is no such model, or it was written by another version of the suite.
-    """
+def find_model(path: str, warn: Callable[[str], object] = say_once) -> tuple[str, str]:
+    """The model folder and the checkpoint that `path` names, see `load_model`, which may still be damaged."""
     if holds_folds(path):
         raise UserError(
             "%s: holds the models of train.py --folds, which are for evaluate.py; name one of them, such as "
@@ -82,12 +76,24 @@ def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
             break
     else:
         raise UserError("%s: not a model folder, there is no model.json; train.py makes one" % path)
-    config = jsonfile.read(os.path.join(folder, "model.json"))
     if not checkpoint:
         checkpoint = latest_checkpoint(os.path.join(start_at, BEST), warn)
         checkpoint = checkpoint or latest_checkpoint(start_at, warn)
     if not checkpoint:
         raise UserError("%s: no checkpoint in it yet; train.py saves one every --save_num steps" % path)
+    return folder, checkpoint
+
+
+def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
+    """The model that `path` names: a model folder (its best checkpoint, else its latest) or a checkpoint.
+
+    Args:
+        warn: what is called with a warning.
+    Raises:
+        UserError: there is no such model, or it was written by another version of the suite.
+    """
+    folder, checkpoint = find_model(path, warn)
+    config = jsonfile.read(os.path.join(folder, "model.json"))
     return Model(
         folder,
         checkpoint,

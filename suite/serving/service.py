@@ -20,6 +20,7 @@ from suite.serving.http import busy
 
 WAITING = 512  # pictures
 LOOK_EVERY = 2  # seconds, whether there is another checkpoint
+LOOK_AT_LEAST = 300  # and while one fails that may do better later, twice as long each time, up to this
 AHEAD = 2  # batches that are decoded while one is computed
 
 
@@ -52,7 +53,7 @@ class Service:
 
     def __init__(self, path: str, load: Callable[[modelfolder.Model], Classifier], batch_size: int):
         self.path, self.load, self.batch_size = path, load, batch_size
-        self.loaded = self.load_model(modelfolder.load_model(path))
+        self.loaded = self.load_model(identity(path))
         self.threads = ThreadPoolExecutor(os.cpu_count())
         self.computing = ThreadPoolExecutor(1)
         self.loading = ThreadPoolExecutor(1)
@@ -139,35 +140,43 @@ class Service:
 
     # --- checkpoints ----------------------------------------
 
-    def load_model(self, model: modelfolder.Model) -> Loaded:
-        """Make it ready to answer. Raises UserError."""
+    def load_model(self, known: tuple) -> Loaded:
+        """Make the model ready to answer. Raises UserError.
+
+        Args:
+            known: its identity of before, for which what takes its place meanwhile is another one.
+        """
+        model = modelfolder.load_model(self.path)
         classify = self.load(model)
         # The first answer is the slow one.
         classify.probabilities([np.zeros([model.image_size, model.image_size, 3], np.float32)])
-        return Loaded(classify, model, identity(model))
+        return Loaded(classify, model, known)
 
     async def look_for_others(self) -> None:
         """Load another checkpoint beside the one that answers, and let it take over."""
+        seconds: float = LOOK_EVERY
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(seconds)
             try:
                 await self.in_thread(self.loading, self.load_other)
+                seconds = LOOK_EVERY
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # too little memory for two, say; the next time there may be more
                 if str(error) not in self.passed_over:
                     say("the model stays as it is: %s" % error)
                 self.passed_over.add(str(error))
+                seconds = min(2 * seconds, LOOK_AT_LEAST)
 
     def load_other(self) -> None:
         """If there is one."""
-        model = modelfolder.load_model(self.path)
-        if identity(model) in (self.loaded.identity, *self.passed_over):
+        known = identity(self.path)
+        if known in (self.loaded.identity, *self.passed_over):
             return
         try:
-            other = self.load_model(model)
+            other = self.load_model(known)
         except UserError:
-            self.passed_over.add(identity(model))
+            self.passed_over.add(known)
             raise
         self.loop.call_soon_threadsafe(self.take_over, other)
 
@@ -182,7 +191,13 @@ class Service:
             self.in_thread(self.loading, before.classify.close)
 
 
-def identity(model: modelfolder.Model) -> tuple:
-    """What is another one for another checkpoint, also where that has the same name."""
-    status = os.stat(model.checkpoint + ".index")
-    return model.checkpoint, model.temperature, status.st_mtime_ns, status.st_size, status.st_ino
+def identity(path: str) -> tuple:
+    """What is another one for another checkpoint, also where that has the same name; reads none of it."""
+    folder, checkpoint = modelfolder.find_model(path)
+    found: list = [checkpoint]
+    names = checkpoint + ".index", checkpoint + modelfolder.TEMPERATURE, os.path.join(folder, "model.json")
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(name)
+            found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from suite.files import jsonfile
 from suite.pictures.imagefile import BadPicture
 from suite.process.errors import UserError
 from suite.serving import service
@@ -137,6 +138,39 @@ def test_another_takes_over_whatever_went_wrong_before(copy, made, capsys):
     said = capsys.readouterr().err
     for why in ("no room for two", "Too many open files", "odd", "damaged"):
         assert said.count("the model stays as it is: ") == 4 and said.count(why) == 1
+
+
+def test_one_that_comes_while_another_is_loaded(copy, made):
+    """The weights may be those of before, so that it is loaded once more."""
+
+    async def work(served):
+        first = served.load
+
+        def replaced(model):
+            served.load = first
+            renew(copy)
+            return first(model)
+
+        served.load = replaced
+        renew(copy)
+        await until(lambda: served.loaded.classify.number == 2)
+
+    run(copy, work, made)
+
+
+def test_what_goes_on_failing_is_tried_ever_more_seldom(copy, made, monkeypatch):
+    reads, read = [], jsonfile.read
+    monkeypatch.setattr(jsonfile, "read", lambda path: reads.append(path) or read(path))
+
+    async def work(served):
+        await asyncio.sleep(0.4)
+        assert sum(path.endswith("model.json") for path in reads) == 1  # not each time that it looks
+        made[1].extend([MemoryError("no room for two")] * 99)
+        renew(copy)
+        await asyncio.sleep(1)
+        assert 90 < len(made[1]) < 97
+
+    run(copy, work, made)
 
 
 def test_the_end_while_another_is_loaded(copy, made):
