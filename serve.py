@@ -141,7 +141,8 @@ def load(options, model):
     """A Classifier of a modelfolder.Model; see predict.Classifier."""
     limits = imagefile.MAX_PIXELS, options.max_pixels
     reader = Reader(model, device.data_format(), options.sandbox, options.formats, limits)
-    return Classifier(model, mirror=options.mirror, reader=reader)  # of the GPUs device.start has left that of --device
+    # Without --device: what it names is all that device.start has left.
+    return Classifier(model, mirror=options.mirror, reader=reader)
 
 
 def allowed_hosts(options):
