@@ -28,11 +28,10 @@ from sklearn.preprocessing import StandardScaler
 
 from suite.evaluation import metrics
 from suite.files.schemas import FINE_TUNING
-from suite.model import modelfolder
+from suite.model import modelfolder, recipes
 from suite.model.network import restore_session
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records, read_for_evaluation
-from suite.training import recipes
 
 # The classes that are fine-tuned on: they have kin among the others, as most photos have in ImageNet.
 NEW = ("Coat", "Dress", "Shirt")

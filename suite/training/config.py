@@ -8,14 +8,13 @@ import numpy
 import PIL
 
 from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
-from suite.model import modelfolder, warmstart
+from suite.model import modelfolder, recipes, warmstart
 from suite.model.network import complete
 from suite.process import commandline
 from suite.process.errors import UsageError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
 from suite.records import fingerprints
-from suite.training import recipes
 from suite.training.options import shown
 
 MANY_EPOCHS = 200  # passes over the pictures that are worth a remark

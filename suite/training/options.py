@@ -12,8 +12,8 @@ from suite.files.schemas import (
     SMALL_IMAGE,
     STEMS,
 )
+from suite.model import recipes
 from suite.process import commandline
-from suite.training import recipes
 
 
 def parse_options(arguments=None):

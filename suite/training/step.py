@@ -1,8 +1,8 @@
 """One step of a training: the loss, the optimizer, and what is shown of them."""
 
+from suite.model import recipes
 from suite.model.network import STATISTICS, build_logits
 from suite.process.tf_versions import tf
-from suite.training import recipes
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 

@@ -8,11 +8,11 @@ import time
 
 from suite.files.schemas import RECORDS, SMALL_IMAGE
 from suite.model.network import build_logits
+from suite.model.recipes import enough_steps
 from suite.process import device
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
 from suite.training.monitor import duration
-from suite.training.recipes import enough_steps
 
 # Times as long as its forward pass a step takes, and as building that pass's graph building its own. For the
 # former compare the rates of training and of inference in benchmarks/README.md.

@@ -7,8 +7,9 @@ from helpers import config_for
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
+from suite.model import recipes
 from suite.model.network import AVERAGED
-from suite.training import recipes, step
+from suite.training import step
 from suite.training.step import training_step
 
 

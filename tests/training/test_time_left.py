@@ -4,8 +4,9 @@ import types
 
 import pytest
 
+from suite.model import recipes
 from suite.process import device
-from suite.training import recipes, time_left
+from suite.training import time_left
 
 
 @pytest.fixture
