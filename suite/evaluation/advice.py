@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 
 from suite.evaluation import metrics
 from suite.files.schemas import FINE_TUNING, IMAGENET, RECORDS
-from suite.model import modelfolder
+from suite.model import modelfolder, recipes
 from suite.process import commandline
 
 FEW = 80  # pictures of a class to train on; with fewer, more of them are the first thing to try
@@ -16,8 +17,9 @@ CONFUSED = 3, 0.1  # pictures at least, and their share of both classes
 OVERFIT = 0.15  # how much more it is right on the pictures of the training
 MOST_CLASSES, MOST_PAIRS = 5, 3  # that are named
 
-# The options that another training of a model repeats, and what train.py takes where they are not given.
-REPEATED = {
+# The options that another training of a model repeats, besides those that the recipe answers, and what
+# train.py takes where they are not given.
+USUAL = {
     "data": RECORDS,
     "model": None,
     "layers": 50,
@@ -25,12 +27,13 @@ REPEATED = {
     "shortcut": "zero_pad",
     "preactivation": False,
     "stem": "article",
+    "normalize": "per_image",
     "recipe": "article",
     "step": 2000,
     "batch_size": 32,
-    "augment": "flip",
-    "dropout": 0,
+    "patience": 0,
 }
+OF_THE_PICTURES = ("data", "augment", "class_weight")  # of them, what stays for another network, too
 
 
 def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None = None) -> list[dict]:
@@ -47,7 +50,7 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
         or "fine". `command` is what to try.
     """
     accuracy, (low, high) = results["accuracy"], results["accuracy_ci95"]
-    options, advice = options_of(model), []
+    options, advice = options_of(model)[0], []
     outputs = modelfolder.unused_names(
         model.folder
     )  # another for each command: one must not resume the other
@@ -80,35 +83,40 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
     return [{"kind": "unclear", "command": better(model, next(outputs))}]
 
 
-def options_of(model: modelfolder.Model) -> dict:
-    """What train.py was given or took of REPEATED."""
-    known = {**model.options, **model.network}
-    return {name: known.get(name) or value for name, value in usual(known.get("model")).items()}
-
-
-def usual(weights: str | None) -> dict:
-    """What train.py takes of REPEATED with a --model, or without; the steps then follow from the pictures."""
-    return dict(REPEATED, **{"recipe": FINE_TUNING, "step": None} if weights else {})
+def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
+    """What train.py was given or took for a model, by option, and what it takes where one is not given."""
+    known = {name: value for name, value in {**model.options, **model.network}.items() if value is not None}
+    if not known.get("step"):  # nothing was trained
+        known.pop("step", None)
+    usual: dict = dict(USUAL, normalize="minus1_1" if known.get("preactivation") else "per_image")
+    if known.get("model"):  # then the steps follow from the pictures
+        usual.update(recipe=FINE_TUNING, step=None, normalize=known.get("normalize"))
+    names = [*recipes.RECIPES["article"], "lr", "bn_momentum", "bn_batches"]
+    taken = argparse.Namespace(**dict.fromkeys(names))
+    for name in ("recipe", "step", "batch_size", "optimizer"):  # by which the others are what they are
+        setattr(taken, name, known.get(name, usual.get(name)))
+    taken.step = taken.step or 0
+    recipes.apply_recipe(taken)
+    usual = {**usual, **vars(taken), "optimizer": recipes.RECIPES[taken.recipe]["optimizer"], **usual}
+    return {name: known.get(name, value) for name, value in usual.items()}, usual
 
 
 def better(model: modelfolder.Model, output: str) -> str:
     """The command that helps most: start from ImageNet, or, where it started from weights, train longer."""
-    options = options_of(model)
+    options, usual = options_of(model)
     if options["model"]:
         return retraining(model, output, step=2 * options["step"] if options["step"] else None)
-    return training({"data": options["data"], "model": IMAGENET}, output)
+    kept = {name: options[name] for name in OF_THE_PICTURES if options[name] != usual[name]}
+    return commandline.command("train.py", **kept, model=IMAGENET, output=output)
 
 
 def retraining(model: modelfolder.Model, output: str, **changed: str | float | None) -> str:
-    """The command that trains such a model with other options."""
-    return training({**options_of(model), **changed}, output)
-
-
-def training(options: dict, output: str) -> str:
-    """The command that trains a model with these options as a new one: a finished one would stay."""
-    known = usual(options["model"])
-    unusual = {name: value for name, value in options.items() if value != known.get(name)}
-    return commandline.command("train.py", **unusual, output=output)
+    """The command that trains such a model with other options, as a new one: a finished one would stay."""
+    options, usual = options_of(model)
+    options.update(changed)
+    unusual = {name: value for name, value in options.items() if value not in (None, usual[name])}
+    words = {name: "no" if value is False else value for name, value in unusual.items()}
+    return commandline.command("train.py", **words, output=output)
 
 
 def weak_classes(results: dict, trained_on: dict | None) -> tuple[list[dict], list[dict]]:

@@ -1,5 +1,6 @@
 """advice.py: what the numbers of an evaluation ask for."""
 
+import argparse
 import os
 import shlex
 import types
@@ -9,6 +10,7 @@ import pytest
 
 from suite.evaluation import advice, metrics
 from suite.model import modelfolder, warmstart
+from suite.training import options
 from suite.training.config import NETWORK, complete_options
 from suite.training.options import parse_options
 
@@ -144,8 +146,12 @@ def test_one_command_does_not_resume_the_other():
 
 def test_what_is_not_repeated_is_what_train_py_takes():
     taken = vars(complete())
-    assert {name: taken[name] for name in advice.REPEATED} == advice.REPEATED
-    assert set(NETWORK) - {"zero_init_residual"} <= set(advice.REPEATED)  # which is the recipe's
+    assert {name: taken[name] for name in advice.USUAL} == advice.USUAL
+    parser = argparse.ArgumentParser()
+    for add in (options.add_network, options.add_recipe):
+        add(parser.add_argument_group())
+    of_the_training = set(vars(parser.parse_args([])))
+    assert of_the_training | set(NETWORK) <= set(advice.options_of(model_of())[0])
 
 
 @pytest.mark.parametrize(
@@ -157,16 +163,44 @@ def test_what_is_not_repeated_is_what_train_py_takes():
         ["--recipe", "modern", "--step", 90, "--batch_size", 8, "--augment", "none", "--dropout", 0.5],
         ["--model", "models/other", "--step", 90],
         ["--model", "models/other", "--step", 90, "--recipe", "article"],
+        ["--recipe", "modern", "--zero_init_residual", "no", "--mixup", 0.2, "--bn_batches", 7],
+        [
+            "--optimizer",
+            "momentum",
+            "--lr",
+            0.2,
+            "--weight_decay",
+            0.01,
+            "--warmup",
+            0.5,
+            "--bn_batches",
+            7,
+            "--ema",
+            0.9,
+        ],
+        ["--model", "models/other", "--freeze", 0, "--schedule", "steps", "--clip_norm", 1, "--patience", 3],
+        [
+            "--normalize",
+            "minus1_1",
+            "--class_weight",
+            "balanced",
+            "--label_smoothing",
+            0.2,
+            "--bn_momentum",
+            0.5,
+            "--batch_size",
+            64,
+        ],
     ],
 )
 def test_a_command_trains_such_a_model_elsewhere(tmp_path, arguments):
     folder = str(tmp_path / "my model")
     os.mkdir(folder)
     model = model_of(*arguments, "--output", folder, folder=folder)
-    command = advice.retraining(model, folder + "-2", lr=0.5)
+    command = advice.retraining(model, folder + "-2", dropout=0.3)
     python, script, *words = shlex.split(command)
     assert (python, script) == ("python", "train.py")
-    expected = complete(*arguments, "--lr", 0.5, "--output", folder + "-2")
+    expected = complete(*arguments, "--dropout", 0.3, "--output", folder + "-2")
     assert vars(complete(*words)) == vars(expected)
 
 
@@ -188,10 +222,10 @@ def test_weights_that_were_only_taken_over_are_to_be_trained():
         ([], "--augment standard"),
         (
             ["--augment", "none"],
-            "--augment none --dropout 0.2",
+            "--dropout 0.2 --augment none",
         ),  # where a mirrored picture means another thing
-        (["--augment", "standard"], "--augment standard --dropout 0.2"),
-        (["--augment", "standard", "--dropout", 0.2], "--step 1000 --augment standard --dropout 0.2"),
+        (["--augment", "standard"], "--dropout 0.2 --augment standard"),
+        (["--augment", "standard", "--dropout", 0.2], "--step 1000 --dropout 0.2 --augment standard"),
     ],
 )
 def test_what_to_try_against_overfitting_is_not_what_there_is(arguments, tried):
@@ -207,6 +241,10 @@ def test_what_to_try_against_overfitting_is_not_what_there_is(arguments, tried):
     [
         (["--mini", "--recipe", "modern", "--data", "mine"], "--data mine --model imagenet"),
         (["--model", "imagenet", "--step", 300], "--model imagenet --step 600"),
+        (
+            ["--augment", "none", "--class_weight", "balanced", "--lr", 0.5],  # a rate for another network
+            "--augment none --class_weight balanced --model imagenet",
+        ),
     ],
 )
 def test_what_to_try_where_nothing_stands_out(arguments, tried):
