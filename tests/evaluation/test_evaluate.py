@@ -133,6 +133,7 @@ def test_what_the_error_was_before_the_temperature(capsys):
     assert results["temperature"] == 1.7 and before["temperature"] == 1
     assert results["calibration"]["ece_before"] == pytest.approx(before["calibration"]["ece"])
     assert before["calibration"]["ece_before"] == pytest.approx(before["calibration"]["ece"])
+    assert metrics.heated(logits, 1) is logits  # copies are large, of many pictures and classes
     for each in results, before:
         evaluate.print_results(dict(each, split="test", latency=None), "evaluation")
     assert capsys.readouterr().out.count("before the temperature of 1.70") == 1
