@@ -1,4 +1,4 @@
-"""How to train: named recipes as tables of settings, and what the settings mean in TensorFlow.
+"""How to train: named recipes as tables of settings. What they mean in TensorFlow is in optimization.py.
 
 Each setting is also an option of train.py and overrides the recipe. benchmarks/accuracy.md has what
 each recipe reaches, and what each setting of the modern one adds.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 from suite.files.schemas import FINE_TUNING
-from suite.process.tf_versions import tf
 
 RECIPES = {
     # The article's network, with the optimizer that suits it best; the article itself names none.
@@ -52,13 +51,8 @@ SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
 FINE_TUNING_SLOWER = 5  # times, than that
-MOMENTUM = 0.9
 
 RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
-
-EXPONENTIAL_END = 0.05  # the share of --lr that the exponential schedule ends at
-STEPS_AT = (0.5, 0.75)  # where in the training the rate falls to a tenth, as in He et al. 2015
-
 
 FEWEST, ENOUGH_EPOCHS = 100, 60  # steps that a small data set takes at least, and passes that teach it
 # Of finetune: passes, the fewest and the most steps, and passes that there are even where that is more.
@@ -108,70 +102,3 @@ def bn_momentum(steps: int) -> float:
     Never below 0.9 or above 0.997.
     """
     return min(0.997, 1 - 1 / max(10, steps / 50))
-
-
-def learning_rate(options, step):
-    """The rate at a step, a scalar float32 tensor.
-
-    Args:
-        options: {"lr", "schedule", "warmup" and "step" (both in steps)}.
-        step: scalar integer tensor, from 0.
-    """
-    lr, steps = options["lr"], options["step"]
-    if options["schedule"] == "cosine":
-        rate = tf.train.cosine_decay(lr, step, steps)
-    elif options["schedule"] == "exponential":
-        rate = tf.train.exponential_decay(lr, step, steps, EXPONENTIAL_END)
-    elif options["schedule"] == "steps":
-        boundaries = [int(share * steps) for share in STEPS_AT]
-        rate = tf.train.piecewise_constant(step, boundaries, [lr, lr / 10, lr / 100])
-    else:
-        rate = tf.constant(lr)
-    if options["warmup"]:
-        rate *= tf.minimum(1.0, tf.cast(step + 1, tf.float32) / options["warmup"])
-    return rate
-
-
-def optimizer(options, rate):
-    """A tf.train.Optimizer: Adam (Kingma and Ba 2014), or Nesterov's momentum.
-
-    Args:
-        options: {"optimizer", "mixed_precision"}.
-        rate: scalar float32 tensor.
-    """
-    if options["optimizer"] == "adam":
-        chosen = tf.train.AdamOptimizer(rate)
-    else:
-        chosen = tf.train.MomentumOptimizer(rate, MOMENTUM, use_nesterov=True)
-    if options["mixed_precision"]:
-        chosen = tf.train.experimental.enable_mixed_precision_graph_rewrite(chosen)
-    return chosen
-
-
-def mixup(images, targets, alpha):
-    """Zhang et al. 2017: blend the batch, and its targets, with itself in reverse order.
-
-    Args:
-        images: float32 [batch, size, size, 3].
-        targets: float32 [batch, classes].
-        alpha: above 0; the share of each is drawn from Beta(alpha, alpha), one for the batch.
-    Returns:
-        Images and targets of the same shapes.
-    """
-    share = tf.distributions.Beta(alpha, alpha).sample()
-    return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
-
-
-def class_weights(counts: list[int]) -> list[float]:
-    """Weights that make each class count alike, on average 1: n / (classes * n of the class).
-
-    Args:
-        counts: pictures of each class; a class without any gets 0.
-    """
-    return [sum(counts) / (len(counts) * n) if n else 0.0 for n in counts]
-
-
-def weight_penalty(variables):
-    """Half the sum of squares of all weights but biases and batch norms' scales and offsets: a scalar."""
-    # Not v.op.name: on the second GPU that ends with "replica_1".
-    return tf.add_n([tf.nn.l2_loss(v) for v in variables if v.name.endswith(("kernel:0", "weight:0"))])

@@ -1,8 +1,8 @@
 """One step of a training: the loss, the optimizer, and what is shown of them."""
 
-from suite.model import recipes
 from suite.model.network import STATISTICS, build_logits
 from suite.process.tf_versions import tf
+from suite.training import optimization
 
 PICTURES_SHOWN = 8  # augmented ones in TensorBoard
 
@@ -22,7 +22,7 @@ def training_step(features, config, classifier_only=False):
     options, network, classes = (config[name] for name in ("options", "network", "classes"))
     images, targets = features["image"], tf.one_hot(features["label"], len(classes))
     if options["mixup"]:
-        images, targets = recipes.mixup(images, targets, options["mixup"])
+        images, targets = optimization.mixup(images, targets, options["mixup"])
     data_format = "NHWC" if options["mixed_precision"] else None  # what float16 is fastest in
     logits = build_logits(
         images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
@@ -30,16 +30,16 @@ def training_step(features, config, classifier_only=False):
     importance = 1.0  # of each picture
     if options["class_weight"] == "balanced":
         counts = config["dataset"]["counts"]["train"]
-        importance = tf.linalg.matvec(targets, recipes.class_weights([counts[name] for name in classes]))
+        importance = tf.linalg.matvec(targets, optimization.class_weights([counts[name] for name in classes]))
     cross_entropy = tf.losses.softmax_cross_entropy(
         targets, logits, importance, label_smoothing=options["label_smoothing"]
     )
     trained = [v for v in tf.trainable_variables() if not classifier_only or v.name.startswith("logits/")]
-    loss = cross_entropy + options["weight_decay"] * recipes.weight_penalty(trained)
+    loss = cross_entropy + options["weight_decay"] * optimization.weight_penalty(trained)
 
     step = tf.train.get_global_step()
-    rate = recipes.learning_rate(options, step)
-    train_op = minimize(loss, trained, recipes.optimizer(options, rate), options["clip_norm"], step)
+    rate = optimization.learning_rate(options, step)
+    train_op = minimize(loss, trained, optimization.optimizer(options, rate), options["clip_norm"], step)
     # Without these the moving statistics of batch norm stay as they began, and a network that
     # trains well evaluates like a coin.
     updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)

@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 import resnet
 from suite.model import recipes
 from suite.model.network import AVERAGED
-from suite.training import step
+from suite.training import optimization, step
 from suite.training.step import training_step
 
 
@@ -26,7 +26,7 @@ from suite.training.step import training_step
 def test_schedules(graph, schedule, expected, warmup):
     options = {"lr": 2.0, "schedule": schedule, "warmup": warmup, "step": 1000}
     step = tf.placeholder(tf.int64, [])
-    rate = recipes.learning_rate(options, step)
+    rate = optimization.learning_rate(options, step)
     with tf.Session() as session:
         found = [session.run(rate, {step: at}) for at in (0, 100, 500, 750, 1000)]
     rising = [1 / 200, 101 / 200, 1, 1, 1] if warmup else [1] * 5
@@ -49,13 +49,13 @@ def test_a_recipe_fills_in_what_is_not_given(workspace):
 def test_class_weights_against_scikit_learn():
     labels = [0] * 10 + [1] * 3 + [2] * 7
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(recipes.class_weights([10, 3, 7]), expected)
+    np.testing.assert_allclose(optimization.class_weights([10, 3, 7]), expected)
 
 
 def test_mixup_blends_pictures_and_targets_alike(graph):
     targets = tf.one_hot([0, 1, 2, 2], 3)
     images = tf.reshape(tf.range(4.0), [4, 1, 1, 1]) * tf.ones([4, 2, 2, 3])
-    mixed = recipes.mixup(images, targets, 0.5)
+    mixed = optimization.mixup(images, targets, 0.5)
     shares = []
     with tf.Session() as session:
         for _ in range(200):
@@ -75,7 +75,7 @@ def test_weight_decay_spares_biases_and_batch_norm(graph):
     with tf.variable_scope("net"):
         resnet.conv2d_same(tf.zeros([1, 4, 4, 3]), 4, 3, 1, True)
         resnet.cnn_to_fc(tf.zeros([1, 2]), 5)
-    penalty = recipes.weight_penalty(tf.trainable_variables())
+    penalty = optimization.weight_penalty(tf.trainable_variables())
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         session.run([v.assign(tf.ones_like(v)) for v in tf.trainable_variables()])
