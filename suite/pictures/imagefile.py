@@ -260,7 +260,7 @@ def remark(image: Image.Image, original: Image.Image) -> str:
     if contrast(sample) >= PLAIN or contrast(image) >= PLAIN:
         return ""
     with contextlib.suppress(Exception):  # a damaged frame after the first: see `damage_as_bad_picture`
-        if getattr(original, "n_frames", 1) > 1:
+        if getattr(original, "is_animated", False):
             return BLANK_FRAME
     return HARDLY_ANY_CONTRAST
 

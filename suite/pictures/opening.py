@@ -5,8 +5,9 @@ Pillow's own limits are the whole program's, which may be somebody else's, and s
 
 from __future__ import annotations
 
-import contextlib
 import io
+import math
+import re
 import zlib
 from typing import Iterator, Sequence
 
@@ -17,9 +18,12 @@ from suite.pictures import recognition
 MAX_PIXELS = 100 * 1000 * 1000
 MAX_SIDE = 65500  # what libjpeg writes
 MOST_SCANS = 10  # of MAX_PIXELS: a progressive JPEG goes over its pixels several times, a bad one for hours
-START_OF_SCAN = b"\xff\xda"
+JPEG = b"\xff\xd8"  # how such a file begins
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+MARKER = re.compile(b"\xff[\xc0-\xcf\xd9-\xfe]")  # those that decoders do not pass over among a scan's bytes
 PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
-MOST_CHUNKS = 100 * 1000  # of a PNG; the largest files have fewer, and each takes time
+MOST_CHUNKS = 100 * 1000  # of a PNG or a JPEG; the largest files have fewer, and each takes time
+MOST_READS = 10 * 1000  # of a few bytes, before the pixels; photos with long texts take some hundred
 PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 PNG_PROFILE = b"iCCP"
 MAX_PROFILE = 16 << 20  # bytes of a colour profile; printers' are larger than Pillow's limit in a PNG
@@ -27,6 +31,19 @@ MAX_PROFILE = 16 << 20  # bytes of a colour profile; printers' are larger than P
 
 class BadPicture(Exception):
     """A file that cannot be used; the message says why."""
+
+
+class LimitedFile(io.BytesIO):
+    """The bytes of a file, for Pillow to read in at most MOST_READS pieces until `left` is set anew."""
+
+    left: float = MOST_READS
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See io.BytesIO. Raises BadPicture."""
+        self.left -= 1
+        if self.left < 0:
+            raise BadPicture("of so many small parts that opening it takes too long")
+        return super().read(size)
 
 
 def open_picture(
@@ -39,13 +56,14 @@ def open_picture(
         raise BadPicture(
             "%s, or begins with a thumbnail as those do; convert it to JPEG" % recognition.CAMERA_RAW
         )
-    profile, data = png_profile(data), without_clutter(data)
+    whole, data = data, without_clutter(data)
+    profile = png_profile(whole)
     image = open_as(data, formats)
     if image is None:
         raise BadPicture(recognition.why_refused(data, formats))
     of_jpegs, of_others = both(max_pixels)
     check_size(image.size, of_jpegs if image.format in ("JPEG", "MPO") else of_others)
-    scans = data.count(START_OF_SCAN) if data.startswith(b"\xff\xd8") else 0
+    scans = count_scans(data) if data.startswith(JPEG) else 0
     if scans * image.width * image.height > MOST_SCANS * of_jpegs:
         raise BadPicture("%d scans of %d x %d pixels are too much work" % (scans, *image.size))
     if profile:
@@ -54,14 +72,27 @@ def open_picture(
 
 
 def open_as(data: bytes, formats: Sequence[str]) -> Image.Image | None:
-    """As Image.open, but for its limit of pixels; None where the data is of none of the formats."""
+    """As Image.open, but for its limit of pixels; None where the data is of none of the formats.
+
+    Raises:
+        BadPicture: it was made to keep us busy.
+    """
     Image.preinit()
     if not set(formats) <= set(Image.OPEN):
         Image.init()
-    for factory, accepts in (Image.OPEN[name] for name in formats):
+    for name in formats:
+        factory, accepts = Image.OPEN[name]
         if not accepts or accepts(data[:16]):
-            with contextlib.suppress(Exception):  # see `damage_as_bad_picture`
-                return factory(io.BytesIO(data), "")
+            file = LimitedFile(data)
+            try:
+                image = factory(file, "")
+            except BadPicture:
+                raise
+            except Exception:  # see `damage_as_bad_picture`
+                continue
+            if name != "GIF":  # of which more than the pixels may be read, to find a second frame
+                file.left = math.inf
+            return image
     return None
 
 
@@ -76,6 +107,24 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise BadPicture("%d x %d pixels are too many, %d is the limit" % (*size, max_pixels))
     if max(size) > MAX_SIDE:
         raise BadPicture("%d x %d pixels, a JPEG has at most %d on a side" % (*size, MAX_SIDE))
+
+
+def count_scans(jpeg: bytes) -> int:
+    """How often a JPEG goes over its pixels. What lies behind its end, as a phone's film, does not count.
+
+    Raises:
+        BadPicture: it has so many segments that it was made to keep us busy.
+    """
+    at, scans = len(JPEG), 0
+    for _ in range(MOST_CHUNKS):
+        marker = MARKER.search(jpeg, at)
+        if not marker or scans and marker.group() == END_OF_IMAGE:
+            return scans
+        at = marker.end()
+        if marker.group() != END_OF_IMAGE:  # Pillow passes over one before the image
+            scans += marker.group() == START_OF_SCAN
+            at += max(2, int.from_bytes(jpeg[at : at + 2], "big"))
+    raise BadPicture("a JPEG of more than %d segments" % MOST_CHUNKS)
 
 
 def without_clutter(data: bytes) -> bytes:

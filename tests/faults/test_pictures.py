@@ -7,7 +7,7 @@ import sys
 import zlib
 
 import pytest
-from helpers import ROOT, draw_dataset, file_bytes, gradient, pixels, run
+from helpers import ROOT, draw_dataset, file_bytes, gradient, pixels, plain, run
 from PIL import Image
 
 from suite.pictures import imagefile, sandbox
@@ -83,6 +83,40 @@ def test_a_jpeg_of_very_many_scans_is_refused():
     with pytest.raises(BadPicture, match="scans of 3000 x 3000 pixels are too much work"):
         imagefile.load_and_encode(jpeg[:-2] + scan * 2000 + jpeg[-2:], 224)
     assert imagefile.load_and_encode(jpeg, 224)[0].size == (256, 256)
+
+
+def test_a_phones_film_behind_the_picture_is_no_scan():
+    jpeg = file_bytes(Image.new("RGB", (3000, 2000), "red"), "JPEG")
+    film = b"\0\0\0\x18ftypmp42" + 500 * b"\xff\xda\0\1"
+    assert imagefile.encode(jpeg + film, 224) == imagefile.encode(jpeg, 224)
+
+
+def in_small_parts():
+    """Each takes Pillow's time, or it joins them in a time of their square."""
+    jpeg, gif = (file_bytes(plain(mode), name) for mode, name in (("RGB", "JPEG"), ("P", "GIF")))
+    first = gif.index(b",\0\0\0\0")
+    exif = b"\xff\xe1\0\x10Exif\0\0" + bytes(8)
+    return {
+        "JPEG, comments": jpeg[:2] + 200000 * b"\xff\xfe\0\2" + jpeg[2:],
+        "JPEG, comments behind a scan": jpeg[:-2] + 200000 * b"\xff\xfe\0\2" + jpeg[-2:],
+        "JPEG, EXIF": jpeg[:2] + 3000 * exif + jpeg[2:],
+        "JPEG, nothing": jpeg[:2] + b"\xff\xd8" + bytes(100000) + jpeg[2:],
+        "GIF, one comment": gif[:first] + b"!\xfe" + 6000 * b"\4text" + b"\0" + gif[first:],
+        "GIF, comments": gif[:first] + 6000 * b"!\xfe\4text\0" + gif[first:],
+        "GIF, nothing": gif[:first] + 100000 * b"x" + gif[first:],
+    }
+
+
+@pytest.mark.parametrize("name", in_small_parts())
+def test_a_file_of_very_many_small_parts_is_refused(name):
+    with pytest.raises(BadPicture, match="so many small parts|a JPEG of more than 100000 segments"):
+        imagefile.encode(in_small_parts()[name], 32)
+
+
+def test_a_second_frame_is_not_looked_for_for_long():
+    gif = file_bytes(plain("P"), "GIF")
+    film = gif[:-1] + 6000 * b"!\xfe\4text\0" + gif[gif.index(b",\0\0\0\0") :]
+    assert imagefile.load_and_encode(film, 32)[2] == imagefile.HARDLY_ANY_CONTRAST
 
 
 # --- the sandbox ----------------------------------------
