@@ -148,6 +148,8 @@ def damage_as_bad_picture() -> Iterator[None]:
         yield
     except BadPicture:
         raise
+    except MemoryError as error:
+        raise BadPicture("needs too much memory") from error
     except Exception as error:
         said = re.search("[A-Za-z].*", str(error))  # libtiff's are numbers alone
         raise BadPicture("damaged: %s" % (said.group() if said else type(error).__name__)) from error

@@ -172,6 +172,12 @@ def test_damaged_exif_costs_no_word():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_lack_of_memory_is_not_called_damage(monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", lambda *arguments: bytes(1 << 62))
+    with pytest.raises(imagefile.BadPicture, match="^needs too much memory$"):
+        imagefile.encode(file_bytes(gradient((300, 200)), "PNG"), 32)
+
+
 def test_too_many_pixels_are_refused_before_they_are_decoded():
     header = bytearray(file_bytes(plain(), "BMP"))
     header[18:26] = np.array([20000, 20000], "<i4").tobytes()  # width and height
