@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import re
@@ -82,6 +83,7 @@ def read_file(path: str) -> bytes:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
             what = "a folder, not entered" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            what = what if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
             raise BadPicture("cannot be read: %s" % what)
         check_bytes(status.st_size)
         with open(path, "rb") as file:
