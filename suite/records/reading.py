@@ -18,8 +18,8 @@ from suite.process.tf_versions import tf
 from suite.records.preprocessing import decode_view, preprocess_for_evaluation, preprocess_for_training
 
 PICTURES_PER_SHARD = 1024
-READ_AHEAD = 64  # records, of at most some 100 kB each
-CACHE_BYTES = 1 << 30  # a training split up to this size is read once and kept in memory
+READ_AHEAD = 64  # records, and of large ones fewer
+CACHE_BYTES = 1 << 30  # of a training split that are kept in memory: all, or what is shuffled at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +134,17 @@ def read_for_training(
     Raises:
         UserError: a file that is to be cached is damaged.
     """
+    stored = sum(records.shards.get(name, 0) for name in records.shard_names(split))  # 0 of old records
+    shuffled = max(1, min(4 * PICTURES_PER_SHARD, CACHE_BYTES * records.count(split) // max(1, stored)))
     files = list_files(records, split).shuffle(len(records.shard_names(split)), seed=seed)
     # Not with num_parallel_calls: after a damaged record TensorFlow 1.15 crashes where that is taken down.
     examples = files.interleave(tf.autograph.experimental.do_not_convert(read_file), cycle_length=4)
-    examples = examples.shard(num_shards, index).prefetch(READ_AHEAD)
-    if sum(records.shards.get(name, CACHE_BYTES) for name in records.shard_names(split)) < CACHE_BYTES:
+    examples = examples.shard(num_shards, index)
+    examples = examples.prefetch(-(-shuffled * READ_AHEAD // (4 * PICTURES_PER_SHARD)))
+    if 0 < stored < CACHE_BYTES:
         check_records(records, split)  # a cache before a shuffle would wait for ever on a damaged one
         examples = examples.cache()
-    examples = examples.shuffle(4 * PICTURES_PER_SHARD, seed=seed).repeat()
+    examples = examples.shuffle(shuffled, seed=seed).repeat()
     # A seed goes with each picture, so that the threads may take them in any order.
     seeds = tf.data.experimental.RandomDataset(seed).batch(2)
 

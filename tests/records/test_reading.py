@@ -274,6 +274,24 @@ def test_the_same_seed_gives_the_same_batches(tmp_path):
     assert len(set(passes[:pictures])) == pictures  # each once before any comes again
 
 
+def test_of_large_pictures_fewer_are_shuffled(tmp_path, monkeypatch):
+    """Those that CACHE_BYTES hold; where that is enough for all, the order is the same whatever they take."""
+    records = small_records(tmp_path)
+    count, path = records.count("train"), records.shard_paths("train")[0]
+    examples = map(tf.train.Example.FromString, tf.python_io.tf_record_iterator(path))
+    stored = [each.features.feature["image/filename"].bytes_list.value[0] for each in examples]
+
+    def order(pictures):
+        monkeypatch.setattr(reading, "CACHE_BYTES", pictures * os.path.getsize(path) // count + 1)
+        return [
+            stored.index(name) for batch in first_batches(records, 1, "none") for name in batch["filename"]
+        ]
+
+    few, all_of_them = order(4), order(count)
+    assert sorted(few[:4]) != few[:4] and all(at < i + 4 for i, at in enumerate(few[:count]))
+    assert all_of_them == order(9999) and max(all_of_them[:4]) >= 8
+
+
 def test_records_are_read_through_tensorflows_file_systems(tmp_path):
     records = small_records(tmp_path)
     remote = reading.load_records("file://%s/" % (tmp_path / "out"))
