@@ -219,9 +219,9 @@ def cannot_be_renamed(folder: str) -> bool:
 
 
 def is_mount_point(path: str) -> bool:
-    """Whether a file or folder is one; os.path.ismount does not see those of the same disk."""
+    """Whether a file or folder is one; os.path.ismount does not see those of the same disk, Linux does."""
     mounts: set[str] = set()
-    for each in (path, os.path.dirname(path)):
+    for each in (path, os.path.dirname(path)) if hasattr(os, "O_PATH") else ():
         descriptor = os.open(each, os.O_PATH)
         with contextlib.suppress(OSError), open("/proc/self/fdinfo/%d" % descriptor) as file:
             mounts.update(line for line in file if line.startswith("mnt_id:"))

@@ -265,6 +265,15 @@ def test_a_folder_or_a_mount_where_a_file_should_be(tmp_path, monkeypatch):
     assert files(tmp_path) == {"a": "old"}
 
 
+def test_a_system_without_descriptors_of_paths(tmp_path, monkeypatch):
+    """As macOS."""
+    monkeypatch.delattr(os, "O_PATH")
+    fill(tmp_path / "out", {"a": "old"})
+    replace(tmp_path / "out")
+    assert files(tmp_path / "out") == NEW
+    assert atomic.is_mount_point("/") and not atomic.is_mount_point(str(tmp_path))
+
+
 def test_only_the_link_is_removed(tmp_path):
     fill(tmp_path / "big", OLD)
     os.symlink("big", str(tmp_path / "link"))
