@@ -11,6 +11,13 @@ LITTER = {  # in lower case
 }
 
 
+MARK = ":zone.identifier"  # behind the name of each file that Windows downloaded, where WSL copied it
+
+
 def visible(names: Iterable[str]) -> list[str]:
     """The names but for hidden ones and LITTER."""
-    return [name for name in names if not name.startswith(".") and name.lower() not in LITTER]
+    return [
+        name
+        for name in names
+        if not name.startswith(".") and name.lower() not in LITTER and not name.lower().endswith(MARK)
+    ]

@@ -18,7 +18,7 @@ SPELLINGS = {
 }
 LEFT_BEHIND = ["@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "#recycle"]
 LEFT_BEHIND += [".ipynb_checkpoints", ".hidden", "@Recycle", "#snapshot"]
-STRAYS = [".DS_Store", "Thumbs.db", "desktop.ini", "Icon\r", "._photo.jpg"]
+STRAYS = [".DS_Store", "Thumbs.db", "desktop.ini", "Icon\r", "._photo.jpg", "1.jpg:Zone.Identifier"]
 CLASSES = ["cat", "dog", "0", "10", "猫", "caf\u00e9", "a b"]
 
 
