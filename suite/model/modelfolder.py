@@ -170,7 +170,7 @@ def read_log(folder: str) -> list[dict[str, str]]:
     path = os.path.join(folder, LOG)
     if not os.path.exists(path):
         return []
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:  # as Excel saves it
         lines = (line.replace("\0", "") for line in file)  # which csv refuses
         return [row for row in csv.DictReader(lines, quoting=csv.QUOTE_NONE) if is_whole(row)]
 

@@ -63,6 +63,14 @@ def test_the_log_drops_what_is_trained_again(tmp_path):
         assert [row["step"] for row in read_log(str(tmp_path))] == kept
 
 
+def test_the_log_may_have_been_saved_by_a_spreadsheet(tmp_path):
+    """Excel's "CSV UTF-8" begins with a byte order mark."""
+    monitor.Log(str(tmp_path), 0, 10).add(7, loss=1, accuracy=0.5, learning_rate=0.1)
+    (tmp_path / "log.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "log.csv").read_bytes())
+    monitor.Log(str(tmp_path), 8, 10)
+    assert [row["step"] for row in read_log(str(tmp_path))] == ["7"]
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.098, 0.0098, 0.00098, 0.00012, 1.2e-6, 0])
 @pytest.mark.parametrize(
     "epoch, accuracy, speed", [(90, 1, 1234.5), (3000.4, 0.9375, 99.96), (99.96, 0, 0.04)]
