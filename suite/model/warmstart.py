@@ -63,9 +63,9 @@ def open_weights(path: str, layers: int | None) -> Weights:
         reader = keras_weights.KerasWeights(path)
         return Weights(path, reader, reader.names, slims_network(reader.layers), "minus1_1", None)
     folder = os.path.dirname(os.path.abspath(path))
-    if os.path.basename(folder) == modelfolder.BEST:
-        folder = os.path.dirname(folder)
     is_ours = os.path.isdir(path) or os.path.exists(os.path.join(folder, "model.json"))
+    if os.path.basename(folder) == modelfolder.BEST:
+        is_ours = is_ours or os.path.exists(os.path.join(os.path.dirname(folder), "model.json"))
     model = modelfolder.load_model(path) if is_ours else None
     reader = open_checkpoint(model.checkpoint if model else path)
     names = sorted(reader.get_variable_to_shape_map(), key=len)

@@ -83,6 +83,12 @@ def test_a_class_that_comes_later(workspace, tmp_path):
     assert "watermelon" in out
 
 
+def test_a_model_folder_may_be_called_best(workspace, tmp_path):
+    model = shutil.copytree(workspace.model, str(tmp_path / "best"))
+    for path in (os.path.join(model, "model.ckpt-50"), modelfolder.load_model(model).checkpoint):
+        assert warmstart.open_weights(path, None).classes == modelfolder.load_model(model).classes
+
+
 @pytest.mark.parametrize(
     "image_size, fit, warned", [(32, "crop", False), (64, "crop", True), (32, "pad", True)]
 )
