@@ -29,7 +29,7 @@ from suite.training.checkpoints import (
 
 def open_validator(config, records, log, stop_signals, xla):
     """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
-    if records.count("val") < ENOUGH:
+    if 0 < records.count("val") < ENOUGH:
         say("fewer than %d validation pictures: probabilities will not be calibrated" % ENOUGH)
     if records.count("val"):
         return Validator(config, records, log, stop_signals, xla)

@@ -150,6 +150,17 @@ def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch,
     ]
 
 
+@pytest.mark.parametrize(
+    "pictures, says", [(0, "no validation pictures: "), (1, "fewer than 100 "), (100, "")]
+)
+def test_what_is_said_of_few_validation_pictures(workspace, tmp_path, capsys, pictures, says):
+    config, records = config_for(workspace, "--output", tmp_path)
+    records.counts["val"] = {"apple": pictures}
+    validation.open_validator(config, records, None, [], False)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == bool(says) and all(line.startswith(says) for line in said)
+
+
 @pytest.mark.slow
 def test_without_validation_the_latest_is_the_best(tmp_path):
     """Its batch norm's statistics are made anew where that was asked for."""
