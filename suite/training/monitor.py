@@ -35,10 +35,10 @@ class Log:
 
     def add(self, step, **values):
         """Write a row; `values`: numbers by the names of LOG_COLUMNS."""
-        row = {name: "%.6g" % value for name, value in values.items()}
-        row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
         if not self.folder:
             return
+        row = {name: "%.6g" % value for name, value in values.items()}
+        row.update(step=step, epoch="%.4f" % (step / self.epoch_steps))
         with open(self.path, "a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, modelfolder.LOG_COLUMNS).writerow(row)
         if "val_accuracy" not in row:
