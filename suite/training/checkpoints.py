@@ -71,9 +71,10 @@ def drop_spoilt(folder, step):
 
 
 def copy_files(checkpoint, folder):
-    """Copy the files of a checkpoint to a folder."""
-    for path in glob.glob(glob.escape(checkpoint) + ".*"):
-        shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
+    """Copy the files of a checkpoint to a folder, each whole, and the index after the data that it is of."""
+    for path in sorted(glob.glob(glob.escape(checkpoint) + ".*")):
+        with atomic.replacing_file(os.path.join(folder, os.path.basename(path))) as partial:
+            shutil.copyfile(path, partial)
 
 
 def point_to(folder, checkpoints):
