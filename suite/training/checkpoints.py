@@ -17,9 +17,10 @@ from suite.process.tf_versions import tf
 
 # --- after a kill, a full disk, or a loss that is no number ----------------------------------------
 
-UNFINISHED = re.compile(
-    r"model\.ckpt-\d+_temp_[0-9a-f]+|model\.ckpt-\d+\..*tempstate\d+|checkpoint\.tmp[0-9a-f]+|"
-    r"(model\.json|log\.csv|model\.ckpt-\d+\.temperature\.json)\.replacing\.partial"
+OURS = r"(model|recalibrated)\.ckpt-\d+"
+UNFINISHED = re.compile(  # TensorFlow 2.15 writes to model.ckpt-5_temp, 1.15 to a name with more behind that
+    OURS + r"(_temp(_[0-9a-f]+)?|\..*tempstate\d+)|checkpoint\.tmp[0-9a-f]+|"
+    r"((model|best)\.json|log\.csv|" + OURS + r"\..+)\.replacing\.partial"
 )
 
 
@@ -29,11 +30,13 @@ def tidy(folder):
     Raises:
         UserError: the latest checkpoint is damaged.
     """
+    for place in (folder, os.path.join(folder, BEST)):
+        whole = modelfolder.checkpoints(place)
+        for name in atomic.contents(place):
+            cut = re.match(OURS + r"(?=\.data-)", name)
+            if UNFINISHED.fullmatch(name) or cut and os.path.join(place, cut.group()) not in whole:
+                atomic.remove(os.path.join(place, name))
     whole = modelfolder.checkpoints(folder)
-    for name in os.listdir(folder):
-        cut = re.match(r"(model\.ckpt-\d+)\.data-", name)
-        if UNFINISHED.fullmatch(name) or cut and os.path.join(folder, cut.group(1)) not in whole:
-            atomic.remove(os.path.join(folder, name))
     latest = modelfolder.latest_checkpoint(folder)
     if not latest:
         return

@@ -1,9 +1,11 @@
 """validation.py and checkpoints.py: which checkpoint is the best, and when no better one is waited for."""
 
+import itertools
 import os
+import shutil
 
 import pytest
-from helpers import config_for, draw_dataset, folder_bytes, read_log, refuses, run
+from helpers import config_for, content_of, draw_dataset, folder_bytes, read_log, refuses, run
 
 from suite.files import jsonfile
 from suite.model import modelfolder
@@ -148,6 +150,49 @@ def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch,
         "step 2: validation accuracy 0.5000, the best by its loss",
         "step 3: validation accuracy 0.5000, kept: as good as before",
     ]
+
+
+def test_what_a_kill_left_is_removed(tmp_path):
+    """What 1.15 and 2.15 write before a checkpoint has its name, and data whose index was never written."""
+    stay = [
+        "best/best.json",
+        "best/recalibrated.ckpt-5.index",
+        "best/recalibrated.ckpt-5.data-00000-of-00001",
+    ]
+    stay += ["model.ckpt-5.tempo", "evaluation.replacing.partial/report.html", "best/mine_temp"]
+    go = ["model.ckpt-7_temp/part-00000-of-00001.data-00000-of-00001", "model.ckpt-7_temp_0a1b/part"]
+    go += ["model.ckpt-7.data-00000-of-00001", "best/recalibrated.ckpt-7.data-00000-of-00001"]
+    go += ["best/recalibrated.ckpt-5.data-00000-of-00001.tempstate123", "best/best.json.replacing.partial"]
+    go += ["best/model.ckpt-7.data-00000-of-00001.replacing.partial", "best/checkpoint.tmp0a1b"]
+    for name in stay + go:
+        os.makedirs(str((tmp_path / name).parent), exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    checkpoints.tidy(str(tmp_path))
+    assert set(folder_bytes(str(tmp_path))) == set(stay)
+
+
+@pytest.mark.parametrize("copied", range(3))
+def test_the_best_is_whole_at_any_moment(tmp_path, monkeypatch, copied):
+    """A kill while the third of its files is copied, or the ones before."""
+    suffixes = [".data-00000-of-00001", ".index", ".temperature.json"]
+    for suffix in suffixes:
+        (tmp_path / ("model.ckpt-7" + suffix)).write_bytes(b"whole")
+    calls = []
+
+    def copy(source, target):
+        calls.append(source)
+        with open(target, "wb") as file:
+            file.write(b"who" if len(calls) > copied else b"whole")
+        if len(calls) > copied:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.keep_best(str(tmp_path), str(tmp_path / "model.ckpt-7"), {})
+    found = modelfolder.checkpoints(str(tmp_path / "best"))
+    assert len(found) == (copied == 2)
+    for checkpoint, suffix in itertools.product(found, suffixes[:2]):
+        assert content_of(checkpoint + suffix) == b"whole"
 
 
 @pytest.mark.parametrize(
