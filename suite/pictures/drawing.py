@@ -24,6 +24,7 @@ FONTS = (
 
 ORANGE = (255, 110, 0)  # of maps, over grey
 MOST_OPAQUE = 160  # of 255
+MOST_CELLS = 1200  # down and across a confusion matrix
 
 
 def contact_sheet(columns, rows, tile=96, size=13):
@@ -100,8 +101,12 @@ def draw_confusion_matrix(matrix, classes, cell=36, size=13):
 
     Args:
         cell, size: pixels of a cell, fewer with many classes, and of the letters, for which small ones
-            have no room.
+            have no room. Of more than MOST_CELLS classes neighbours share a cell.
     """
+    starts = np.arange(0, len(classes), -(-len(classes) // MOST_CELLS))
+    if len(starts) < len(classes):
+        matrix = np.add.reduceat(np.add.reduceat(matrix, starts), starts, 1)
+        classes = [classes[i] for i in starts]
     cell = max(4, min(cell, 1200 // len(classes)))
     legible = cell >= 2 * size
     left = max(text_width(name, size) for name in classes) + 12 if legible else 4

@@ -1,14 +1,18 @@
 """validation.py and checkpoints.py: which checkpoint is the best, and when no better one is waited for."""
 
+import io
 import itertools
 import os
 import shutil
 
+import numpy as np
 import pytest
 from helpers import config_for, content_of, draw_dataset, folder_bytes, read_log, refuses, run
+from PIL import Image
 
 from suite.files import jsonfile
 from suite.model import modelfolder
+from suite.pictures import drawing
 from suite.records import reading
 from suite.training import checkpoints, monitor, validation
 
@@ -193,6 +197,20 @@ def test_the_best_is_whole_at_any_moment(tmp_path, monkeypatch, copied):
     assert len(found) == (copied == 2)
     for checkpoint, suffix in itertools.product(found, suffixes[:2]):
         assert content_of(checkpoint + suffix) == b"whole"
+
+
+@pytest.mark.parametrize("classes", [10, 11, 35, 4000])
+def test_the_picture_of_the_mistakes_does_not_grow_with_the_classes(monkeypatch, classes):
+    monkeypatch.setattr(drawing, "MOST_CELLS", 10)
+    matrix = 9 * np.eye(classes, dtype=int)
+    matrix[-1, 0] = 9
+    names = [str(i) for i in range(classes)]
+    image = Image.open(io.BytesIO(drawing.draw_confusion_matrix(matrix, names, cell=10)))
+    assert image.height <= 4 + 100 + 17
+    last = image.height - 17 - 6  # the middle of the last row
+    colours = [image.getpixel(place) for place in ((9, 9), (9, last), (last, last), (last, 9))]
+    assert [red < green for red, green, _ in colours] == [True, False, True, False]
+    assert colours[3] == (255, 255, 255)
 
 
 @pytest.mark.parametrize(
