@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import io
 import os
 import re
@@ -82,8 +81,9 @@ def read_file(path: str) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
+            if stat.S_ISDIR(status.st_mode):
+                os.scandir(path).close()  # says so where it must not be entered
             what = "a folder, not entered" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            what = what if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
             raise BadPicture("cannot be read: %s" % what)
         check_bytes(status.st_size)
         with open(path, "rb") as file:

@@ -270,7 +270,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
         imagefile.read_file(str(path))
 
 
-def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
+def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))  # to open it would wait for ever
     os.symlink("circle", str(tmp_path / "circle"))
     for name, reason in (
@@ -281,6 +281,3 @@ def test_what_is_no_file_is_refused(tmp_path, monkeypatch):
     ):
         with pytest.raises(imagefile.BadPicture, match=reason):
             imagefile.read_file(str(tmp_path / name))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # who is root may read all
-    with pytest.raises(imagefile.BadPicture, match="cannot be read: Permission denied"):
-        imagefile.read_file(str(tmp_path))

@@ -473,7 +473,7 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
     finally:
         os.seteuid(0)
     assert reasons == {
-        "secret": "cannot be read: a folder, not entered",
+        "secret": "cannot be read: Permission denied",
         "1.png": "cannot be read: Permission denied",
     }
 
