@@ -74,8 +74,8 @@ def drop_spoilt(folder, step):
 
 
 def copy_files(checkpoint, folder):
-    """Copy the files of a checkpoint to a folder, each whole, and the index after the data that it is of."""
-    for path in sorted(glob.glob(glob.escape(checkpoint) + ".*")):
+    """Copy the files of a checkpoint to a folder, each whole, and the index last, by which it is there."""
+    for path in sorted(glob.glob(glob.escape(checkpoint) + ".*"), key=lambda path: path.endswith(".index")):
         with atomic.replacing_file(os.path.join(folder, os.path.basename(path))) as partial:
             shutil.copyfile(path, partial)
 
