@@ -1,13 +1,12 @@
 """validation.py and checkpoints.py: which checkpoint is the best, and when no better one is waited for."""
 
 import io
-import itertools
 import os
 import shutil
 
 import numpy as np
 import pytest
-from helpers import config_for, content_of, draw_dataset, folder_bytes, read_log, refuses, run
+from helpers import config_for, draw_dataset, folder_bytes, read_log, refuses, run
 from PIL import Image
 
 from suite.files import jsonfile
@@ -193,10 +192,7 @@ def test_the_best_is_whole_at_any_moment(tmp_path, monkeypatch, copied):
     monkeypatch.setattr(shutil, "copyfile", copy)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.keep_best(str(tmp_path), str(tmp_path / "model.ckpt-7"), {})
-    found = modelfolder.checkpoints(str(tmp_path / "best"))
-    assert len(found) == (copied == 2)
-    for checkpoint, suffix in itertools.product(found, suffixes[:2]):
-        assert content_of(checkpoint + suffix) == b"whole"
+    assert not modelfolder.checkpoints(str(tmp_path / "best"))  # whose index comes last
 
 
 @pytest.mark.parametrize("classes", [10, 11, 35, 4000])
