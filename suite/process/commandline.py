@@ -23,14 +23,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Answers a mistake in one line; knows --device, --tf32 and --verbose."""
+    """Answers a mistake in one line; knows --device, --tf32, whose default may be another, and --verbose."""
 
-    def __init__(self, doc):
+    def __init__(self, doc, tf32="yes"):
         super().__init__(
             description=doc.split("\n")[0],
             formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
+        self.tf32 = tf32
 
     def parse_args(self, *arguments):
         """As argparse's; also keeps TensorFlow's C++ code quiet from here on, unless --verbose was given."""
@@ -45,7 +46,7 @@ class ArgumentParser(argparse.ArgumentParser):
         group.add_argument(
             "--tf32",
             choices=("yes", "no"),
-            default="yes",
+            default=self.tf32,
             help="let GPUs from Ampere on multiply in TF32: quicker, and probabilities about 0.001 from the "
             "CPU's; no: within 0.00001",
         )
