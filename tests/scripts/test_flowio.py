@@ -1,6 +1,5 @@
 """FlowIO.py as a user runs it: any folder of pictures to records."""
 
-import collections
 import csv
 import json
 import os
@@ -10,10 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import (
@@ -27,17 +23,15 @@ from helpers import (
     plain,
     refuses,
     run,
-    write_slow_dataset,
 )
 from PIL import Image
 
 import FlowIO
 from suite.files import atomic
 from suite.files.schemas import SPLITS
-from suite.pictures import drawing, imagefile
+from suite.pictures import imagefile
 from suite.pictures.folders import SourceFile
-from suite.process.workers import map_in_processes
-from suite.records import preview, reading
+from suite.records import reading
 from suite.records.splits import EncodedPicture
 
 # --- the script ----------------------------------------
@@ -347,62 +341,6 @@ def test_a_crop_that_drops_much_of_many_is_warned_of(capsys, wide, fit, warned):
     assert (said in capsys.readouterr().err) == warned
 
 
-def test_the_preview_shows_each_class(tmp_path):
-    """And nothing else happens: the records that are there stay."""
-    draw_dataset(tmp_path / "dataset", 7, ["apple", "kiwi"])
-    os.rename(str(tmp_path / "dataset" / "apple"), str(tmp_path / "dataset" / "猫"))
-    (tmp_path / "dataset" / "kiwi" / "bad.png").write_bytes(b"")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "dataset.json").write_text("old")
-    sheet = tmp_path / "sheet.png"
-    arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--image_size", 32]
-    more = ["--fit", "pad", "--preview", sheet, "--device", "gpu:0"]
-    out, err = run("FlowIO.py", *arguments, *more, status=1)
-    assert "2 of 2 classes" in err and "no GPU is of use here" in err and out == ""
-    assert "1 of 15 files could not be used, the first: kiwi/bad.png (empty file)" in err
-    assert err.endswith("nothing was converted; the same command without --preview does that\n")
-    assert folder_bytes(str(tmp_path / "out")) == {"dataset.json": b"old"}
-    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out", "sheet.png"]
-    image = np.asarray(Image.open(str(sheet)).convert("RGB")).astype(int)
-    tiles = (image < 250).any(2).mean()
-    assert image.shape[0] > 200 and image.shape[1] > 1300 and 0.5 < tiles < 1
-    refuses("FlowIO.py", *arguments, "--preview", tmp_path / "sheet.jpg", says=".png", status=2)
-    refuses("FlowIO.py", *arguments, "--preview", tmp_path / "no" / "a.png", says="no such folder", status=2)
-
-
-def test_the_preview_mirrors_every_other_view(tmp_path, monkeypatch):
-    """Of a picture whose red grows from left to right; for twenty classes, so that no chance can do it."""
-    rows = []
-    monkeypatch.setattr(drawing, "contact_sheet", lambda columns, given: rows.extend(given) or plain())
-    classes = ["%d" % i for i in range(20)]
-    jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
-    jpegs = {(split, label): [jpeg] for split in SPLITS for label in range(20)}
-    preview.draw(str(tmp_path / "sheet.png"), classes, jpegs, 32, "crop")
-    assert len(rows) == 20
-    for _, (*unchanged, flip, standard) in rows:
-        mirrored = [
-            [int(each[0, 0, 0]) > int(each[0, -1, 0]) for each in map(np.asarray, group)]
-            for group in (*unchanged, flip, standard)
-        ]
-        assert mirrored == [[False]] * 3 + [[False, True], [False, True, False, True]]
-
-
-def test_the_preview_looks_at_some_pictures_only():
-    many = [SourceFile(None, label, "%d/%d" % (label, i)) for label in range(99) for i in range(1000)]
-    chosen = preview.sample(many, 0)
-    counts = collections.Counter(source.label for source in chosen)
-    assert counts == dict.fromkeys(range(preview.MOST_CLASSES), 8)
-    assert chosen == preview.sample(many, 0) != preview.sample(many, 1)
-    assert len({source.filename.split("/")[1] for source in chosen}) > 100  # and not the first of each
-    split = [source._replace(given=SPLITS[i % 3]) for i, source in enumerate(many[:1000])]
-    assert collections.Counter(each.given for each in preview.sample(split, 0)) == {
-        "train": 4,
-        "val": 2,
-        "test": 2,
-    }
-    assert len(preview.sample(many[:3], 0)) == 3
-
-
 @pytest.mark.slow
 def test_keep_size_and_formats(tmp_path):
     for label in ("a", "b"):
@@ -476,73 +414,3 @@ def test_forbidden_files_and_folders_are_reported(tmp_path):
         "secret": "cannot be read: Permission denied",
         "1.png": "cannot be read: Permission denied",
     }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", ["encode_all", "write_shards", "write_dataset_json"])
-def test_a_full_disk_leaves_the_old_records(tmp_path, step):
-    """A limit on the size of files, set before one of the steps, stands for the disk."""
-    draw_dataset(tmp_path / "dataset", 12, ["apple", "kiwi"])
-    arguments = ["--dataset", str(tmp_path / "dataset"), "--output", str(tmp_path / "out")]
-    run("FlowIO.py", *arguments, "--image_size", 32)
-    before = folder_bytes(str(tmp_path / "out"))
-    program = """if True:
-        import atexit, resource, FlowIO
-        from suite.records import writing
-        from suite.process import lifetime
-        # Coverage is saved after this, `make coverage`.
-        atexit.register(resource.setrlimit, resource.RLIMIT_FSIZE, (-1, -1))
-        def limited(*arguments, step=writing.%s):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (200, -1))
-            result = step(*arguments)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-            return result
-        writing.%s = limited
-        lifetime.run(FlowIO.main)
-    """
-    command = [sys.executable, "-c", program % (step, step), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "out: no space left to write there" in done.stderr.splitlines()[-1]
-    assert folder_bytes(str(tmp_path / "out")) == before
-    assert sorted(os.listdir(str(tmp_path))) == ["dataset", "out"]
-
-
-@pytest.mark.slow
-def test_a_worker_killed_while_it_writes(monkeypatch):
-    parent, send = os.getpid(), connection.Connection._send
-
-    def send_half(self, data, *rest):
-        if os.getpid() != parent:
-            os.write(self.fileno(), bytes(data[: len(data) // 2]))
-            os.kill(os.getpid(), signal.SIGKILL)
-        send(self, data, *rest)
-
-    monkeypatch.setattr(connection.Connection, "_send", send_half)
-    with pytest.raises(BrokenProcessPool):
-        list(map_in_processes(bytes, [10**5] * 100, 2))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["worker", "parent"])
-def test_no_process_is_left_waiting(tmp_path, victim):
-    """A killed worker ends the conversion with a message; killing the conversion ends its workers."""
-    write_slow_dataset(tmp_path / "dataset", 60)
-    command = [sys.executable, os.path.join(ROOT, "FlowIO.py"), "--dataset", tmp_path / "dataset"]
-    command = [str(part) for part in command + ["--output", tmp_path / "out", "--workers", 2]]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-    children = []
-    while len(children) < 2:
-        time.sleep(0.02)
-        with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as file:
-            children = file.read().split()
-    time.sleep(0.3)
-    os.kill(int(children[0]) if victim == "worker" else process.pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    if victim == "worker":
-        assert process.returncode == 1 and "a worker process was killed" in err and "Traceback" not in err
-        assert os.listdir(str(tmp_path)) == ["dataset"]
-    deadline = time.time() + 30
-    while any(os.path.exists("/proc/%s" % child) for child in children):
-        assert time.time() < deadline
-        time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What train.py says and writes, when it ends, and what --dry_run foresees."""
+"""What train.py says and writes, what it refuses, and when it ends."""
 
 import dataclasses
 import fcntl
@@ -23,7 +23,6 @@ from helpers import (
     config_for,
     differing,
     draw_dataset,
-    folder_bytes,
     pictures_of,
     read_log,
     refuses,
@@ -32,10 +31,9 @@ from helpers import (
 
 from suite.files import jsonfile
 from suite.model import modelfolder, warmstart
-from suite.model.network import build_logits
 from suite.process.errors import UsageError, UserError
 from suite.records import reading
-from suite.training import config, distribution, existing, memory, monitor
+from suite.training import config, monitor
 from suite.training.existing import check_existing
 from suite.training.options import parse_options
 
@@ -247,77 +245,6 @@ def test_the_size_of_the_pictures_is_that_of_the_records():
     assert "image_size" not in vars(parse_options([]))
 
 
-# --- --dry_run ----------------------------------------
-
-
-def multiply_adds_by_hand(sides, depths, counts, classes, kernel=7):
-    """Those of one picture; `sides` after the stem and of each group, which its last bottleneck halves.
-
-    The stem; per bottleneck a 1x1 before and a 3x3 and a 1x1 after the stride; the classifier.
-    """
-    total, before = sides[0] ** 2 * kernel**2 * 3 * 64 + depths[-1] * classes, 64
-    for side, next_side, depth, count in zip(sides[1:], sides[2:] + sides[-1:], depths, counts):
-        for i in range(count):
-            inner, out_side = depth // 4, next_side if i == count - 1 else side
-            total += side**2 * before * inner + out_side**2 * (9 * inner**2 + inner * depth)
-            before = depth
-    return total
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mini", [False, True])
-@pytest.mark.parametrize("layers, counts", [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
-def test_multiply_adds(graph, layers, counts, mini):
-    network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
-    build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
-    depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
-    assert memory.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
-
-
-def test_multiply_adds_with_the_small_stem(workspace):
-    """At 32 pixels the groups have 32, 16, 8 and 4 positions across, where the article's stem leaves 7."""
-    depths, counts = (128, 256, 512, 1024), (3, 4, 6, 3)
-    for stem, sides, kernel in (("article", (16, 7, 4, 2, 1), 7), ("small", (32, 32, 16, 8, 4), 3)):
-        asked, _ = config_for(workspace, "--stem", stem)
-        _, found = memory.of_one_picture(asked)
-        assert found == multiply_adds_by_hand(sides, depths, counts, 3, kernel)
-
-
-@pytest.mark.slow
-def test_dry_run_counts(workspace, tmp_path):
-    output = tmp_path / "model"
-    out, _ = run("train.py", "--data", workspace.records, "--output", output, "--mini", "--dry_run")
-    assert out.startswith("device: CPU, ")
-    assert not output.exists()
-    expected = multiply_adds_by_hand((16, 7, 4, 2, 1), (128, 256, 512, 1024), (3, 4, 6, 3), 3)
-    assert f"multiply-adds: {expected:,} per picture" in out
-    config, _ = config_for(workspace)
-    with tf.Graph().as_default():
-        build_logits(tf.zeros([1, 32, 32, 3]), config["network"], LABELS, False)
-        parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
-    assert f"parameters: {parameters:,}" in out and "memory: about 0." in out
-    assert "banana: " in out and "records: 3 files" in out
-    assert re.search(r"^time: about [\d.]+[smhd] to train on this machine, an estimate$", out, re.MULTILINE)
-
-
-@pytest.mark.slow
-def test_memory_with_and_without_branches(workspace):
-    """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
-    found = []
-    for more in ([], ["--schedule", "steps"], ["--mixed_precision"]):
-        config, _ = config_for(workspace, "--recipe", "modern", *more)
-        found.append(sum(memory.estimate(config)))
-    assert found == pytest.approx([found[0]] * 3, rel=0.01)
-
-
-def test_peak_memory_by_hand(graph):
-    """While the product is computed, it and its two factors; the sum then takes one's place."""
-    a = tf.random.uniform([10, 100])
-    b = tf.matmul(a, tf.ones([100, 100]))
-    fetch = tf.reduce_sum(b + a).op
-    assert memory.peak_bytes(fetch) == 4000 + 100 * 100 * 4 + 4000
-
-
 # --- the stem ----------------------------------------
 
 
@@ -376,97 +303,6 @@ def test_the_small_stem_from_end_to_end(workspace, tmp_path):
     assert len(out.splitlines()) == 2 == len(os.listdir(str(tmp_path / "explained")))
     assert "too few to say where" not in err
     run("export.py", "--model", model, "--format", "frozen_graph")  # which compares with the checkpoint
-
-
-# --- starting over ----------------------------------------
-
-
-def test_a_new_name_is_one_of_nothing_that_is_there(tmp_path, monkeypatch):
-    output = str(tmp_path / "resnet")
-    assert modelfolder.unused(output + os.sep) == output + "-2"
-    (tmp_path / "resnet-2").mkdir()
-    os.symlink("nowhere", output + "-3")
-    assert modelfolder.unused(output) == output + "-4"
-    monkeypatch.chdir(tmp_path / "resnet-2")
-    assert modelfolder.unused(".") == output + "-2-2" and modelfolder.unused("..") == "%s-2" % tmp_path
-
-
-@pytest.mark.slow
-def test_fresh_sets_the_old_model_aside_whole(workspace, copy, tmp_path):
-    before = folder_bytes(copy)
-    arguments = ["--data", workspace.records, "--output", copy]
-    other = [*arguments, "--step", 200, "--shortcut", "projection"]
-    refuses("train.py", *other, says="%s-2, or --fresh" % copy, status=2)
-    more = ["--mini", "--shortcut", "projection", "--fresh", "--step", 2, "--save_num", 2]
-    _, err = run("train.py", *arguments, *more, "--dry_run")
-    assert folder_bytes(copy) == before and not os.path.exists(copy + "-2")
-    _, err = run("train.py", *arguments, *more)
-    assert "the old model is in %s-2 now" % copy in err and "resuming" not in err
-    assert folder_bytes(copy + "-2") == before
-    assert modelfolder.load_model(copy).network["shortcut"] == "projection"
-    assert modelfolder.latest_step(copy) == 2
-
-
-def test_fresh_does_not_set_aside_what_the_training_starts_from(workspace, copy):
-    before = folder_bytes(copy)
-    arguments = ["--data", workspace.records, "--output", copy, "--fresh", "--model", copy]
-    refuses("train.py", *arguments, says="would set aside", status=2)
-    assert folder_bytes(copy) == before
-
-
-def test_fresh_minds_no_neighbour_of_a_like_name(tmp_path):
-    """models/resnet-2 is not in models/resnet; a link to it or its best checkpoint is."""
-    output = tmp_path / "resnet"
-    (output / "best").mkdir(parents=True)
-    (output / "model.json").write_text("{}")
-    os.symlink(str(output / "best"), str(tmp_path / "link"))
-    for model, refused in (
-        ("resnet-2", False),
-        ("resnet", True),
-        ("resnet/best/m.ckpt-1", True),
-        ("link", True),
-    ):
-        options = parse_options(["--output", str(output), "--model", str(tmp_path / model), "--fresh"])
-        if refused:
-            with pytest.raises(UsageError, match="would set aside"):
-                existing.begins_anew(options, distribution.ALONE)
-        else:
-            assert existing.begins_anew(options, distribution.ALONE)
-
-
-def test_fresh_says_how_the_new_model_differs(workspace, copy, capsys):
-    asked, _ = config_for(workspace, "--output", copy, "--optimizer", "momentum")
-    asked["network"].update(mini=False)
-    existing.announce_fresh(asked)
-    assert capsys.readouterr().err == "the old model had --mini yes, now no; --optimizer adam, now momentum\n"
-    asked, _ = config_for(workspace, "--output", copy, "--lr", 0.1)
-    existing.announce_fresh(asked)
-    with open(os.path.join(copy, "model.json"), "w") as file:  # --fresh is a way out of that
-        file.write("{")
-    existing.announce_fresh(asked)
-    assert capsys.readouterr().err == ""
-
-
-def test_only_weights_that_it_was_begun_with_are_named_to_resume(workspace, tmp_path, monkeypatch):
-    monkeypatch.chdir(str(tmp_path))
-    plain, records = config_for(workspace)
-    begun, _ = config_for(workspace, "--model", "other")
-    for model in ("other", "other/", "./other", str(tmp_path / "other")):
-        check_existing(begun, config_for(workspace, "--model", model)[0])
-    check_existing(begun, plain)
-    for there, model in ((plain, "other"), (plain, "models/resnet"), (begun, "another")):
-        with pytest.raises(UsageError, match="--model .*%s: .* leave out --model to go on" % model):
-            check_existing(there, config_for(workspace, "--model", model)[0])
-    options = parse_options(["--data", workspace.records])
-    config.complete_options(options, records, begun, None)
-    assert options.model == str(tmp_path / "other")  # after a resume without it, too
-
-
-def test_fresh_moves_no_folder_that_holds_no_model(workspace, tmp_path):
-    (tmp_path / "letters.txt").write_text("dear")
-    arguments = ["--data", workspace.records, "--output", tmp_path, "--fresh"]
-    refuses("train.py", *arguments, says="holds letters.txt", status=1)
-    assert (tmp_path / "letters.txt").exists()
 
 
 @pytest.mark.parametrize(
