@@ -54,7 +54,7 @@ test-all: $(VENV)/dev
 	$(RUN) -m pytest
 
 coverage: .venv/dev
-	.venv/bin/python -m pytest --cov=$(CURDIR) --cov-config=pyproject.toml
+	.venv/bin/python -m pytest --cov="$(CURDIR)" --cov-config=pyproject.toml
 
 test-faults: $(VENV)/dev
 	$(RUN) -m pytest tests/faults
@@ -93,8 +93,8 @@ clean:
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/made .venv-intel/made .venv-node/made: version := $(PYTHON_1.15)
-.venv-tf2/made .venv-tf2-gpu/made: version := $(PYTHON_2.15)
-.venv/made .venv-intel/made .venv-node/made .venv-tf2/made .venv-tf2-gpu/made:
+.venv-tf2/made .venv-tf2-gpu/made .venv-peers/made: version := $(PYTHON_2.15)
+.venv/made .venv-intel/made .venv-node/made .venv-tf2/made .venv-tf2-gpu/made .venv-peers/made:
 	python=$$(PYTHON="$(if $(filter $(version),$(PYTHON_$(TF))),$(PYTHON))" requirements/python.sh $(version)) && "$$python" -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) pip==24.0
 	touch $@
@@ -137,7 +137,6 @@ clean:
 	$(@D)/bin/npm install --silent --no-audit --no-fund --prefix $(@D) onnxruntime-node@1.16.3
 	touch $@
 
-.venv-peers/run: requirements/peers.txt
-	python3 -m venv --clear .venv-peers
+.venv-peers/run: .venv-peers/made requirements/peers.txt
 	$(@D)/bin/python $(PIP) -r requirements/peers.txt
 	touch $@

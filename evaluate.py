@@ -279,9 +279,10 @@ def print_results(results, folder):
         figures = [row[name] for name in ("threshold", "answered", "precision")]
         interval = "%.3f to %.3f" % tuple(row["precision_ci95"])
         rows.append(("%g" % row["wanted"], *("%.3f" % each for each in figures), interval))
-    if results["thresholds"]:
+    if results["thresholds"] and not results.get("folds"):  # which are not of the model that predict.py takes
         terminal.print_table(rows, (9, 9, 9, 14))
-        print("these thresholds were chosen on the same pictures: on others they will do a little worse")
+        of_what = "these thresholds" + (" of predict.py --mirror" if results["mirror"] else "")
+        print(of_what + " were chosen on the same pictures: on others they will do a little worse")
     timed = results["latency"]
     if timed:
         line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"

@@ -302,9 +302,21 @@ def save(folder, path, image):
         for number in itertools.count(1):
             path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
             with contextlib.suppress(FileExistsError):
-                open(path, "xb").close()  # takes the name, which os.replace alone could take from another
-                os.replace(partial, path)
+                take_name(partial, path)
                 return
+
+
+def take_name(partial, path):
+    """Give a file another name. Raises FileExistsError where that is taken, at once with others too."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        open(path, "xb").close()
+        os.replace(partial, path)
+    else:
+        os.remove(partial)
 
 
 @contextlib.contextmanager

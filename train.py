@@ -161,7 +161,8 @@ def carry_out(job, records, machines):
     """
     config, weights, strategy, time_left = job
     options = config["options"]
-    if options["step"] and not strategy:
+    stopped_early = checkpoints.is_over(checkpoints.read_best(options["output"]), options)
+    if options["step"] and not strategy and not stopped_early:
         time_left.say_estimate()
     atomic.make_folder(options["output"])
     if machines.index == 0:

@@ -12,6 +12,7 @@ none.
 import argparse
 import gzip
 import os
+import shlex
 import signal
 import sys
 
@@ -45,7 +46,8 @@ def main():
             write_folder(options.output, "val", pictures[trained:], labels[trained:])
     except (OSError, EOFError, ValueError) as error:
         sys.exit("fashion_mnist.py: error: %s" % error)
-    print("next: python FlowIO.py --dataset %s --image_size 32" % options.output)
+    folders = shlex.quote(options.output), shlex.quote(options.output.rstrip("/") + "_records")
+    print("next: python FlowIO.py --dataset %s --output %s --image_size 32" % folders)
 
 
 def parse_options():

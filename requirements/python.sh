@@ -33,10 +33,10 @@ uv=$(command -v uv)
 if [ -z "$uv" ]; then
     # pip can bring uv, into a folder of its own.
     here=${XDG_CACHE_HOME:-$HOME/.cache}/resnet-suite-uv
-    python3 -m venv "$here" >&2 2>/dev/null && "$here/bin/pip" install -q uv >/dev/null 2>&1 &&
+    python3 -m venv "$here" >&2 && "$here/bin/pip" install -q uv >&2 &&
         uv=$here/bin/uv
 fi
-if [ -n "$uv" ] && "$uv" python install "$wanted" >/dev/null 2>&1; then
+if [ -n "$uv" ] && "$uv" python install "$wanted" >&2; then
     python=$("$uv" python find "$wanted")
     fits "$python" && answer "$python"
 fi

@@ -74,7 +74,9 @@ def check_pip(verb, option, file):
 
 
 def check_source(file):
-    assert file == ".venv/bin/activate" and "-m venv" in read("Makefile") and ".venv/made" in read("Makefile")
+    environment, inside = file.split("/", 1)
+    assert inside == "bin/activate"
+    assert re.search(r"(^| )%s/made\b" % re.escape(environment), read("Makefile"))
 
 
 def check_export(assignment):

@@ -97,7 +97,9 @@ def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
         setattr(taken, name, known.get(name, usual.get(name)))
     taken.step = taken.step or 0
     recipes.apply_recipe(taken)
-    usual = {**usual, **vars(taken), "optimizer": recipes.RECIPES[taken.recipe]["optimizer"], **usual}
+    for name, value in vars(taken).items():
+        usual.setdefault(name, value)
+    usual["optimizer"] = recipes.RECIPES[taken.recipe]["optimizer"]
     return {name: known.get(name, value) for name, value in usual.items()}, usual
 
 
@@ -113,6 +115,10 @@ def better(model: modelfolder.Model, output: str) -> str:
 def retraining(model: modelfolder.Model, output: str, **changed: str | float | None) -> str:
     """The command that trains such a model with other options, as a new one: a finished one would stay."""
     options, usual = options_of(model)
+    if changed.get("step") and options["step"]:
+        for name in ("freeze", "warmup"):  # which are known in steps, and were meant as a share
+            for each in (options, usual):
+                each[name] = round(each[name] * changed["step"] / options["step"])
     options.update(changed)
     unusual = {name: value for name, value in options.items() if value not in (None, usual[name])}
     words = {name: "no" if value is False else value for name, value in unusual.items()}

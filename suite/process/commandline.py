@@ -53,11 +53,11 @@ class ArgumentParser(argparse.ArgumentParser):
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
         options, unknown = self.parse_known_args(*arguments)
         many = [each.dest for each in self._actions if each.nargs == "+" and not each.option_strings]
-        if many and not any(re.match("-.", word) for word in unknown):
-            getattr(options, many[0]).extend(unknown)  # of which argparse takes those in one place only
-        elif unknown:
-            hint = self.hint(max(unknown, key=lambda word: word.startswith("--")))
-            self.error("unrecognized arguments: %s%s" % (" ".join(unknown), hint))
+        if many:  # of which argparse takes those in one place only
+            getattr(options, many[0]).extend(word for word in unknown if not re.match("-.", word))
+            unknown = [word for word in unknown if re.match("-.", word)]
+        if unknown:
+            self.error("unrecognized arguments: %s%s" % (" ".join(unknown), self.hint(unknown[0])))
         self.check_paths(options)
         if not options.verbose:
             os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # has to be there when TensorFlow is imported

@@ -28,7 +28,6 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    tf_versions.let_xla_do_without_ptxas()
     if options.tf32 == "no":
         tf_versions.forbid_tf32()
     tf_versions.as_version_1()
@@ -42,8 +41,10 @@ def start(options):
     if options.device not in ("auto", "cpu"):
         raise UsageError("--device %s: TensorFlow sees no such GPU; use cpu" % options.device)
     say(*describe())
-    if options.device == "auto" and has_nvidia() and tf.test.is_built_with_cuda():
-        say("warning: TensorFlow sees no GPU; this build needs %s" % tf_versions.cuda())
+    if options.device == "auto" and has_nvidia():
+        with_cuda = "this build needs %s" % tf_versions.cuda()
+        for_cpus = "this build is for CPUs alone; README.md has the others, under GPUs"
+        say("warning: TensorFlow sees no GPU; " + (with_cuda if tf.test.is_built_with_cuda() else for_cpus))
 
 
 def has_nvidia():

@@ -30,7 +30,7 @@ def explain(kind, error, traceback):
     if not missing or "." in missing or missing == "suite":
         sys.__excepthook__(kind, error, traceback)
         return
-    cure = "source .venv/bin/activate, or pip install -r requirements.txt"
+    cure = "source .venv/bin/activate (of make demo TF=2.15: .venv-tf2), or pip install -r requirements.txt"
     package = {"PIL": "Pillow"}.get(missing, missing)
     names = os.path.basename(sys.argv[0]), package, sys.executable, cure
     sys.stderr.write("%s: error: %s is not installed for %s; %s\n" % names)

@@ -41,6 +41,7 @@ def import_tensorflow():
 @functools.lru_cache(None)
 def as_version_1():
     """For a process that is ours alone: version 2 builds graphs and runs them in sessions, as version 1."""
+    let_xla_do_without_ptxas()
     module = import_tensorflow()
     if module.__version__.startswith("2."):
         verbosity = module.logging.get_verbosity()

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterator, NamedTuple
 
@@ -20,7 +21,9 @@ from suite.serving.http import busy
 
 WAITING = 512  # pictures
 LOOK_EVERY = 2  # seconds, whether there is another checkpoint
-LOOK_AT_LEAST = 300  # and while one fails that may do better later, twice as long each time, up to this
+LONGEST = (
+    300  # after which one is tried again that failed and may do better later; first LOOK_EVERY, then doubled
+)
 AHEAD = 2  # batches that are decoded while one is computed
 
 
@@ -60,6 +63,11 @@ class Service:
         self.waiting = 0
         self.decoded: collections.deque[Waiting] = collections.deque()
         self.passed_over: set = set()  # identities of checkpoints that cannot be loaded, and what was said
+        self.failed: tuple = (
+            None,
+            0.0,
+            0.0,
+        )  # one that may do better: its identity, how long it waits, until when
         self.is_closed = False
 
     def start(self) -> None:
@@ -154,29 +162,32 @@ class Service:
 
     async def look_for_others(self) -> None:
         """Load another checkpoint beside the one that answers, and let it take over."""
-        seconds: float = LOOK_EVERY
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(LOOK_EVERY)
             try:
                 await self.in_thread(self.loading, self.load_other)
-                seconds = LOOK_EVERY
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # too little memory for two, say; the next time there may be more
+            except Exception as error:
                 if str(error) not in self.passed_over:
                     say("the model stays as it is: %s" % error)
                 self.passed_over.add(str(error))
-                seconds = min(2 * seconds, LOOK_AT_LEAST)
 
     def load_other(self) -> None:
         """If there is one."""
         known = identity(self.path)
-        if known in (self.loaded.identity, *self.passed_over):
+        failed, wait, until = self.failed
+        is_early = known == failed and time.monotonic() < until
+        if is_early or known in (self.loaded.identity, *self.passed_over):
             return
         try:
             other = self.load_model(known)
         except UserError:
             self.passed_over.add(known)
+            raise
+        except Exception:  # too little memory for two, say; later there may be more
+            wait = min(2 * wait, LONGEST) if known == failed else LOOK_EVERY
+            self.failed = known, wait, time.monotonic() + wait
             raise
         self.loop.call_soon_threadsafe(self.take_over, other)
 

@@ -13,9 +13,9 @@ from suite.training import checkpoints, memory
 from suite.training.existing import other_output
 from suite.training.options import same_command, shown
 
-# Options that are no settings of the training, or compared by check_existing.
 # The allocator's words, and XLA's.
 OUT_OF_MEMORY = re.compile("OOM when allocating|Out of memory while trying to allocate")
+# Options that are no settings of the training, or compared by check_existing.
 ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
 
 

@@ -210,6 +210,13 @@ def test_a_model_of_before_there_was_an_option_has_its_default():
     assert advice.retraining(model, "m", step=9) == "python train.py --mini --step 9 --output m"
 
 
+def test_what_is_meant_as_a_share_of_the_steps_stays_one():
+    model = model_of("--model", "imagenet", "--step", 300, "--freeze", 0.5, "--warmup", 0.1)
+    command = advice.retraining(model, "new", step=150)
+    taken = complete(*shlex.split(command)[2:])
+    assert (taken.step, taken.freeze, taken.warmup) == (150, 75, 15)
+
+
 def test_weights_that_were_only_taken_over_are_to_be_trained():
     model = model_of("--model", "models/other", "--step", 0)
     found = "python train.py --model %s --output models/resnet-2" % os.path.abspath("models/other")

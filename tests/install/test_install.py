@@ -36,7 +36,7 @@ COMMANDS = {
         case $1 in
         FlowIO.py) more="--image_size 32" ;;
         train.py) more="--mini --step 2 --batch_size 4 --bn_batches 0" ;;
-        data/fashion_mnist.py) more="--count 100" ;;
+        data/fashion_mnist.py) more="--count 100 --val_count 10" ;;
         esac
         case $1 in
         -*) command python "$@" ;;

@@ -51,13 +51,17 @@ def test_an_nvidia_device_is_found_without_its_driver(tmp_path, monkeypatch, ven
 
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("chosen", ["auto", "cpu"])
-def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(monkeypatch, capsys, there, chosen):
+@pytest.mark.parametrize("built, why", [(True, "needs CUDA"), (False, "is for CPUs alone; README.md has")])
+def test_a_gpu_that_is_not_seen_is_missed_only_where_there_is_one(
+    monkeypatch, capsys, there, chosen, built, why
+):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(device, "gpus", lambda: [])
     monkeypatch.setattr(device, "has_nvidia", lambda: there)
-    monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: True)
+    monkeypatch.setattr(device.tf.test, "is_built_with_cuda", lambda: built)
     device.start(types.SimpleNamespace(device=chosen, tf32="yes", verbose=False))
-    assert ("sees no GPU" in capsys.readouterr().err) == (there and chosen == "auto")
+    said = "warning: TensorFlow sees no GPU; this build " + why
+    assert (said in " ".join(capsys.readouterr().err.split())) == (there and chosen == "auto")
 
 
 @pytest.mark.parametrize(

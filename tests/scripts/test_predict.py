@@ -359,7 +359,7 @@ def test_pictures_may_stand_before_and_after_options(capsys):
     assert (options.images, options.top, options.json) == (["a.jpg", "b.jpg", "-"], 1, True)
     with pytest.raises(SystemExit):
         predict.parse_options(["a.jpg", "--top", "1", "b.jpg", "--jsn"])
-    assert "unrecognized arguments: b.jpg --jsn; did you mean --json?" in capsys.readouterr().err
+    assert "error: unrecognized arguments: --jsn; did you mean --json?" in capsys.readouterr().err
 
 
 def test_a_picture_after_formats_is_told_where_to_go():

@@ -15,6 +15,15 @@ from suite.serving import http
 SECONDS = 0.5  # the deadlines, here
 
 
+def until(condition):
+    """Wait for what the server does meanwhile, but not for ever: it may have been over before it was seen."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come about")
+
+
 @pytest.fixture
 def serve():
     """A function that starts a server, in a thread of its own; returns the server and its port."""
@@ -209,8 +218,7 @@ def test_no_more_than_so_many_connections_and_bytes(serve, monkeypatch):
     server, port = serve()
     with connect(port) as one:
         one.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n" + b"x" * 899)
-        while server.in_flight < 899:
-            time.sleep(0.01)
+        until(lambda: server.in_flight == 899)
         with connect(port) as two:
             two.sendall(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 102\r\n\r\n" + b"x" * 102)
             assert "too_many_bytes" in two.recv(1000).decode()
@@ -259,8 +267,7 @@ def test_the_end_does_not_wait_for_clients_that_have_left(serve, fails):
     server, port = serve(handle)
     with connect(port) as client:
         client.sendall(POST[:-3] if fails == "sending" else GET)
-        while not any(each.is_accepted for each in server.connections):
-            time.sleep(0.01)
+        until(lambda: any(each.is_accepted for each in server.connections))
         end = asyncio.run_coroutine_threadsafe(server.stop(), server.loop)
         if fails != "deaf":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close resets
