@@ -281,7 +281,7 @@ def print_results(results, folder):
         rows.append(("%g" % row["wanted"], *("%.3f" % each for each in figures), interval))
     if results["thresholds"] and not results.get("folds"):  # which are not of the model that predict.py takes
         terminal.print_table(rows, (9, 9, 9, 14))
-        of_what = "these thresholds" + (" of predict.py --mirror" if results["mirror"] else "")
+        of_what = "these thresholds" + (" of predict.py --mirror" if results.get("mirror") else "")
         print(of_what + " were chosen on the same pictures: on others they will do a little worse")
     timed = results["latency"]
     if timed:

@@ -213,6 +213,22 @@ def test_the_report_says_what_the_temperature_changed_and_which_thresholds_there
     assert text in page and "<code>--threshold 0.61</code>" in page and "80.0%" in page
     page = make_page(tmp_path, [0] * 30, [0] * 30, ["a", "b"], language=language)
     assert text not in page and "<code>--threshold" not in page
+    page = read(make_report(tmp_path, 30, ["a", "b"], language=language, thresholds=[row], mirror=True)[0])
+    assert "<code>--mirror --threshold 0.61</code>" in page
+    # The models of folds are none that predict.py takes.
+    page = read(make_report(tmp_path, 30, ["a", "b"], language=language, thresholds=[row], folds=3)[0])
+    assert "0.61" not in page and 'id="thresholds"' not in page
+
+
+@pytest.mark.parametrize(
+    "language, said", [("en", "so that this is no fair comparison"), ("zh", "这样比不公平")]
+)
+@pytest.mark.parametrize("seen, told", [({"trained_on": 7}, True), ({"trained_on": 0}, False), (None, False)])
+def test_a_model_that_knows_the_pictures_is_no_fair_one_to_compare_with(tmp_path, language, said, seen, told):
+    right = np.arange(30) < 20
+    other = {"checkpoint": "other", "accuracy": 0.3, "seen": seen, **metrics.mcnemar(right, ~right)}
+    page = read(make_report(tmp_path, 30, ["a", "b"], language=language, compare=other)[0])
+    assert (said in page) == told
 
 
 def make_page(folder, labels, predicted, classes, trained_on=None, language="en"):
