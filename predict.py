@@ -24,7 +24,6 @@ import json
 import os
 import re
 import sys
-import uuid
 from typing import Any, Iterable, Iterator, NamedTuple
 
 import numpy as np
@@ -63,6 +62,7 @@ def main():
     model = modelfolder.load_model(options.model)
     for folder in filter(None, (options.save, options.explain)):
         atomic.make_folder(folder)
+        atomic.remove_abandoned(folder)
     warn_of_unknown(model.classes, options)
     if options.explain and finer_from(model):
         line = "warning: --explain: %s sees %d pixels, too few to say where; from --image_size %d on it can"
@@ -294,13 +294,14 @@ def draw(picture, answer, model, options):
 def save(folder, path, image):
     """Write a picture's image whole as <its name>.jpg; none that exists is replaced, or that others begin."""
     name = os.fsdecode(os.fsencode(os.path.splitext(os.path.basename(path))[0])[:LONGEST_NAME])
-    partial = os.path.join(folder, uuid.uuid4().hex + atomic.PARTIAL)
-    with lifetime.tidying(lambda: atomic.remove(partial)), atomic.naming(os.path.join(folder, name + ".jpg")):
+    with atomic.unique_partial(folder) as partial, atomic.naming(os.path.join(folder, name + ".jpg")):
         with open(partial, "wb") as file:
             file.write(imagefile.to_jpeg(image))
         atomic.flush(partial)
         for number in itertools.count(1):
             path = os.path.join(folder, "%s%s.jpg" % (name, "" if number == 1 else "-%d" % number))
+            if os.path.lexists(path):  # soon seen, where there are many of a name
+                continue
             with contextlib.suppress(FileExistsError):
                 take_name(partial, path)
                 return

@@ -4,7 +4,7 @@
 
 Writes a model folder: a checkpoint every --save_num steps, each validated, the best of them in best/,
 model.json, log.csv, and curves for TensorBoard. Running the same command again resumes; Ctrl-C saves and
-stops. suite/training/ has the options, the recipes, the step, and what is kept.
+stops. suite/training/ has the options, the step, and what is kept; suite/model/recipes.py the recipes.
 """
 
 if __name__ == "__main__":
@@ -161,9 +161,6 @@ def carry_out(job, records, machines):
     """
     config, weights, strategy, time_left = job
     options = config["options"]
-    stopped_early = checkpoints.is_over(checkpoints.read_best(options["output"]), options)
-    if options["step"] and not strategy and not stopped_early:
-        time_left.say_estimate()
     atomic.make_folder(options["output"])
     if machines.index == 0:
         start_model_folder(config)
@@ -238,6 +235,8 @@ def train(config, weights, records, machines, strategy, time_left):
     if validator and first_step and not is_validated:  # killed after it had saved that, or other pictures
         validator.catch_up(modelfolder.latest_checkpoint(output))
     is_over = checkpoints.is_over(checkpoints.read_best(output), options)  # and killed before what follows
+    if not strategy and not is_over:
+        time_left.say_estimate()
 
     batches = functools.partial(
         read_for_training,

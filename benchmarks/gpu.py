@@ -387,7 +387,8 @@ def startup(options):
     with tempfile.TemporaryDirectory() as folder:
         model, pictures = model_and_pictures(options, folder, FEW)
         for place in (options.device, "cpu"):  # which make a cache each
-            predict(model, [pictures], "--device", place)
+            with trying(options, "cache, " + place):
+                predict(model, [pictures], "--device", place)
         for row in ("GPU", "CPU", "GPU", "CPU", "GPU without TF32"):
             with trying(options, row):
                 more = ["--device", "cpu" if row == "CPU" else options.device, "--top", "1000"]

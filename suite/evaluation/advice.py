@@ -51,9 +51,8 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
     """
     accuracy, (low, high) = results["accuracy"], results["accuracy_ci95"]
     options, advice = options_of(model)[0], []
-    outputs = modelfolder.unused_names(
-        model.folder
-    )  # another for each command: one must not resume the other
+    # Another for each command: one must not resume the other.
+    outputs = modelfolder.unused_names(model.folder)
     guessing = low <= results["baseline"]["accuracy"] < 1
     if guessing:
         advice.append({"kind": "guessing", "command": better(model, next(outputs)), **results["baseline"]})
@@ -99,7 +98,9 @@ def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
     recipes.apply_recipe(taken)
     for name, value in vars(taken).items():
         usual.setdefault(name, value)
-    usual["optimizer"] = recipes.RECIPES[taken.recipe]["optimizer"]
+    usual["optimizer"] = recipes.RECIPES[taken.recipe]["optimizer"]  # `taken` had the model's, for its rate
+    if known.get("patience"):  # which counts checkpoints
+        usual["save_num"] = recipes.default_save_num(taken.step)
     return {name: known.get(name, value) for name, value in usual.items()}, usual
 
 

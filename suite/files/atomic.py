@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from pathlib import PurePath
 from typing import Iterator
 
@@ -22,6 +23,7 @@ PARTIAL, PREVIOUS = ".replacing.partial", ".replacing.previous"
 # The same for a folder that stays: hidden folders inside it, of what is not written to its end, of that
 # while the old files go, and of that while it moves up to their place.
 INSIDE = (".replacing.partial", ".replacing.complete", ".replacing.moving")
+ABANDONED = 3600  # seconds, after which nobody writes on at a file that others write, too
 LOCK_SECONDS = 3  # that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
 
 
@@ -280,6 +282,27 @@ def replacing_file(path: str) -> Iterator[str]:
         yield partial
         flush(partial)
         os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def unique_partial(folder: str) -> Iterator[str]:
+    """The name of a file to write in a folder that threads, processes and machines write to at once.
+
+    It is to be renamed; what still bears it at the end goes.
+    """
+    partial = os.path.join(folder, uuid.uuid4().hex + PARTIAL)
+    with lifetime.tidying(lambda: remove(partial)):
+        yield partial
+
+
+def remove_abandoned(folder: str) -> None:
+    """Remove the files of a folder that killed processes have not written to their end."""
+    for name in contents(folder):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            is_old = name.endswith(PARTIAL) and os.path.getmtime(path) < time.time() - ABANDONED
+            if is_old and os.path.isfile(path):
+                os.remove(path)
 
 
 @contextlib.contextmanager

@@ -97,7 +97,6 @@ class Classifier:
         model = self._reader.model
         # TensorFlow's rewriting of the graph takes longer at the start than it saves afterwards.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
-        config.allow_soft_placement = True
         with tf.Graph().as_default(), tf_versions.without_advice():
             with tf.device("/cpu:0"):
                 jpeg = tf.placeholder(tf.string, [])

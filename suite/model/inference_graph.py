@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import glob
 import hashlib
 import json
 import mmap
 import os
 import struct
-import time
-import uuid
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from suite.files import atomic
 from suite.model.network import features_and_maps, restore_session
-from suite.process import lifetime, tf_versions
+from suite.process import tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
 
@@ -47,7 +44,6 @@ OPERATIONS = {
     *("FusedBatchNormV3", "Relu", "MaxPool", "AddV2", "Mean", "MatMul", "RealDiv", "Softmax", "Transpose"),
 }
 OUTPUTS = ["probabilities", "features", "maps"]
-ABANDONED = 3600  # seconds, after which nobody writes on at a cache
 SMALLEST_MAPPED = 1024  # values; smaller constants stay in the GraphDef
 
 
@@ -206,17 +202,13 @@ def write_cache(model, graph_def, key, data_format="NHWC"):
     for part in rest:
         digest.update(part)
     path = cache_path(model, data_format)
-    # Others may be at it: threads, processes, and machines that share the folder.
-    partial = "%s.%s%s" % (path, uuid.uuid4().hex, atomic.PARTIAL)
-    for left in glob.glob("%s.*%s" % (glob.escape(path), atomic.PARTIAL)):  # by killed processes
-        with contextlib.suppress(OSError):
-            if os.path.getmtime(left) < time.time() - ABANDONED:
-                os.remove(left)
-    with lifetime.tidying(lambda: atomic.remove(partial)), contextlib.suppress(OSError):
+    folder = os.path.dirname(path)
+    atomic.remove_abandoned(folder)
+    with atomic.unique_partial(folder) as partial, contextlib.suppress(OSError):
         with open(partial, "wb") as file:
             file.writelines([digest.digest(), *rest])
         os.replace(partial, path)
-        atomic.remove(os.path.join(os.path.dirname(path), FORMER_CACHE))
+        atomic.remove(os.path.join(folder, FORMER_CACHE))
 
 
 def map_weights(graph_def):

@@ -221,9 +221,7 @@ def latest_checkpoint(folder: str, warn: Callable[[str], object] = say_once) -> 
         name = os.fsdecode(ast.literal_eval("b" + quoted.group(1))) if quoted else None
     except (OSError, ValueError, SyntaxError):
         name = None
-    here = name and os.path.join(
-        folder, os.path.basename(name)
-    )  # an absolute path is of where it was written
+    here = name and os.path.join(folder, os.path.basename(name))  # a whole path is of where it was written
     if here in found:
         return here
     warn("warning: %s is missing or damaged; taking %s" % (path, found[-1]))

@@ -72,6 +72,11 @@ def default_steps(recipe: str, pictures: int, batch_size: int) -> int:
     return max(min(enough_steps(pictures, batch_size), most), math.ceil(passes * pictures / batch_size))
 
 
+def default_save_num(step: int) -> int:
+    """Steps between two checkpoints of a training of so many."""
+    return min(500, max(1, step // 4))
+
+
 def apply_recipe(options):
     """Fill in, in place, what was not given (None), from the recipe or from the number of steps.
 

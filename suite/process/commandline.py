@@ -48,14 +48,16 @@ class ArgumentParser(argparse.ArgumentParser):
             choices=("yes", "no"),
             default=self.tf32,
             help="let GPUs from Ampere on multiply in TF32: quicker, and probabilities about 0.001 from the "
-            "CPU's; no: within 0.00001",
+            "CPU's; no: about 0.00001",
         )
         group.add_argument("--verbose", action="store_true", help="show TensorFlow's own messages")
         options, unknown = self.parse_known_args(*arguments)
         many = [each.dest for each in self._actions if each.nargs == "+" and not each.option_strings]
         if many:  # of which argparse takes those in one place only
-            getattr(options, many[0]).extend(word for word in unknown if not re.match("-.", word))
-            unknown = [word for word in unknown if re.match("-.", word)]
+            end = unknown.index("--") if "--" in unknown else len(unknown)
+            words = [word for word in unknown[:end] if not re.match("-.", word)]
+            getattr(options, many[0]).extend(words + unknown[end + 1 :])
+            unknown = [word for word in unknown[:end] if re.match("-.", word)]
         if unknown:
             self.error("unrecognized arguments: %s%s" % (" ".join(unknown), self.hint(unknown[0])))
         self.check_paths(options)

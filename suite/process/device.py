@@ -28,14 +28,15 @@ def start(options):
     visible = visible_devices(options.device, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    tf_versions.as_version_1()
     if options.tf32 == "no":
         tf_versions.forbid_tf32()
-    tf_versions.as_version_1()
     tf.logging.set_verbosity(tf.logging.INFO if options.verbose else tf.logging.FATAL)
 
     if gpus():
         for gpu in gpus():  # tf.distribute opens them by itself, and would take all of their memory
-            tf.config.experimental.set_memory_growth(gpu, True)
+            with contextlib.suppress(RuntimeError, ValueError):  # a notebook has opened or divided them
+                tf.config.experimental.set_memory_growth(gpu, True)
         say("device: %s" % counted(len(gpus()), "GPU"))
         return
     if options.device not in ("auto", "cpu"):

@@ -104,9 +104,9 @@ def without_advice():
 def forbid_tf32():
     """No TF32, for which GPUs from Ampere on leave out 13 of the 23 bits of each factor.
 
-    To be called before TensorFlow is imported.
+    To be called before a GPU is opened.
     """
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # which NVIDIA's libraries obey
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # which NVIDIA's libraries obey, and read when they are set up
     if VERSION == "2.15":  # has kernels of its own, too
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
@@ -151,15 +151,8 @@ def cuda_code():
         return tf.sysconfig.get_build_info().get("cuda_compute_capabilities", [])
     from tensorflow.python.platform import build_info
 
-    known = [
-        "compute_35",
-        "compute_37",
-        "compute_52",
-        "compute_60",
-        "compute_61",
-        "compute_70",
-    ]  # in its wheel
-    return known if getattr(build_info, "cuda_version_number", None) == "10" else []
+    in_its_wheel = ["compute_%d" % number for number in (35, 37, 52, 60, 61, 70)]
+    return in_its_wheel if getattr(build_info, "cuda_version_number", None) == "10" else []
 
 
 def gpu_details(session_config):

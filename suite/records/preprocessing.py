@@ -30,9 +30,7 @@ def preprocess_for_evaluation(jpeg, image_size, normalize_as, fit="crop"):
     return normalize(centre(jpeg, image_size, fit), normalize_as)
 
 
-def preprocess_for_training(
-    jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop", keep_size=True
-):
+def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop"):
     """A random view of one picture, as training sees it: `decode_view` and `finish_view`.
 
     Args:
@@ -40,7 +38,7 @@ def preprocess_for_training(
     Returns:
         float32 [image_size, image_size, 3].
     """
-    view = decode_view(jpeg, image_size, augment, seed, fit, keep_size)
+    view = decode_view(jpeg, image_size, augment, seed, fit)
     if mirrored is not None:
         view["mirrored"] = mirrored
     return finish_view(view, normalize_as)

@@ -15,7 +15,7 @@ from suite.files.schemas import SPLITS
 from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import decode_view, preprocess_for_evaluation, preprocess_for_training
+from suite.records.preprocessing import decode_view, finish_view, preprocess_for_evaluation
 
 PICTURES_PER_SHARD = 1024
 READ_AHEAD = 64  # records, and of large ones fewer
@@ -149,12 +149,8 @@ def read_for_training(
     seeds = tf.data.experimental.RandomDataset(seed).batch(2)
 
     def view(jpeg, seed):
-        if normalize_as is None:
-            return decode_view(jpeg, records.image_size, augment, seed, records.fit, records.keep_size)
-        image = preprocess_for_training(
-            jpeg, records.image_size, normalize_as, augment, seed, None, records.fit, records.keep_size
-        )
-        return {"image": image}
+        seen = decode_view(jpeg, records.image_size, augment, seed, records.fit, records.keep_size)
+        return seen if normalize_as is None else {"image": finish_view(seen, normalize_as)}
 
     pictures = decode_in_parallel(tf.data.Dataset.zip((examples, seeds)), view)
     return pictures.batch(batch_size, drop_remainder=True).prefetch(2)

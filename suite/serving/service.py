@@ -21,9 +21,8 @@ from suite.serving.http import busy
 
 WAITING = 512  # pictures
 LOOK_EVERY = 2  # seconds, whether there is another checkpoint
-LONGEST = (
-    300  # after which one is tried again that failed and may do better later; first LOOK_EVERY, then doubled
-)
+# After which one is tried again that failed and may do better later; first LOOK_EVERY, then doubled.
+LONGEST = 300
 AHEAD = 2  # batches that are decoded while one is computed
 
 
@@ -63,11 +62,8 @@ class Service:
         self.waiting = 0
         self.decoded: collections.deque[Waiting] = collections.deque()
         self.passed_over: set = set()  # identities of checkpoints that cannot be loaded, and what was said
-        self.failed: tuple = (
-            None,
-            0.0,
-            0.0,
-        )  # one that may do better: its identity, how long it waits, until when
+        # One that may do better: its identity, how long it waits, until when.
+        self.failed: tuple = (None, 0.0, 0.0)
         self.is_closed = False
 
     def start(self) -> None:
@@ -197,7 +193,10 @@ class Service:
             other.classify.close()
             return
         before, self.loaded = self.loaded, other
-        say("the model is that of step %d now, before %d" % (other.version, before.version))
+        if other.version == before.version:  # as where train.py goes on: model.json is written anew
+            say("the model was read anew, step %d" % other.version)
+        else:
+            say("the model is that of step %d now, before %d" % (other.version, before.version))
         if not before.users:
             self.in_thread(self.loading, before.classify.close)
 

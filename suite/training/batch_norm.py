@@ -7,7 +7,6 @@ from suite.model.network import build_logits, load_weights
 from suite.process import device
 from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import finish_views
 from suite.records.reading import read_for_training
 from suite.training.checkpoints import is_better, keep_best, read_best
 
@@ -54,10 +53,10 @@ def write_recalibrated(config, records, checkpoint, batches, target):
     options = config["options"]
     with tf.Graph().as_default():
         momentum = tf.placeholder(tf.float32, [])
-        dataset = read_for_training(records, "train", options["batch_size"], "none", options["seed"])
+        how = options["batch_size"], "none", options["seed"]
+        dataset = read_for_training(records, "train", *how, normalize_as=config["normalize"])
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
-        images = finish_views(batch, config["normalize"])
-        build_logits(images, config["network"], config["classes"], True, bn_momentum=momentum)
+        build_logits(batch["image"], config["network"], config["classes"], True, bn_momentum=momentum)
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
         with tf.Session(config=device.session_config(options["workers"])) as session:
             load_weights(session, checkpoint)

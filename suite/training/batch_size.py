@@ -62,14 +62,14 @@ def measure(options, records, weights, size):
     config = make_config(options, records)
     compiles, _, _ = xla.decide(config, None, options.step)
     shape = [size, config["image_size"], config["image_size"], 3]
-    pixels = np.random.RandomState(0).randint(0, 256, shape, np.uint8)
+    # On a GPU they come as they are, and are normalised there.
+    as_seen = tf.uint8 if device.gpus() else tf.float32
+    pixels = np.random.RandomState(0).randint(0, 256, shape, np.uint8).astype(as_seen.as_numpy_dtype)
     with tf.Graph().as_default():
         tf.train.create_global_step()
-        images = tf.placeholder(tf.uint8, shape)
-        features = {
-            "image": finish_views({"image": images}, config["normalize"]),
-            "label": tf.zeros([size], tf.int64),
-        }
+        images = tf.placeholder(as_seen, shape)
+        seen = finish_views({"image": images}, config["normalize"]) if device.gpus() else images
+        features = {"image": seen, "label": tf.zeros([size], tf.int64)}
         train_op = training_step(features, config).train_op
         fixed, per_picture = memory.estimate_of(train_op, size)
         if fixed + size * per_picture > memory.ROOM * memory.memory_limit():

@@ -145,11 +145,14 @@ def is_validated(step, best):
 def is_over(best, options):
     """Whether --patience ends the training; 0 never does, and steps of --freeze do not count.
 
+    They do where none come after them: then the classifier is all that is trained.
+
     Args:
         best: see `read_best`.
-        options: {"patience", "freeze"}.
+        options: {"patience", "freeze", "step"}.
     """
-    waited = [step for step in best["since"] if step > options["freeze"]] if best else []
+    frozen = options["freeze"] if options["freeze"] < options["step"] else 0
+    waited = [step for step in best["since"] if step > frozen] if best else []
     return 0 < options["patience"] <= len(waited)
 
 

@@ -70,7 +70,7 @@ def complete_options(options, records, existing, weights):
     elif options.step is None:
         options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
     if options.save_num is None:
-        options.save_num = min(500, max(1, options.step // 4))
+        options.save_num = recipes.default_save_num(options.step)
     freeze = options.freeze
     recipes.apply_recipe(options)
     if existing and modelfolder.latest_step(options.output):  # what has thawed does not freeze again
@@ -109,10 +109,9 @@ def refuse_other(options, network, normalize, name):
     """Raises UsageError where options ask for another network than the weights called `name` are of."""
     for option, value in dict(complete(network), normalize=normalize).items():
         asked = getattr(options, option)
-        if option != "dropout" and asked not in (
-            None,
-            value,
-        ):  # that is the classifier's, which may be another
+        if option == "dropout":  # is the classifier's, which may be another
+            continue
+        if asked not in (None, value):
             values = option, shown(asked), name, shown(value)
             raise UsageError("--%s %s: %s is of a network with %s; leave it out" % values)
 

@@ -47,7 +47,7 @@ def read_environment():
         given = json.loads(text)
         jobs, task = given.get("cluster", {}), given.get("task", {})
         if not jobs:
-            return ALONE
+            return alone()
         places = {(job, i): address for job in JOBS for i, address in enumerate(jobs.get(job, []))}
         unknown = [job for job in jobs if job not in JOBS]
         if unknown:
@@ -65,22 +65,29 @@ def read_environment():
     if not belongs:
         raise UsageError("TF_CONFIG: task %s %s is not in its cluster, such as %s" % (me + (EXAMPLE,)))
     if len(places) == 1:
-        del os.environ["TF_CONFIG"]  # tf.estimator wants at least two
-        return ALONE
+        return alone()
     return Machines(list(places.values()), list(places).index(me))
+
+
+def alone():
+    """What a TF_CONFIG that names no other machine means; tf.estimator, which wants two, is not to see it."""
+    del os.environ["TF_CONFIG"]
+    return ALONE
 
 
 def check_options(machines, options):
     """Raises UsageError where options, as they are on the command line, do not go with several machines."""
+    if len(machines.addresses) == 1:
+        return
     asked = {
         "--patience": options.patience,
         "--batch_size auto": options.batch_size == "auto",
         "--folds": options.folds,
     }
-    for name in filter(asked.get, asked if len(machines.addresses) > 1 else ()):
-        raise UsageError(
-            "%s: works on one machine only, and TF_CONFIG names %d" % (name, len(machines.addresses))
-        )
+    for name, value in asked.items():
+        if value:
+            message = "%s: works on one machine only, and TF_CONFIG names %d"
+            raise UsageError(message % (name, len(machines.addresses)))
 
 
 def choose_strategy(machines, options):

@@ -10,8 +10,10 @@ from suite.files.schemas import RECORDS, SMALL_IMAGE
 from suite.model.network import build_logits
 from suite.model.recipes import enough_steps
 from suite.process import device
+from suite.process.errors import UserError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
+from suite.training import memory
 from suite.training.monitor import duration
 
 # Times as long as its forward pass a step takes, and as building that pass's graph building its own. For the
@@ -73,8 +75,11 @@ class TimeLeft:
             self.advise(seconds)
 
     def print_estimate(self):
-        """The same as a result, on any device."""
-        seconds = self.estimate()
+        """The same as a result, on any device. Raises UserError where a GPU's memory does not suffice."""
+        try:
+            seconds = self.estimate()
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(memory.out_of_memory(self.config)) from error
         print("time: about %s to train on this machine%s, an estimate" % (duration(seconds), self.of))
         self.advise(seconds)
 

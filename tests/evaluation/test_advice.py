@@ -210,6 +210,13 @@ def test_a_model_of_before_there_was_an_option_has_its_default():
     assert advice.retraining(model, "m", step=9) == "python train.py --mini --step 9 --output m"
 
 
+def test_patience_goes_with_the_steps_between_the_checkpoints_that_it_counts():
+    model = model_of("--mini", "--step", 1000, "--save_num", 10, "--patience", 5)
+    assert "--save_num 10" in advice.retraining(model, "new", dropout=0.3)
+    usual = model_of("--mini", "--step", 1000, "--patience", 5)
+    assert "--save_num" not in advice.retraining(usual, "new", dropout=0.3)
+
+
 def test_what_is_meant_as_a_share_of_the_steps_stays_one():
     model = model_of("--model", "imagenet", "--step", 300, "--freeze", 0.5, "--warmup", 0.1)
     command = advice.retraining(model, "new", step=150)

@@ -274,6 +274,26 @@ def test_a_system_without_descriptors_of_paths(tmp_path, monkeypatch):
     assert atomic.is_mount_point("/") and not atomic.is_mount_point(str(tmp_path))
 
 
+def test_what_killed_processes_left_goes_once_it_is_old(tmp_path):
+    fill(
+        tmp_path, {"1.replacing.partial": "", "2.replacing.partial": "", "3": "", "4.replacing.partial/a": ""}
+    )
+    for name, hours in (
+        ("1.replacing.partial", 2),
+        ("2.replacing.partial", 0.5),
+        ("3", 2),
+        ("4.replacing.partial", 2),
+    ):
+        os.utime(str(tmp_path / name), (time.time() - 3600 * hours,) * 2)
+    atomic.remove_abandoned(str(tmp_path))
+    assert sorted(os.listdir(str(tmp_path))) == ["2.replacing.partial", "3", "4.replacing.partial"]
+    with atomic.unique_partial(str(tmp_path)) as one, atomic.unique_partial(str(tmp_path)) as other:
+        assert one != other
+        open(one, "w").close()
+    assert not os.path.exists(one)
+    atomic.remove_abandoned(str(tmp_path / "none"))
+
+
 def test_only_the_link_is_removed(tmp_path):
     fill(tmp_path / "big", OLD)
     os.symlink("big", str(tmp_path / "link"))

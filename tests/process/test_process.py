@@ -345,7 +345,15 @@ def test_tf32_is_forbidden_when_asked_for(chosen):
     code = """if True:
         import os, types
         from suite.process import device, tf_versions
+        flags, load = [], tf_versions.importlib.import_module
+
+        def import_module(name):
+            flags.append(os.environ.get("XLA_FLAGS"))  # which XLA may read at once
+            return load(name)
+
+        tf_versions.importlib = types.SimpleNamespace(import_module=import_module)
         device.start(types.SimpleNamespace(device="cpu", tf32=%r, verbose=False))
+        assert bool(flags[0]) == tf_versions.is_2()
         switch = "tensor_float_32_execution_enabled"
         allowed = getattr(tf_versions.tf.config.experimental, switch, lambda: True)
         print(os.environ.get("NVIDIA_TF32_OVERRIDE"), not tf_versions.is_2() or allowed())

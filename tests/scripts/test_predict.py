@@ -357,6 +357,8 @@ def test_pictures_of_kept_size_are_predicted_at_that_size(tmp_path):
 def test_pictures_may_stand_before_and_after_options(capsys):
     options = predict.parse_options(["a.jpg", "--top", "1", "b.jpg", "--json", "-"])
     assert (options.images, options.top, options.json) == (["a.jpg", "b.jpg", "-"], 1, True)
+    options = predict.parse_options(["a.jpg", "--json", "b.jpg", "--", "-c.jpg", "--top"])
+    assert options.images == ["a.jpg", "b.jpg", "-c.jpg", "--top"]
     with pytest.raises(SystemExit):
         predict.parse_options(["a.jpg", "--top", "1", "b.jpg", "--jsn"])
     assert "error: unrecognized arguments: --jsn; did you mean --json?" in capsys.readouterr().err

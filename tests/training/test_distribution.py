@@ -49,6 +49,9 @@ def test_TF_CONFIG(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["b:2"]}, "task": task}))
     assert distribution.read_environment() == distribution.ALONE
     assert distribution.read_environment() == distribution.ALONE
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"task": {"type": "chief", "index": 1}}))
+    assert distribution.read_environment() == distribution.ALONE
+    tf.estimator.RunConfig()  # which refuses what is left of it
 
 
 @pytest.mark.parametrize("asked", ["--folds 3", "--patience 5", "--batch_size auto"])

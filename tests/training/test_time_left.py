@@ -6,6 +6,8 @@ import pytest
 
 from suite.model import recipes
 from suite.process import device
+from suite.process.errors import UserError
+from suite.process.tf_versions import tf
 from suite.training import time_left
 
 
@@ -45,6 +47,17 @@ def test_an_estimate_by_hand(monkeypatch):
     frozen = 30 * 0.8 + 70 * 3.2
     expected = 2 + 8 + frozen + 2 + 4 * 1.6 + statistics
     assert make(freeze=30).estimate() == pytest.approx(expected)
+
+
+def test_a_dry_run_that_does_not_fit_says_what_would(monkeypatch):
+    def fail(config):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(time_left, "time_forward_pass", fail)
+    monkeypatch.setattr(time_left.memory, "estimate", lambda config: (1e9, 1e9))
+    monkeypatch.setattr(time_left.memory, "memory_limit", lambda: 6e9)
+    with pytest.raises(UserError, match="out of memory: --batch_size 8 needs.*--batch_size 2 would fit"):
+        make().print_estimate()
 
 
 def test_the_trainings_of_folds_that_follow_are_whole(monkeypatch, clock, capsys):

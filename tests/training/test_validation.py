@@ -82,6 +82,12 @@ def test_patience_does_not_count_the_steps_of_freeze(workspace, tmp_path, monkey
         assert validator.validate(str(tmp_path / ("model.ckpt-%d" % step))) == (step == 5)
 
 
+@pytest.mark.parametrize("step, is_over", [(9, False), (4, True), (3, True)])
+def test_patience_counts_all_steps_where_the_classifier_alone_is_trained(step, is_over):
+    options = {"patience": 2, "freeze": 4, "step": step}
+    assert checkpoints.is_over({"since": [2, 3]}, options) == is_over
+
+
 @pytest.mark.slow
 def test_the_best_stays_where_nothing_validates_any_more(workspace, copy, tmp_path):
     run(
