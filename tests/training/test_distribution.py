@@ -239,8 +239,8 @@ def test_the_script_for_slurm(paper, nodes, tmp_path, monkeypatch):
     for name, body in commands.items():
         (tmp_path / name).write_text("#!/bin/bash\n%s\n" % body)
         (tmp_path / name).chmod(0o755)
-    (tmp_path / ".venv-tf2" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv-tf2" / "bin" / "activate").write_text("")
+    (tmp_path / ".venv-tf2-gpu" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv-tf2-gpu" / "bin" / "activate").write_text("")
     script = block_of(paper, "bash").replace("cd /shared/resnet-suite", "cd %s" % tmp_path)
     environment = {"PATH": "%s:/usr/bin:/bin" % tmp_path, "SLURM_JOB_NODELIST": "nodes[1-3]"}
     done = subprocess.run(
