@@ -2,6 +2,8 @@
 # TensorFlow 1.15, or 2.15 for machines that 1.15 does not serve.
 TF := 1.15
 PYTHON ?=
+# Of the slow tests: 0/2 and 1/2 are the halves of `test-all`, for two that run at once.
+SHARE ?=
 VENV_1.15 := .venv
 VENV_2.15 := .venv-tf2
 PYTHON_1.15 := 3.7
@@ -51,7 +53,7 @@ test: $(VENV)/dev
 	$(RUN) -m pytest -m "not slow"
 
 test-all: $(VENV)/dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(if $(SHARE),--share $(SHARE))
 
 coverage: .venv/dev
 	.venv/bin/python -m pytest --cov="$(CURDIR)" --cov-config=pyproject.toml

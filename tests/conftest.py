@@ -16,6 +16,29 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_addoption(parser):
+    message = (
+        "of the files of slow tests run every N-th, from number K on, 0 being the first; `versions` stay"
+    )
+    parser.addoption("--share", metavar="K/N", help=message)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what --share leaves to others."""
+    if not config.option.share:
+        return
+    first, step = map(int, config.option.share.split("/"))
+    shared = [item for item in items if has(item, "slow") and not has(item, "versions")]
+    files = sorted({item.nodeid.partition("::")[0] for item in shared})[first::step]
+    left_out = {item for item in shared if item.nodeid.partition("::")[0] not in files}
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def has(item, mark):
+    return item.get_closest_marker(mark) is not None
+
+
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
     return Workspace(tmp_path_factory.mktemp("workspace"))

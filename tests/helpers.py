@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 
@@ -124,13 +125,14 @@ def make_model(folder, **switches):
     rng = np.random.RandomState(0)
     with tf.Graph().as_default(), tf.Session() as session:
         build_logits(tf.placeholder(tf.float32, [None, 64, 64, 3]), network, classes, is_train=False)
-        session.run(tf.global_variables_initializer())
+        values = {}
         for variable in tf.global_variables():
-            name, shape = variable.op.name, variable.shape.as_list()
+            name, shape, initial = variable.op.name, variable.shape.as_list(), variable.initializer.inputs[1]
             if name.endswith(("variance", "gamma")):
-                variable.load(rng.uniform(0.5, 1.5, shape), session)
+                values[initial] = rng.uniform(0.5, 1.5, shape)
             elif name.endswith(("mean", "beta", "bias")):
-                variable.load(rng.normal(0, 0.3, shape), session)
+                values[initial] = rng.normal(0, 0.3, shape)
+        session.run(tf.global_variables_initializer(), values)
         checkpoint = tf.train.Saver().save(session, str(folder / "model.ckpt"), global_step=1)
     return modelfolder.Model(str(folder), checkpoint, network, classes, 64, "per_image", False)
 
@@ -164,6 +166,14 @@ class Workspace:
         self.flowio = run("FlowIO.py", "--image_size", 32, cwd=self.folder)
         self.training = run("train.py", "--mini", "--step", 100, "--save_num", 50, cwd=self.folder)
         self.evaluation = run("evaluate.py", cwd=self.folder)
+
+    @property
+    def exported(self):
+        """The folder of what export.py wrote."""
+        folder = os.path.join(self.folder, "exported")
+        if not os.path.exists(folder):
+            run("export.py", "--model", self.model, "--output", folder)
+        return folder
 
     def results(self, folder=None):
         """What evaluate.py wrote: the content of evaluation.json, the rows of predictions.csv."""
@@ -200,8 +210,7 @@ def read_log(folder):
 
 def differing(one, other):
     """The names of the weights and statistics that differ between two checkpoints."""
-    names = [
-        name for name, _ in tf.train.list_variables(one) if "Adam" not in name and "Momentum" not in name
-    ]
-    load = tf.train.load_variable
-    return {n for n in names if n != "global_step" and not np.array_equal(load(one, n), load(other, n))}
+    there, here = (tf.train.load_checkpoint(each) for each in (one, other))
+    of_training = re.compile("Adam|Momentum|global_step$")
+    names = [name for name in there.get_variable_to_shape_map() if not of_training.search(name)]
+    return {name for name in names if not np.array_equal(there.get_tensor(name), here.get_tensor(name))}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import LABELS, ROOT, draw_demo, run
-from papers import READMES, block_with, blocks, blocks_with, commands, read, run_block, section
+from papers import block_with, blocks, blocks_with, commands, read, run_block, section
 from PIL import Image
 
 from suite.files import jsonfile
@@ -38,9 +38,8 @@ def test_the_workflow_is_told_for_a_cpu_and_for_a_gpu():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [0, 1])
-def test_the_workflow_runs_as_it_stands(way, tmp_path):
-    """A block of "Your own pictures", with options that make it quick, and the files of the first table."""
+def test_the_workflow_runs_as_it_stands(tmp_path):
+    """The block for a CPU, with options that make it quick, and the files of the first table."""
     classes = {line.split("/")[2] for line in block_with("data/dataset/", "text").splitlines()}
     assert len(classes) == 2
     for name, fruit in zip(sorted(classes), ("banana", "kiwi")):
@@ -61,7 +60,7 @@ def test_the_workflow_runs_as_it_stands(way, tmp_path):
         """
         % (shlex.quote(sys.executable), shlex.quote(ROOT))
     )
-    out = run_block(blocks_with("source .venv/bin/activate")[way], tmp_path)
+    out = run_block(blocks_with("source .venv/bin/activate")[0], tmp_path)
     assert out.splitlines()[-1].startswith("photo.jpg: ")
     table = re.findall(r"^\| `\w+\.py` \| .* \| (`[a-z/]+`): (.*) \|$", read("README.md"), re.MULTILINE)
     assert len(table) == 4
@@ -150,9 +149,9 @@ def answers(user_folder, monkeypatch):
     return answers_of
 
 
-def run_python(paper, path):
-    """The variables of a README's Python lines for ONNX, run on the file `path`."""
-    (code,) = [body for kind, body in blocks(paper) if kind == "python" and "onnxruntime" in body]
+def run_python(path):
+    """The variables of README's Python lines for ONNX, run on the file `path`."""
+    (code,) = [body for kind, body in blocks("README.md") if kind == "python" and "onnxruntime" in body]
     assert code.count("photo.jpg") == 1
     variables = {}
     exec(code.replace("photo.jpg", path), variables)
@@ -165,13 +164,12 @@ def check_probabilities(found, answer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("paper", READMES)
-def test_onnx_in_python(answers, paper):
+def test_onnx_in_python(answers):
     for fit in FITS:
         found = answers(fit)
         assert len(found) == 30
         for answer in found:
-            check_probabilities(run_python(paper, answer["image"])["probabilities"][0], answer)
+            check_probabilities(run_python(answer["image"])["probabilities"][0], answer)
 
 
 @pytest.fixture
@@ -187,7 +185,7 @@ def node():
 @pytest.mark.slow
 def test_onnx_in_javascript(node, answers):
     answers = answers("pad")
-    pixels = np.array([np.stack(run_python("README.md", each["image"])["bands"], 2) for each in answers])
+    pixels = np.array([np.stack(run_python(each["image"])["bands"], 2) for each in answers])
     pixels.tofile("pixels")
     program = """(async () => {
         const size = %d, length = size * size * 3;

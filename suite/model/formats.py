@@ -81,7 +81,8 @@ def write_saved_model(folder, graph_def, model):
     """
     with tf.Graph().as_default(), tf.Session() as session:
         files = tf.placeholder(tf.string, [None], "image_bytes")
-        decoded = tf.map_fn(lambda data: decode_file(data, model), files, tf.float32)
+        decode = tf.autograph.experimental.do_not_convert(lambda data: decode_file(data, model))
+        decoded = tf.map_fn(decode, files, tf.float32)
         # Who feeds pixels passes over the decoding.
         images = tf.placeholder_with_default(decoded, [None, model.image_size, model.image_size, 3], "images")
         count = tf.shape(images)[0]
@@ -117,6 +118,7 @@ def decode_file(data, model):
         model: see modelfolder.Model.
     """
 
+    @tf.autograph.experimental.do_not_convert  # which would take seconds and find nothing to do
     def decode(data):
         jpeg = encoding.encode(data, None if model.keep_size else model.image_size, model.fit)
         return preprocessing.centre(jpeg, model.image_size, model.fit)

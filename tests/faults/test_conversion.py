@@ -51,6 +51,7 @@ def test_a_full_disk_leaves_the_old_records(tmp_path, step):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_a_worker_killed_while_it_writes(monkeypatch):
     parent, send = os.getpid(), connection.Connection._send
 

@@ -90,6 +90,7 @@ def fails(script, *arguments, says):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_training_on_a_full_disk(workspace, disk):
     """No room for the next checkpoint: the last one stays, and with more room the same command goes on."""
     place = disk(size(workspace.model) + (10 << 20), model=workspace.model)
@@ -105,6 +106,7 @@ def test_training_on_a_full_disk(workspace, disk):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 @pytest.mark.parametrize("script", ["FlowIO.py", "evaluate.py", "export.py"])
 def test_a_full_disk_keeps_what_was_there(workspace, disk, script):
     arguments, place = prepare(workspace, disk, script)
@@ -120,9 +122,8 @@ def test_prediction_on_a_full_disk_goes_without_its_cache(workspace, disk):
     place = disk(1 << 30, model=workspace.model)
     fill(place)
     picture = os.path.join(workspace.dataset, "kiwi", "0.png")
-    for _ in range(2):
-        out, _ = run("predict.py", picture, "--model", os.path.join(place, "model"))
-        assert "kiwi" in out
+    out, _ = run("predict.py", picture, "--model", os.path.join(place, "model"))
+    assert "kiwi" in out
 
 
 @pytest.mark.slow
@@ -166,7 +167,7 @@ def prepare(workspace, disk, script):
         "export.py": ["--model", model, "--output", os.path.join(place, "exported")],
     }[script]
     if script == "export.py":
-        run(script, *arguments)
+        shutil.copytree(workspace.exported, arguments[-1])
     return arguments, place
 
 
@@ -184,8 +185,10 @@ def test_mount_points_are_seen(disk, mounted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["FlowIO.py", "evaluate.py", "export.py"])
-@pytest.mark.parametrize("kind", ["disk", "mounted"])
+@pytest.mark.parametrize(
+    "script, kind",
+    [("FlowIO.py", "disk"), ("FlowIO.py", "mounted"), ("evaluate.py", "disk"), ("export.py", "disk")],
+)
 def test_an_output_that_is_a_mount_point(workspace, request, script, kind):
     """Once where it is empty, as a new volume is, and once to replace what is there."""
     place = request.getfixturevalue(kind)

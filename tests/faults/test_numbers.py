@@ -108,6 +108,7 @@ TOO_LARGE = r"--batch_size 8000 needs about \S+ GB where there are \S+; --batch_
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_too_little_memory(workspace, tmp_path):
     """A batch that cannot fit is refused, and the one that is named instead fits."""
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--step", 1, "--bn_batches", 0]
@@ -132,6 +133,7 @@ def test_a_batch_that_may_not_fit_is_warned_of(monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_out_of_memory(workspace, tmp_path):
     """As on a GPU, where nothing is refused: TensorFlow's error becomes one line.
 

@@ -35,6 +35,7 @@ def training(workspace, tmp_path):
 @pytest.mark.slow
 def test_a_second_training_is_refused_until_the_first_has_died(workspace, training):
     process, arguments = training
+    process.send_signal(signal.SIGSTOP)  # it would take half of the processor
     refused = start("train.py", *arguments)
     assert "model: another process of this suite is using it" in refused.communicate()[1].splitlines()[-1]
     assert refused.returncode == 1
@@ -47,7 +48,7 @@ def test_a_second_training_is_refused_until_the_first_has_died(workspace, traini
     # A lock is not left by the dead.
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = start("train.py", *arguments[:-1], 6, "--save_num", 2)
+    again = start("train.py", *arguments[:-1], 2, "--save_num", 2)
     said = again.communicate()[1]
     assert again.returncode == 0 and "trained to step" in said or "is at step" in said, said
 

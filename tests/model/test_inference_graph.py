@@ -78,6 +78,7 @@ def test_folding_changes_no_answer(tmp_path, network):
     ids=str,
 )
 @pytest.mark.slow
+@pytest.mark.versions
 def test_the_mean_of_a_map_is_the_logit(tmp_path, network):
     """In what was frozen and came from the cache, of what was neither."""
     model = make_model(tmp_path, **network)
@@ -300,6 +301,7 @@ def test_the_key_covers_each_file_whose_code_makes_the_graph(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_both_layouts_have_a_cache_each(tmp_path):
     """That for GPUs can be made and read without one, and holds its weights, the same ones, itself."""
     model, graphs = make_model(tmp_path), {}

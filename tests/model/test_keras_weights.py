@@ -58,17 +58,35 @@ def features_of(folder, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layers", [50, 101, 152])
-def test_the_features_are_kerass(workspace, tmp_path, layers):
+@pytest.mark.versions
+def test_the_features_are_kerass(workspace, tmp_path):
     path, output = str(tmp_path / "notop.h5"), tmp_path / "model"
-    expected, images = draw_weights(layers, path)
+    expected, images = draw_weights(50, path)
     _, err = run("train.py", "--data", workspace.records, "--output", output, "--model", path, "--step", 0)
-    assert "layer_%d, projection, preactivation" % layers in err and "left out" not in err
+    assert "layer_50, projection, preactivation" in err and "left out" not in err
     assert "start fresh: logits/kernel, logits/bias\n" in err
     assert modelfolder.load_model(str(output)).normalize == "minus1_1"
     np.testing.assert_allclose(
         features_of(str(output), images), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [101, 152])
+def test_deeper_ones_have_kerass_names_and_shapes(layers):
+    with tf.Graph().as_default(), tf.Session().as_default():
+        build = getattr(tf.keras.applications, "ResNet%dV2" % layers)
+        theirs = build(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)).weights
+    expected = {keras_weights.our_name(v.name.partition(":")[0]): v.shape.as_list() for v in theirs}
+    with tf.Graph().as_default():
+        build_logits(tf.zeros([1, SIZE, SIZE, 3]), warmstart.slims_network(layers), ["a"], False)
+        ours = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
+    assert {ours.pop("logits/" + part) is None for part in ("kernel", "bias")} == {False}
+    assert ours == expected
+    third = [
+        name for name in expected if "group_3/" in name and name.endswith("preactivation/batch_norm/gamma")
+    ]
+    assert keras_weights.LAYERS[len(third)] == layers
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +98,7 @@ def file(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_a_classifier_in_it_is_passed_over(workspace, tmp_path, file):
     arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file, "--step", 0]
     _, err = run("train.py", *arguments)

@@ -1,5 +1,7 @@
 """The network against hand arithmetic, numpy and TF-Slim."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -41,9 +43,14 @@ def parameters_by_hand(layers, mini, shortcut, classes, stem=7):
     return total + 2 * channels + channels * classes + classes  # last batch norm; classifier
 
 
-@pytest.mark.parametrize("shortcut", resnet.SHORTCUTS)
-@pytest.mark.parametrize("mini", [False, True])
-@pytest.mark.parametrize("layers", [50, *(pytest.param(deep, marks=pytest.mark.slow) for deep in (101, 152))])
+@pytest.mark.parametrize(
+    "layers, mini, shortcut",
+    [
+        *itertools.product([50], [False, True], resnet.SHORTCUTS),
+        pytest.param(101, False, "zero_pad", marks=pytest.mark.slow),
+        pytest.param(152, True, "projection", marks=pytest.mark.slow),
+    ],
+)
 def test_parameter_count(layers, mini, shortcut):
     build(layers, mini, 32, 1000, shortcut=shortcut)
     assert trainable_parameters() == parameters_by_hand(layers, mini, shortcut, 1000)
@@ -191,6 +198,7 @@ def test_unknown_stem():
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 @pytest.mark.parametrize("stem, size", [("article", 65), ("small", 32)])
 def test_preactivation_is_TF_Slims_resnet_v2(stem, size):
     """The same random weights in both networks give the same logits."""

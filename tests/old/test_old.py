@@ -57,6 +57,7 @@ def test_the_pictures_are_converted_to_the_same_bytes(old, tmp_path):
     assert len(before) > 20 and before == now
 
 
+@pytest.mark.versions
 def test_the_model_answers_as_it_did(old, model):
     """Its cache was made by other code, so it is made anew, once."""
     with open(os.path.join(old, "answers.json"), encoding="utf-8") as file:
@@ -79,6 +80,7 @@ def test_its_evaluation_is_replaced_by_the_same(old, model):
     assert after["log_loss"] == pytest.approx(before["log_loss"], abs=TOLERANCE)
 
 
+@pytest.mark.versions
 def test_the_training_is_resumed(old, model):
     same = ["--data", os.path.join(old, "records"), "--output", model, "--batch_size", 4]
     _, err = run("train.py", *same, "--optimizer", "momentum", "--step", 6, "--log_num", 1, "--bn_batches", 0)

@@ -340,6 +340,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch, asked, says):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 @pytest.mark.parametrize("chosen", ["yes", "no"])
 def test_tf32_is_forbidden_when_asked_for(chosen):
     code = """if True:

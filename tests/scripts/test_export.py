@@ -65,6 +65,7 @@ def test_exports_are_compared_without_tf32():
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "format, suffix, load",
     [
@@ -88,6 +89,7 @@ def test_a_format_gives_the_checkpoints_probabilities(
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_saved_model_takes_files_and_pixels(workspace, pictures, expected, tmp_path):
     folder = str(tmp_path / "served" / "1")
     _, err = run("export.py", "--model", workspace.model, "--output", folder)

@@ -151,6 +151,7 @@ def test_the_three_scripts_see_the_same_tensors(workspace, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_the_same_command_resumes(workspace, copy):
     arguments = ["--mini", "--data", workspace.records, "--output", copy]
     _, err = run("train.py", *arguments, "--step", 104, "--log_num", 1)

@@ -103,6 +103,7 @@ def test_more_machines_than_pictures_are_refused(workspace, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     output = str(tmp_path / "model")
     processes = start_workers(workspace, output, "--step", 4, "--save_num", 2)

@@ -29,8 +29,15 @@ def multiply_adds_by_hand(sides, depths, counts, classes, kernel=7):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mini", [False, True])
-@pytest.mark.parametrize("layers, counts", [(50, (3, 4, 6, 3)), (101, (3, 4, 23, 3)), (152, (3, 8, 36, 3))])
+@pytest.mark.parametrize(
+    "layers, counts, mini",
+    [
+        (50, (3, 4, 6, 3), False),
+        (50, (3, 4, 6, 3), True),
+        (101, (3, 4, 23, 3), False),
+        (152, (3, 8, 36, 3), True),
+    ],
+)
 def test_multiply_adds(graph, layers, counts, mini):
     network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
     build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
@@ -65,6 +72,7 @@ def test_dry_run_counts(workspace, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.versions
 def test_memory_with_and_without_branches(workspace):
     """A rate that falls in steps brings them, a loss scale loops; neither takes memory worth naming."""
     found = []

@@ -72,6 +72,7 @@ def losses(output):
     return [float(row["loss"]) for row in read_log(output) if row["loss"]]
 
 
+@pytest.mark.versions
 def test_two_devices_share_each_batch(train_small):
     output, said = train_small("two", prelude=TWO_DEVICES)
     assert "step 4: validation accuracy" in said and len(losses(output)) == 4
@@ -96,6 +97,7 @@ def test_what_two_devices_refuse(monkeypatch, options, says):
         distribution.choose_strategy(distribution.ALONE, parse_options(options))
 
 
+@pytest.mark.versions
 def test_xla_computes_the_same(train_small):
     """Of the same pictures: under TensorFlow 2.15 it draws other random numbers, which augmentation takes."""
     plain, _ = train_small("plain", "--augment", "none")
@@ -127,6 +129,7 @@ tf.train.experimental.enable_mixed_precision_graph_rewrite = lambda optimizer: r
 """
 
 
+@pytest.mark.versions
 def test_a_batch_that_the_loss_scale_passes_over_is_no_step(train_small):
     """The scale is too large at first, and halved until the gradient is finite."""
     output, said = train_small("mixed", "--mixed_precision", prelude=SKIPPING)
