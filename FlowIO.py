@@ -177,13 +177,9 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
         if noted:
             pictures = "%s, the first: %s" % (counted(len(noted), "picture"), noted[0])
             say("warning: %s: %s; all in %s" % (pictures, remark, os.path.join(output, "remarks.csv")))
-    for split in SPLITS[1:]:
+    uses = {"val": "train.py cannot tell the best checkpoint", "test": "evaluate.py has nothing to measure"}
+    for split, use in uses.items():
         if not any(counts[split].values()):
-            use = (
-                "train.py cannot tell the best checkpoint"
-                if split == "val"
-                else "evaluate.py has nothing to measure"
-            )
             say("warning: the %s split is empty; without it %s" % (split, use))
     untrained = [name for name in classes if not counts["train"][name]]
     if untrained:

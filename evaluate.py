@@ -240,6 +240,19 @@ def name_pictures(results):
 
 def print_results(results, folder):
     """Print what evaluation.json holds, as far as a line or a table can show it."""
+    print_classes(results)
+    print_accuracy(results)
+    print_thresholds(results)
+    print_latency(results["latency"])
+    print_comparison(results.get("compare"))
+    if "suspects" in results:
+        print("labels that may be wrong: %(suspects)d of %(n)d" % results)
+        print("%s lists them, the likeliest first" % os.path.join(folder, "suspects.csv"))
+    say("wrote %s, evaluation.json, predictions.csv" % os.path.join(folder, "report.html"))
+
+
+def print_classes(results):
+    """Precision, recall and F1 of each class, and their means."""
     rows = [("class", "precision", "recall", "f1", "n")]
     for row in results["per_class"]:
         # The pictures that each figure is of.
@@ -252,6 +265,10 @@ def print_results(results, folder):
     if few:
         line = "fewer than %d pictures, which tell nothing of a class: %s" % (metrics.FEW, terminal.some(few))
         print(terminal.printable(line))
+
+
+def print_accuracy(results):
+    """How often it is right, beside what needs no model, and what its probabilities are worth."""
     low, high = results["accuracy_ci95"]
     print(
         "accuracy %.4f on %s (95%% interval %.4f to %.4f)"
@@ -274,6 +291,10 @@ def print_results(results, folder):
     if results["temperature"] != 1:
         line = "off by %.4f before the temperature of %.2f that train.py fitted on val"
         print(line % (off["ece_before"], results["temperature"]))
+
+
+def print_thresholds(results):
+    """What --threshold of predict.py gives how precise answers."""
     rows = [("precision wanted", "threshold", "answered", "precision", "95% interval")]
     for row in results["thresholds"]:
         figures = [row[name] for name in ("threshold", "answered", "precision")]
@@ -283,25 +304,28 @@ def print_results(results, folder):
         terminal.print_table(rows, (9, 9, 9, 14))
         of_what = "these thresholds" + (" of predict.py --mirror" if results.get("mirror") else "")
         print(of_what + " were chosen on the same pictures: on others they will do a little worse")
-    timed = results["latency"]
+
+
+def print_latency(timed):
+    """How long a batch took; `timed`: what `latency` returned."""
     if timed:
         line = "a batch of %(batch_size)d takes %(p50_ms).0f ms (median of %(batches)d"
         line += "; 90%% within %(p90_ms).0f ms" if timed["batches"] >= 10 else ""
         line += ", 99%% within %(p99_ms).0f ms" if timed["batches"] >= 100 else ""
         print(line % timed + ")")
-    if "compare" in results:
-        other = results["compare"]
-        print(compared(other))
-        print("%s: accuracy %.4f" % (other["checkpoint"], other["accuracy"]))
-        print(
-            "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
-            % other
-        )
-        print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
-    if "suspects" in results:
-        print("labels that may be wrong: %(suspects)d of %(n)d" % results)
-        print("%s lists them, the likeliest first" % os.path.join(folder, "suspects.csv"))
-    say("wrote %s, evaluation.json, predictions.csv" % os.path.join(folder, "report.html"))
+
+
+def print_comparison(other):
+    """Which model is the better one; `other`: what `compare` returned, or None."""
+    if not other:
+        return
+    print(compared(other))
+    print("%s: accuracy %.4f" % (other["checkpoint"], other["accuracy"]))
+    print(
+        "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
+        % other
+    )
+    print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,6 @@ async def serve(options, token):
     service = Service(options.model, functools.partial(load, options), options.batch_size)
     api = Api(service, allowed_hosts(options), token)
     server = http.Server(api.check, api.handle, say if options.log else None)
-    api.is_stopping = lambda: server.stopping
     service.start()
     try:
         port = await server.start(options.host, options.port)
@@ -132,6 +131,7 @@ async def serve(options, token):
     say("serving %s at http://%s:%d/" % (service.loaded.name, host, port))
     signal_number = await stop_signal()
     say("answering what was accepted")
+    api.is_stopping = True
     await server.stop()
     await service.close()
     return 0 if signal_number == signal.SIGTERM else 128 + signal_number

@@ -85,12 +85,11 @@ def train_folds(options, records, machines, replaced):
     outputs = [modelfolder.fold(whole, i + 1) for i in range(options.folds)]
     for i, output in enumerate(outputs):
         say("fold %d of %d" % (i + 1, len(outputs)))
-        # What was found for the first holds for all, so that a few pictures more make no other training.
         options = copy.copy(options)
         options.output = output
         part = folds.to_train(records, plan, i + 1)
         job = prepare(options, part, machines, replaced, outputs[i + 1 :])
-        options.epochs = None
+        options.epochs = None  # the first fold's steps and batch hold for all, though folds differ a little
         if options.dry_run:
             return
         if i == 0:
@@ -224,7 +223,6 @@ def train(config, weights, records, machines, strategy, time_left):
     epoch_steps = records.count("train") / options["batch_size"]
     best = checkpoints.read_best(output)
     is_validated = checkpoints.is_validated(first_step, best) and best["pictures"] == records.identity("val")
-    replicas = strategy.num_replicas_in_sync if strategy else 1
 
     stop_signals = lifetime.catch_stop_signals()
     log = monitor.Log(output if is_first else None, first_step, epoch_steps, is_validated)
@@ -232,29 +230,18 @@ def train(config, weights, records, machines, strategy, time_left):
     validator = None
     if is_first:
         validator = validation.open_validator(config, records, log, stop_signals, compiles_validation)
-    if validator and first_step and not is_validated:  # killed after it had saved that, or other pictures
+    if validator and first_step and not is_validated:  # killed before it was, or these are other pictures
         validator.catch_up(modelfolder.latest_checkpoint(output))
-    is_over = checkpoints.is_over(checkpoints.read_best(output), options)  # and killed before what follows
+    is_over = checkpoints.is_over(checkpoints.read_best(output), options)  # killed before batch norm's turn
     if not strategy and not is_over:
         time_left.say_estimate()
 
-    batches = functools.partial(
-        read_for_training,
-        records,
-        "train",
-        batch_size=options["batch_size"] // replicas,
-        augment=options["augment"],
-        index=machines.index,
-        num_shards=len(machines.addresses),
-        # On a GPU `model_fn` does what is left.
-        normalize_as=None if device.gpus() else config["normalize"],
-    )
+    batches = training_batches(config, records, machines, strategy)
     bar = terminal.progress_bar("starting", options["step"], first_step, "{desc} {bar}")
     progress = ProgressHook(options, bar, log, stop_signals, time_left)
-    watching = distribution.watching(machines, options)
     try:
-        with watching, bar, lifetime.temporary_folder() as spare:
-            # Reading batch norm's statistics takes all machines, so all save; that of the first one counts.
+        with distribution.watching(machines, options), bar, lifetime.temporary_folder() as spare:
+            # Reading batch norm's statistics takes all machines, so all save; the first one's files are kept.
             saving = SavingHook(output if is_first else spare, options["save_num"], validator, time_left)
             begin = first_step
             for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
@@ -262,13 +249,7 @@ def train(config, weights, records, machines, strategy, time_left):
                 if modelfolder.latest_step(output) < last_step and not stop_signals and not is_over:
                     say("building the graph")
                     time_left.begin_phase(classifier_only)
-                    params = {"config": config, "classifier_only": classifier_only}
-                    estimator = tf.estimator.Estimator(
-                        functools.partial(model_fn, weights=weights),
-                        modelfolder.literal(output),
-                        run_config(options, strategy, compiles),
-                        params,
-                    )
+                    estimator = make_estimator(config, weights, strategy, compiles, classifier_only)
                     # Each phase and each resumed run sees the pictures in another order.
                     reordered = functools.partial(batches, seed=options["seed"] + begin)
                     distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
@@ -285,6 +266,32 @@ def train(config, weights, records, machines, strategy, time_left):
     lifetime.stop_at_once()
     if is_first:
         batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)
+
+
+def training_batches(config, records, machines, strategy):
+    """A function of `seed`: reading.read_for_training, for this machine's share of the pictures."""
+    options, replicas = config["options"], strategy.num_replicas_in_sync if strategy else 1
+    return functools.partial(
+        read_for_training,
+        records,
+        "train",
+        batch_size=options["batch_size"] // replicas,
+        augment=options["augment"],
+        index=machines.index,
+        num_shards=len(machines.addresses),
+        normalize_as=None if device.gpus() else config["normalize"],  # on a GPU `model_fn` does the rest
+    )
+
+
+def make_estimator(config, weights, strategy, compiles, classifier_only):
+    """A tf.estimator.Estimator of the whole network, or of the classifier alone."""
+    options = config["options"]
+    return tf.estimator.Estimator(
+        functools.partial(model_fn, weights=weights),
+        modelfolder.literal(options["output"]),
+        run_config(options, strategy, compiles),
+        {"config": config, "classifier_only": classifier_only},
+    )
 
 
 def model_fn(features, params, weights):

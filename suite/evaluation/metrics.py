@@ -10,8 +10,8 @@ THRESHOLD = 0.8  # of the probability of an answer, an example of predict.py --t
 PRECISIONS = (0.9, 0.95, 0.99)  # for which `thresholds` are looked for
 TOP_K = 5  # or as many as there are classes
 BINS = 10  # of the reliability diagram
-FEW = 10  # pictures whose share that is right tells nothing
-WIDEST = 0.3  # of an interval that still tells something
+FEW = 10  # with fewer pictures the share that is right tells nothing
+WIDEST = 0.3  # a wider 95% interval tells nothing
 CHANCE = 0.05  # a p value above which two models show no difference
 
 
@@ -158,13 +158,13 @@ def ratio(part: float, whole: float) -> float:
     return float(part) / float(whole) if whole else 0.0
 
 
-def wilson_interval(successes: int, n: int, z: float = 1.959964) -> list[float]:
+def wilson_interval(successes: int, n: int) -> list[float]:
     """The 95% score interval of a proportion (Wilson 1927): [low, high], within 0 and 1.
 
     Args:
         successes: from 0 to n; n > 0.
-        z: the normal distribution's quantile, 1.96 for 95%.
     """
+    z = 1.959964  # the normal distribution's quantile for 95%
     share = successes / n
     centre = share + z * z / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))

@@ -164,7 +164,7 @@ def load_graph(model, cached, data_format="NHWC"):
 
     Args:
         cached: what `read_cache` returned; its file has to stay open until the graph has run.
-        data_format: what that was given, too.
+        data_format: the one that `read_cache` was given.
     Raises:
         UserError: the cache holds operations that are not a network's.
     """

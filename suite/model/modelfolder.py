@@ -94,19 +94,20 @@ def load_model(path: str, warn: Callable[[str], object] = say_once) -> Model:
     """
     folder, checkpoint = find_model(path, warn)
     config = jsonfile.read(os.path.join(folder, "model.json"))
+    dataset = config.get("dataset", {})
     return Model(
         folder,
         checkpoint,
-        config["network"],
-        config["classes"],
-        config["image_size"],
-        config["normalize"],
-        config.get("keep_size", False),
-        config.get("dataset", {}).get("counts", {}).get("train"),
-        config.get("dataset", {}).get("fingerprints", {}),
-        config["options"],
-        config.get("fit", "crop"),
-        read_temperature(checkpoint),
+        network=config["network"],
+        classes=config["classes"],
+        image_size=config["image_size"],
+        normalize=config["normalize"],
+        keep_size=config.get("keep_size", False),
+        trained_on=dataset.get("counts", {}).get("train"),
+        fingerprints=dataset.get("fingerprints", {}),
+        options=config["options"],
+        fit=config.get("fit", "crop"),
+        temperature=read_temperature(checkpoint),
     )
 
 
@@ -155,7 +156,7 @@ def unused(folder: str) -> str:
 
 
 def unused_names(folder: str) -> Iterator[str]:
-    """All such names."""
+    """All names that `unused` may return, without end."""
     folder = folder.rstrip(os.sep)
     if os.path.basename(folder) in ("", ".", ".."):
         folder = os.path.realpath(folder)

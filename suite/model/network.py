@@ -90,7 +90,7 @@ def features_and_maps(data_format=None):
     """What the network that `build_logits` built on the default graph goes by, and where it looked.
 
     Args:
-        data_format: what that was given.
+        data_format: the one that `build_logits` was given.
     Returns:
         float32 features [batch, channels], the means of the last activations; and float32 maps [batch, h, w,
         classes]: the classifier at each of their positions. Mean, then a linear classifier, is the same as a
@@ -123,8 +123,8 @@ def lead(maps, answers):
     )
 
 
-# Of a map's positions by stem, in pixels that the network sees: the first and the distance of what they lie
-# around, so 2, 34, 66, ... or 0, 8, 16, ...
+# By stem, in pixels of the input: where the first position of a map lies, and how far it is to the next,
+# so 2, 34, 66, ... or 0, 8, 16, ...
 PLACES = {"article": (2, 32), "small": (0, 8)}
 POINTS = 32  # down and across, of what is drawn of a map
 
@@ -144,7 +144,7 @@ def spread(values, model):
     return weights @ values @ weights.T
 
 
-FINE = 4  # positions of a map, down and across, from which on it says where
+FINE = 4  # fewer positions of a map, down and across, are too coarse to say where
 
 
 def finer_from(model):

@@ -90,9 +90,7 @@ class Reader:
 
     def close(self):
         """End the threads and processes."""
-        with contextlib.suppress(
-            RuntimeError
-        ):  # where one of its own threads has let go of the last reference
+        with contextlib.suppress(RuntimeError):  # one of its own threads has let go of the last reference
             self.pool.shutdown()
         if self.sandbox:
             self.sandbox.close()

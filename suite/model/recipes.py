@@ -50,13 +50,13 @@ RECIPES[FINE_TUNING] = dict(RECIPES["modern"], zero_init_residual=False, freeze=
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
 LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
-FINE_TUNING_SLOWER = 5  # times, than that
+FINE_TUNING_SLOWER = 5  # finetune divides LEARNING_RATES by this
 
 RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
 
 FEWEST, ENOUGH_EPOCHS = 100, 60  # steps that a small data set takes at least, and passes that teach it
-# Of finetune: passes, the fewest and the most steps, and passes that there are even where that is more.
-FINE_TUNING_STEPS = (ENOUGH_EPOCHS, FEWEST, 2000, 5)
+# finetune trains as many steps as that, up to MOST_TUNING_STEPS, but so many passes in any case.
+MOST_TUNING_STEPS, LEAST_TUNING_EPOCHS = 2000, 5
 
 
 def enough_steps(pictures: int, batch_size: int) -> int:
@@ -68,8 +68,8 @@ def default_steps(recipe: str, pictures: int, batch_size: int) -> int:
     """How many steps it trains where no number is given: the article's, or by the pictures, see the help."""
     if recipe != FINE_TUNING:
         return 2000
-    _, _, most, passes = FINE_TUNING_STEPS
-    return max(min(enough_steps(pictures, batch_size), most), math.ceil(passes * pictures / batch_size))
+    enough = min(enough_steps(pictures, batch_size), MOST_TUNING_STEPS)
+    return max(enough, math.ceil(LEAST_TUNING_EPOCHS * pictures / batch_size))
 
 
 def default_save_num(step: int) -> int:

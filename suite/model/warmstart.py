@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from suite.files import classnames
 from suite.files.schemas import IMAGENET
 from suite.model import keras_weights, modelfolder
-from suite.model.network import AVERAGED, STATISTICS
+from suite.model.network import AVERAGED, STATISTICS, complete
 from suite.process import commandline, device, tf_versions
 from suite.process.errors import UserError
 from suite.process.terminal import say, some
@@ -71,9 +71,18 @@ def open_weights(path: str, layers: int | None) -> Weights:
     names = sorted(reader.get_variable_to_shape_map(), key=len)
     if model:
         ours = {name.replace(AVERAGED, ""): name for name in names}
-        config = model.network, model.normalize, model.classes, model.fingerprints
-        more = model.options.get("recipe"), model.image_size, model.fit
-        return Weights(model.checkpoint, reader, ours, *config, *more)
+        return Weights(
+            model.checkpoint,
+            reader,
+            ours,
+            model.network,
+            model.normalize,
+            model.classes,
+            fingerprints=model.fingerprints,
+            recipe=model.options.get("recipe"),
+            image_size=model.image_size,
+            fit=model.fit,
+        )
     depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not depth:
         raise UserError("%s: neither a checkpoint of train.py's nor of TF-Slim's resnet_v2" % path)
@@ -88,15 +97,7 @@ def is_imagenet(path: str) -> bool:
 
 def slims_network(layers: int) -> dict:
     """What TF-Slim's resnet_v2 is, and so Keras's; see network.build_logits."""
-    return {
-        "layers": layers,
-        "mini": False,
-        "shortcut": "projection",
-        "preactivation": True,
-        "stem": "article",
-        "zero_init_residual": False,
-        "dropout": 0,
-    }
+    return complete({"layers": layers, "mini": False, "shortcut": "projection", "preactivation": True})
 
 
 def open_checkpoint(path: str) -> Any:
@@ -189,7 +190,7 @@ def say_what_was_taken(weights, classes, names, fresh, kept):
 
     Args:
         names: of all weights of the network; fresh: of those that were not taken.
-        kept: the classes whose columns of the classifier were.
+        kept: the classes whose columns of the classifier were taken.
     """
     say("weights of %s: %d of %d taken" % (weights.checkpoint, len(names) - len(fresh), len(names)))
     if kept and len(kept) < len(classes):

@@ -83,9 +83,7 @@ class Sandbox:
         Raises:
             BadPicture: also where the picture ended the process, or had to be stopped.
         """
-        limits = [
-            min(each, (1 << 32) - 1) for each in imagefile.both(max_pixels)
-        ]  # what REQUEST has room for
+        limits = [min(each, (1 << 32) - 1) for each in imagefile.both(max_pixels)]  # as REQUEST has room for
         process = self.idle.get()
         usable = None
         try:

@@ -102,7 +102,7 @@ def load(folder: str) -> dict:
 
 
 def read(folder: str, records: Records) -> dict:
-    """The same.
+    """The plan in a folder of models, compared with the records.
 
     Raises:
         UserError: the records are not those that it was made for; or see `load`.

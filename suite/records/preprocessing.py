@@ -30,20 +30,6 @@ def preprocess_for_evaluation(jpeg, image_size, normalize_as, fit="crop"):
     return normalize(centre(jpeg, image_size, fit), normalize_as)
 
 
-def preprocess_for_training(jpeg, image_size, normalize_as, augment, seed, mirrored=None, fit="crop"):
-    """A random view of one picture, as training sees it: `decode_view` and `finish_view`.
-
-    Args:
-        mirrored: a bool tensor that decides this in place of the seed.
-    Returns:
-        float32 [image_size, image_size, 3].
-    """
-    view = decode_view(jpeg, image_size, augment, seed, fit)
-    if mirrored is not None:
-        view["mirrored"] = mirrored
-    return finish_view(view, normalize_as)
-
-
 def decode_view(jpeg, image_size, augment, seed, fit="crop", keep_size=True):
     """The part of a picture that one training step sees, and what is to be done to it. Runs on the CPU.
 

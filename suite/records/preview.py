@@ -11,7 +11,7 @@ from suite.pictures import drawing
 from suite.process import device
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
-from suite.records.preprocessing import preprocess_for_evaluation, preprocess_for_training
+from suite.records.preprocessing import decode_view, finish_view, preprocess_for_evaluation
 
 MOST_CLASSES = 40
 # Of each class; None: where the user's folders give no split.
@@ -50,9 +50,8 @@ def draw(path, classes, jpegs, image_size, fit):
         mirrored = tf.placeholder(tf.bool, [])
         views = {"none": preprocess_for_evaluation(jpeg, image_size, "minus1_1", fit)}
         for augment in PER_AUGMENTATION:
-            views[augment] = preprocess_for_training(
-                jpeg, image_size, "minus1_1", augment, seed, mirrored, fit
-            )
+            seen = dict(decode_view(jpeg, image_size, augment, seed, fit), mirrored=mirrored)
+            views[augment] = finish_view(seen, "minus1_1")
 
         def view(augment, data, seeds=(0, 0)):
             values = session.run(views[augment], {jpeg: data, seed: seeds, mirrored: seeds[1] % 2})

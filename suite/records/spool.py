@@ -7,7 +7,7 @@ import tempfile
 
 from suite.records.splits import EncodedPicture
 
-PARTS = 64  # no more than this share of the pictures is on disk twice
+PARTS = 64  # files; at most one of them, that share of the pictures, is on disk twice
 
 
 class Spool:

@@ -35,7 +35,7 @@ class Api:
 
     def __init__(self, service: Service, hosts: tuple[str, ...] | None, token: str | None):
         self.service, self.hosts, self.token = service, hosts, token
-        self.is_stopping = lambda: False
+        self.is_stopping = False
         self.parsing = asyncio.Lock()
         self.pages = {language: page.render(language, token is not None) for language in catalogue.LANGUAGES}
 
@@ -66,7 +66,7 @@ class Api:
             raise Refused(401, "no_token", "send the token: Authorization: Bearer ...", needed)
         if request.method == "POST":
             self.check_origin(request)
-            if self.is_stopping():
+            if self.is_stopping:
                 raise busy("stopping", "the server is about to end")
 
     def methods(self, path: str) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class Api:
             html, headers = self.pages[page.choose_language(request.headers.get("accept-language", ""))]
             return Response(200, html, "text/html; charset=utf-8", headers)
         if request.path == "/healthz":
-            return answer({"status": "stopping"}, 503) if self.is_stopping() else answer({"status": "ok"})
+            return answer({"status": "stopping"}, 503) if self.is_stopping else answer({"status": "ok"})
         if request.path == "/classify":
             return await self.classify(request)
         if request.path.endswith(":predict"):
@@ -182,7 +182,7 @@ def parse_instances(body: bytes) -> list[bytes]:
 
 
 def decode_instance(number: int, instance: Any) -> bytes:
-    """Its bytes; an only input need not be named. Raises Refused."""
+    """The bytes of {"image_bytes": {"b64": ...}} or {"b64": ...}, as there is one input. Raises Refused."""
     if isinstance(instance, dict) and set(instance) == {INPUT}:
         instance = instance[INPUT]
     try:

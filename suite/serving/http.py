@@ -77,12 +77,13 @@ class Server:
         log: Callable[[str], None] | None = None,
         seconds: float = SECONDS,
     ):
-        """Args: see below.
+        """Make it, without listening yet.
 
-        check: is called with a request whose body is not there yet; raises Refused where it need not come.
-        handle: answers a request; raises Refused.
-        log: is called with a line about each request.
-        seconds: the deadlines.
+        Args:
+            check: is called with a request whose body is not there yet; raises Refused if it need not come.
+            handle: answers a request; raises Refused.
+            log: is called with a line about each request.
+            seconds: the deadlines.
         """
         self.check, self.handle, self.log, self.seconds = check, handle, log, seconds
         self.connections: set[Connection] = set()
@@ -141,8 +142,8 @@ class Connection:
         self.server, self.reader, self.writer = server, reader, writer
         self.writer.transport.set_write_buffer_limits(0)  # so that drain() waits until all is sent
         self.http = h11.Connection(h11.SERVER, HEAD)
-        self.head: Request | None = None  # of the request that it is at
-        self.is_head = False  # whether that asks for no body
+        self.request: Request | None = None  # that it is at
+        self.wants_no_body = False  # in the answer
         self.is_accepted = False  # whether that will be answered
         self.arrived = 0  # bytes of its body
 
@@ -153,7 +154,7 @@ class Connection:
             self.http.receive_data(first)
             if not first:
                 return False
-        began, self.head, self.is_head = time.perf_counter(), None, False
+        began, self.request, self.wants_no_body = time.perf_counter(), None, False
         try:
             response = await self.respond()
         except Refused as error:
@@ -163,9 +164,9 @@ class Connection:
             response = Refused(error.error_status_hint, "bad_request", what).response
         await self.send(response)
         self.is_accepted, self.arrived = False, 0
-        if self.server.log and self.head:
+        if self.server.log and self.request:
             milliseconds = 1000 * (time.perf_counter() - began)
-            self.server.log(self.log_line(self.head, response, milliseconds))
+            self.server.log(self.log_line(self.request, response, milliseconds))
         if (
             self.http.our_state is not h11.DONE
             or self.http.their_state is not h11.DONE
@@ -192,8 +193,8 @@ class Connection:
     async def receive(self) -> Request:
         """A whole Request; raises Refused as soon as it is known that it will be."""
         event = await self.next_event()
-        self.is_head = event.method == b"HEAD"
-        self.head = request = parse_head(event)
+        self.wants_no_body = event.method == b"HEAD"
+        self.request = request = parse_head(event)
         with faults_of_ours():
             self.server.check(request)
         self.is_accepted = True
@@ -222,7 +223,7 @@ class Connection:
             if self.http.they_are_waiting_for_100_continue:
                 none: list[tuple[str, str]] = []
                 await self.write(h11.InformationalResponse(status_code=100, headers=none, reason=b"Continue"))
-            self.http.receive_data(await self.reader.read(CHUNK if self.head else HEAD))
+            self.http.receive_data(await self.reader.read(CHUNK if self.request else HEAD))
 
     async def send(self, response: Response) -> None:
         """Write a Response, and that it is the last one where more cannot be understood."""
@@ -236,7 +237,7 @@ class Connection:
         ]
         if self.http.their_state is not h11.DONE or self.server.stopping:
             headers.append(("Connection", "close"))
-        body = [] if self.is_head else [h11.Data(data=response.body)]
+        body = [] if self.wants_no_body else [h11.Data(data=response.body)]
         reason = http.client.responses[response.status].encode("ascii")
         begin = h11.Response(status_code=response.status, headers=headers, reason=reason)
         await self.write(begin, *body, h11.EndOfMessage())
@@ -258,7 +259,7 @@ class Connection:
             pass
 
     def within(self, work: Awaitable) -> Awaitable:
-        """The same, which ends by asyncio.TimeoutError after the deadline."""
+        """The work, ended by asyncio.TimeoutError after the deadline."""
         return asyncio.wait_for(work, self.server.seconds)
 
     def log_line(self, request: Request, response: Response, milliseconds: float) -> str:

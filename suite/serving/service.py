@@ -21,7 +21,7 @@ from suite.serving.http import busy
 
 WAITING = 512  # pictures
 LOOK_EVERY = 2  # seconds, whether there is another checkpoint
-# After which one is tried again that failed and may do better later; first LOOK_EVERY, then doubled.
+# Seconds: a checkpoint that failed is tried again after LOOK_EVERY, then after twice as long, up to this.
 LONGEST = 300
 AHEAD = 2  # batches that are decoded while one is computed
 
@@ -62,7 +62,7 @@ class Service:
         self.waiting = 0
         self.decoded: collections.deque[Waiting] = collections.deque()
         self.passed_over: set = set()  # identities of checkpoints that cannot be loaded, and what was said
-        # One that may do better: its identity, how long it waits, until when.
+        # The last that failed and may load later: its identity, seconds to wait, the time of the next try.
         self.failed: tuple = (None, 0.0, 0.0)
         self.is_closed = False
 
@@ -74,7 +74,7 @@ class Service:
         self.tasks = [self.loop.create_task(work()) for work in (self.compute, self.look_for_others)]
 
     async def close(self) -> None:
-        """When all is answered."""
+        """End the threads and the model, when all is answered."""
         self.is_closed = True
         for task in self.tasks:
             task.cancel()
@@ -170,7 +170,7 @@ class Service:
                 self.passed_over.add(str(error))
 
     def load_other(self) -> None:
-        """If there is one."""
+        """Load the checkpoint that the path names now, if it is another one."""
         known = identity(self.path)
         failed, wait, until = self.failed
         is_early = known == failed and time.monotonic() < until

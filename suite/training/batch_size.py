@@ -17,7 +17,7 @@ from suite.training.step import training_step
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 SHARE = 10  # of the training pictures a batch is a tenth at most
-FASTER = 1.1  # times as fast at least, for which a batch twice the size is taken
+FASTER = 1.1  # a batch twice the size must be so many times as fast
 STEPS, UNTIMED = 5, 2  # of which the median is taken, after some
 
 

@@ -74,7 +74,7 @@ def drop_spoilt(folder, step):
 
 
 def copy_files(checkpoint, folder):
-    """Copy the files of a checkpoint to a folder, each whole, and the index last, by which it is there."""
+    """Copy a checkpoint's files to a folder, the index last: without it there is no checkpoint."""
     for path in sorted(glob.glob(glob.escape(checkpoint) + ".*"), key=lambda path: path.endswith(".index")):
         with atomic.replacing_file(os.path.join(folder, os.path.basename(path))) as partial:
             shutil.copyfile(path, partial)
@@ -110,7 +110,7 @@ def write_temperature(checkpoint, temperature):
 # --- the best ----------------------------------------
 
 FEW = 200  # validation pictures; see `is_no_worse`
-EXPLODED = 10  # a loss that only a network has whose weights went astray
+EXPLODED = 10  # a loss from which on the weights have diverged
 
 
 def read_best(output):

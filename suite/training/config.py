@@ -83,7 +83,7 @@ def complete_options(options, records, existing, weights):
 
 
 def choose_recipe(options, existing, weights):
-    """The name of the recipe where none is given; where nothing is trained, or trained on, it stays."""
+    """The recipe where none is given; a resume and --step 0 keep that of the model that they start from."""
     if existing:
         return existing["options"].get("recipe", "article")
     if not weights:

@@ -70,7 +70,7 @@ def read_environment():
 
 
 def alone():
-    """What a TF_CONFIG that names no other machine means; tf.estimator, which wants two, is not to see it."""
+    """ALONE, for a TF_CONFIG of one machine; it goes, as tf.estimator refuses a cluster of one."""
     del os.environ["TF_CONFIG"]
     return ALONE
 
@@ -113,7 +113,7 @@ def choose_strategy(machines, options):
 
 
 def run_estimator(estimator, input_fn, last_step, hooks):
-    """estimator.train; on several machines tf.estimator knows it by another name."""
+    """estimator.train, or on several machines tf.estimator.train_and_evaluate, which trains alike."""
     if estimator.config.cluster_spec:
         specs = tf.estimator.TrainSpec(input_fn, last_step, hooks), tf.estimator.EvalSpec(input_fn)
         tf.estimator.train_and_evaluate(estimator, *specs)

@@ -56,7 +56,7 @@ def find_folds(options, records, replaced):
     Args:
         replaced: whether what --output holds is to be set aside.
     Raises:
-        UsageError: there are so many folds, and no others.
+        UsageError: --output holds another number of folds.
         UserError: --output holds something else; or see folds.read and folds.make.
     """
     output = options.output
@@ -194,20 +194,20 @@ def check_existing(existing, config):
             cure = "use that" if not is_switch else "leave it out" if asked[name] else "give it"
             values = name, shown(asked[name]), output, shown(there[name]), cure, other_output(output)
             raise UsageError("--%s %s: %s was trained with %s; %s, or %s" % values)
-    existing = dict({"fit": "crop"}, **existing)  # an older version knew no other
+    before, now = (
+        {"fit": "crop", **each, "classes": [classnames.canonical(name) for name in each["classes"]]}
+        for each in (existing, config)  # an older version knew no other fit
+    )
+    if before["classes"] != now["classes"] and sorted(before["classes"]) == sorted(now["classes"]):
+        raise UserError(
+            "%s was trained on the same classes in another order; --output %s --model %s takes its weights "
+            "by name" % (output, modelfolder.unused(output), output)
+        )
     for name in ("classes", "image_size", "fit"):
-        here, there = existing[name], config[name]
-        if name == "classes":
-            here, there = ([classnames.canonical(each) for each in names] for names in (here, there))
-            if here != there and sorted(here) == sorted(there):
-                raise UserError(
-                    "%s was trained on the same classes in another order; --output %s --model %s takes its "
-                    "weights by name" % (output, modelfolder.unused(output), output)
-                )
-        if here != there:
+        if before[name] != now[name]:
             raise UserError(
                 "%s was trained on records of other %s (%s, now %s); %s"
-                % (output, name, summary(existing[name]), summary(config[name]), other_output(output))
+                % (output, name, summary(before[name]), summary(now[name]), other_output(output))
             )
 
 

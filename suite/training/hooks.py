@@ -14,8 +14,8 @@ from suite.process.tf_versions import tf
 from suite.training.monitor import progress_line
 from suite.training.step import PICTURES, SHOWN
 
-STEADY = 2  # steps after the first that tell how long all will take
-MOST_PASSED_OVER = 200  # batches in turn; a scale of 2**127 is halved to 1 in fewer
+STEADY = 2  # steps timed after the first before the time left is said
+MOST_PASSED_OVER = 200  # batches in a row; halving a loss scale of 2**127 to 1 takes fewer
 
 
 class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow has at run time

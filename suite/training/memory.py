@@ -17,8 +17,8 @@ BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # How much more is really taken, because operations run side by side and freed memory has gaps: from
 # benchmarks/growth.py.
 SLACK = 1.3
-ROOM = 0.8  # share of the memory that a batch may take which is said to fit
-HOPELESS = 2  # times the memory that a batch needs which is refused, as the estimate is not that far off
+ROOM = 0.8  # of the memory a suggested --batch_size takes at most this share
+HOPELESS = 2  # a batch estimated at more than so many times the memory is refused
 # Operations whose result is their input's memory: always, or where nothing else needs that any more.
 ALIASES = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}
 IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad", "RealDiv"}
@@ -95,7 +95,7 @@ def estimate(config):
 
 
 def estimate_of(train_op, batch_size):
-    """The same of a training whose graph is there."""
+    """`estimate`, for a training whose graph is built already."""
     return SLACK * (BASE + variable_bytes()), SLACK * peak_bytes(train_op) / batch_size
 
 

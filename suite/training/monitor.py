@@ -11,8 +11,9 @@ from suite.process.tf_versions import tf
 class Log:
     """log.csv in the model folder: a row for each --log_num steps, and one for each validation.
 
-    The former are curves in TensorBoard, too. It is there to be looked at; no decision depends on it. What a
-    killed run left and what is done again now goes: rows of steps after `first_step`, and its validation.
+    The rows of steps are curves in TensorBoard, too. It is there to be looked at; no decision depends on it.
+    What this run writes again is dropped: rows of steps after `first_step`, and its validation, unless
+    `is_validated`.
 
     Args:
         folder: the model folder; None for a log that is not kept, as on all machines but the first.

@@ -84,7 +84,8 @@ def add_training(group):
         "--step",
         type=number(int, 0),
         help="steps in all, counted over resumes (default: 2000; of finetune, %d passes over the pictures, "
-        "but %d to %d steps, and %d passes in any case)" % recipes.FINE_TUNING_STEPS,
+        "but %d to %d steps, and %d passes in any case)"
+        % (recipes.ENOUGH_EPOCHS, recipes.FEWEST, recipes.MOST_TUNING_STEPS, recipes.LEAST_TUNING_EPOCHS),
     )
     length.add_argument("--epochs", type=number(float, 0), help="the same in passes over the pictures")
     group.add_argument(

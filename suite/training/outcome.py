@@ -15,12 +15,12 @@ from suite.training.options import same_command, shown
 
 # The allocator's words, and XLA's.
 OUT_OF_MEMORY = re.compile("OOM when allocating|Out of memory while trying to allocate")
-# Options that are no settings of the training, or compared by check_existing.
+# Options that do not change the training, or that check_existing compares.
 ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
 
 
 def is_done(options, validates, existing):
-    """Whether nothing is left to do, which is said, and so what changes nothing.
+    """Whether nothing is left to do; if so, that is said, and which of the given options change nothing.
 
     Args:
         validates: whether there are pictures for that.

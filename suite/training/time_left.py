@@ -3,24 +3,23 @@
 import copy
 import math
 import os
-import shlex
 import time
 
 from suite.files.schemas import RECORDS, SMALL_IMAGE
 from suite.model.network import build_logits
 from suite.model.recipes import enough_steps
-from suite.process import device
+from suite.process import commandline, device
 from suite.process.errors import UserError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
 from suite.training import memory
 from suite.training.monitor import duration
 
-# Times as long as its forward pass a step takes, and as building that pass's graph building its own. For the
+# A training step takes about so many times as long as a forward pass, and so does building its graph; for the
 # former compare the rates of training and of inference in benchmarks/README.md.
 STEP = 4
-LONG = 1800  # seconds on a CPU from which on the short way is named
-MOST = 2000  # steps of the short way
+LONG = 1800  # seconds; for a training on a CPU that takes longer `advise` names another
+MOST = 2000  # the largest --step that it names
 TIMED = 0.3  # seconds that the forward pass is timed for, at least
 # Pixels of a batch that it is timed with, at most: a GPU would only wait for so few as are enough for a CPU.
 PIXELS, GPU_PIXELS = 32 * SMALL_IMAGE**2, 256 * 224**2
@@ -75,7 +74,7 @@ class TimeLeft:
             self.advise(seconds)
 
     def print_estimate(self):
-        """The same as a result, on any device. Raises UserError where a GPU's memory does not suffice."""
+        """Print the estimate, on any device. Raises UserError where a GPU's memory does not suffice."""
         try:
             seconds = self.estimate()
         except tf.errors.ResourceExhaustedError as error:
@@ -84,7 +83,7 @@ class TimeLeft:
         self.advise(seconds)
 
     def say_measured(self, step):
-        """The same of what is left, as soon as some steps are measured."""
+        """Say how long the rest takes, once some steps are measured."""
         seconds = self.all_seconds(step)
         values = duration(seconds), self.of, self.step_seconds[self.classifier_only]
         say("time: %s left%s, %.2g s for a step" % values)
@@ -97,21 +96,20 @@ class TimeLeft:
         is_short = size <= SMALL_IMAGE and (is_quick or options["model"])
         if seconds < LONG or device.gpus() or is_short:
             return
-        elsewhere = options["data"] != RECORDS
         step = min(enough_steps(self.pictures, self.batch_size), MOST, self.last_step)
-        how = ["--model", options["model"]] if options["model"] else ["--mini", "--step", step]
-        train = ["train.py", *how, *["--data", options["data"]] * elsewhere]
         output = options["output"].rstrip("/")
+        how = {"model": options["model"]} if options["model"] else {"mini": True, "step": step}
+        if options["data"] != RECORDS:
+            how["data"] = options["data"]
         if options.get("folds"):
-            train, output = train + ["--folds", options["folds"]], os.path.dirname(output)
-        train = ["python", *train, "--output", output + "_small"]
-        short_way = " ".join(shlex.quote(str(word)) for word in train)
+            how["folds"], output = options["folds"], os.path.dirname(output)
+        short_way = commandline.command("train.py", **how, output=output + "_small")
         if size > SMALL_IMAGE:  # the records do not say of what folder they are, nor with what options
             short_way = "the same FlowIO.py command with --image_size %d; %s" % (SMALL_IMAGE, short_way)
         say_once("without a GPU in minutes: " + short_way)
 
     def begin_phase(self, classifier_only):
-        """Its graph is built next."""
+        """A phase begins, of the whole network or of `classifier_only`: its graph is built next."""
         self.classifier_only, self.began, self.steady = classifier_only, time.perf_counter(), False
 
     def add_first_step(self):

@@ -26,6 +26,9 @@ from suite.training.checkpoints import (
     write_temperature,
 )
 
+ENOUGH = 100  # validation pictures to fit a temperature to
+SILENT = 3  # seconds; a validation is announced if the last one took longer
+
 
 def open_validator(config, records, log, stop_signals, xla):
     """The Validator of the checkpoints to come, or None where there are no pictures for it; see there."""
@@ -44,10 +47,6 @@ def open_validator(config, records, log, stop_signals, xla):
         say("no validation pictures: the latest checkpoint counts as the best")
         atomic.empty(os.path.join(output, modelfolder.BEST))
     return None
-
-
-ENOUGH = 100  # validation pictures to fit a temperature to
-SILENT = 3  # seconds that nothing needs to be said for
 
 
 class Validator:
@@ -122,7 +121,7 @@ class Validator:
         return is_over(best, self.options)
 
     def catch_up(self, latest):
-        """Validate the latest checkpoint before training goes on, and the best anew if that was on others.
+        """Validate the latest checkpoint before training goes on; the best, too, if that was on others.
 
         Raises:
             UserError: see network.load_weights.

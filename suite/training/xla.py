@@ -13,7 +13,7 @@ from suite.training.monitor import duration
 COMPILE = 0.25  # seconds, once
 LAUNCHES = 0.14e-3  # seconds a step
 ARITHMETIC = 0.045e-3
-WORTH = 1.2  # times the time that it takes, which it must save
+WORTH = 1.2  # XLA must save so many times the seconds that compiling takes
 
 
 def choose(config, strategy, *to_come):

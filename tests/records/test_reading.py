@@ -23,6 +23,11 @@ def decode(jpeg, *arguments, function=preprocessing.preprocess_for_evaluation):
         return session.run(function(tf.constant(jpeg), *arguments))
 
 
+def random_view(jpeg, image_size, normalize_as, *how):
+    """As training on a CPU sees it."""
+    return preprocessing.finish_view(preprocessing.decode_view(jpeg, image_size, *how), normalize_as)
+
+
 def test_decode_takes_the_centre_unscaled():
     jpeg = imagefile.encode(file_bytes(gradient((200, 120)), "PNG"), 64)
     everything = pixels(jpeg)  # 73 x 122 pixels
@@ -80,7 +85,7 @@ def test_a_padded_picture_is_flipped_and_stays_where_it_is():
     jpeg = imagefile.encode(file_bytes(gradient((90, 40)), "PNG"), 32, fit="pad")
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.preprocess_for_training(jpeg, 32, "minus1_1", "flip", seed, fit="pad")
+        view = random_view(jpeg, 32, "minus1_1", "flip", seed, "pad")
         views = {session.run(view, {seed: [0, i]}).tobytes() for i in range(20)}
     whole = decode(jpeg, 32, "minus1_1", "pad")
     assert views == {whole.tobytes(), whole[:, ::-1].tobytes()}
@@ -121,7 +126,7 @@ def test_augmentation_varies_only_when_asked(augment):
     jpeg = file_bytes(gradient((37, 37)), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 32, "minus1_1", augment, seed)
+        view = random_view(tf.constant(jpeg), 32, "minus1_1", augment, seed)
         views = np.stack([session.run(view, {seed: [0, i]}) for i in range(20)])
         np.testing.assert_array_equal(session.run(view, {seed: [0, 7]}), views[7])
     assert views.shape == (20, 32, 32, 3) and views.min() >= -1 and views.max() <= 1
@@ -139,7 +144,7 @@ def test_augmentation_of_any_shape_stays_inside(size, augment):
     jpeg = file_bytes(gradient(size), "JPEG", quality=95)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 32, "per_image", augment, seed)
+        view = random_view(tf.constant(jpeg), 32, "per_image", augment, seed)
         for i in range(30):
             assert np.isfinite(session.run(view, {seed: [i, i]})).all()
 
@@ -151,7 +156,7 @@ def test_standard_augmentation_keeps_proportions():
     jpeg = imagefile.encode(file_bytes(Image.fromarray(stripes), "PNG"), None)
     with tf.Graph().as_default(), tf.Session() as session:
         seed = tf.placeholder(tf.int64, [2])
-        view = preprocessing.preprocess_for_training(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
+        view = random_view(tf.constant(jpeg), 40, "minus1_1", "standard", seed)
         for i in range(30):
             row = session.run(view, {seed: [0, i]}).mean((0, 2)) > 0
             # The window is at most 4/3 times as wide as high: two edges at most.
