@@ -48,6 +48,8 @@ def main():
     folders.refuse_inside(options.output, options.dataset)
     classes, sources = folders.list_sources(options.dataset, options.layout, options.follow_links)
     folders.refuse_inside(options.output, options.dataset, sources)
+    if options.preview:
+        folders.refuse_inside(options.preview, options.dataset, sources, "preview")
     refuse_ratios(sources, options)
     if options.preview:
         return draw_preview(classes, sources, options)
@@ -183,7 +185,7 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
             say("warning: the %s split is empty; without it %s" % (split, use))
     untrained = [name for name in classes if not counts["train"][name]]
     if untrained:
-        say("warning: the train split has no picture of %s" % ", ".join(untrained))
+        say("warning: the train split has no picture of %s" % some(untrained))
     for split in SPLITS[1:]:
         scarce = [name for name in classes if counts[split][name] < 2]
         if scarce and any(counts[split].values()):

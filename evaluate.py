@@ -211,9 +211,9 @@ def write_predictions(folder, predictions, classes):
 
 def write_suspects(folder, predictions, suspected, classes):
     """suspects.csv, a row for each picture whose label may be wrong; `suspected`: from suspects.find."""
-    rows = []
+    rows, predicted = [], predictions.predicted
     for i in suspected:
-        label, suggested = predictions.labels[i], predictions.predicted[i]
+        label, suggested = predictions.labels[i], predicted[i]
         shares = ("%.6f" % predictions.probabilities[i][each] for each in (label, suggested))
         rows.append((predictions.filenames[i], classes[label], classes[suggested], *shares))
     columns = ["filename", "label", "suggested", "label_probability", "suggested_probability"]

@@ -232,8 +232,11 @@ def train(config, weights, records, machines, strategy, time_left):
         validator = validation.open_validator(config, records, log, stop_signals, compiles_validation)
     if validator and first_step and not is_validated:  # killed before it was, or these are other pictures
         validator.catch_up(modelfolder.latest_checkpoint(output))
-    is_over = checkpoints.is_over(checkpoints.read_best(output), options)  # killed before batch norm's turn
-    if not strategy and not is_over:
+
+    def is_over():  # by --patience, in this run or in one that was killed before batch norm's turn
+        return options["patience"] and checkpoints.is_over(checkpoints.read_best(output), options)
+
+    if not strategy and not is_over():
         time_left.say_estimate()
 
     batches = training_batches(config, records, machines, strategy)
@@ -246,7 +249,7 @@ def train(config, weights, records, machines, strategy, time_left):
             begin = first_step
             for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
                 last_step = min(last_step, options["step"])
-                if modelfolder.latest_step(output) < last_step and not stop_signals and not is_over:
+                if modelfolder.latest_step(output) < last_step and not stop_signals and not is_over():
                     say("building the graph")
                     time_left.begin_phase(classifier_only)
                     estimator = make_estimator(config, weights, strategy, compiles, classifier_only)

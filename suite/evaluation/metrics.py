@@ -33,7 +33,9 @@ def measure(
     matrix = confusion_matrix(labels, predicted, classes)
     correct = int(matrix.trace())
     k = min(TOP_K, len(classes))
-    in_top_k = (np.argsort(-probabilities, 1, kind="stable")[:, :k] == labels[:, None]).any(1)
+    true = probabilities[np.arange(len(labels)), labels][:, None]
+    is_before = (probabilities == true) & (np.arange(len(classes)) < labels[:, None])  # of equal ones
+    in_top_k = np.count_nonzero((probabilities > true) | is_before, 1) < k
     per_class = measure_classes(matrix, classes)
     most_frequent = max(per_class, key=lambda row: row["n"])
     return {

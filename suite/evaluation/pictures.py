@@ -40,10 +40,11 @@ def converted(options, model, parent):
     unknown = leave_out_unknown(classes, sources, options.pictures, model)
     found = {source.label for source in sources}
     kept = [name for label, name in enumerate(classes) if label in found and name not in unknown]
+    labels = {name: label for label, name in enumerate(kept)}
     sources = [
-        source._replace(label=kept.index(classes[source.label]), given=options.split)
+        source._replace(label=labels[classes[source.label]], given=options.split)
         for source in sources
-        if classes[source.label] in kept
+        if classes[source.label] in labels
     ]
     conversion = argparse.Namespace(
         **vars(options), dataset=options.pictures, image_size=model.image_size, keep_size=model.keep_size

@@ -110,8 +110,7 @@ def replacing(output: str, own: re.Pattern[str]) -> Iterator[str]:
     try:
         with (exchanging if stays else renaming)(output) as partial:
             yield partial
-            names = contents(output)
-            refuse_foreign(given, visible(names) if stays else names, own)
+            refuse_foreign(given, visible(contents(output)), own)
             for parent, _, names in os.walk(partial):
                 for name in names:
                     flush(os.path.join(parent, name))
@@ -149,6 +148,8 @@ def renaming(output: str) -> Iterator[str]:
         if os.path.exists(output):
             os.rename(output, previous)
         os.rename(partial, output)
+        for name in set(contents(previous)) - set(visible(contents(previous))):  # that came meanwhile
+            os.rename(os.path.join(previous, name), os.path.join(output, name))
         remove(previous)
 
 

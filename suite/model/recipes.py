@@ -97,8 +97,10 @@ def apply_recipe(options):
     if options.bn_momentum is None:
         options.bn_momentum = bn_momentum(options.step)
     if options.bn_batches is None:
-        few = options.step <= RECALIBRATED
-        options.bn_batches = min(100, max(10, options.step // 20)) if few else 0
+        # Where the classifier alone is trained, it is by the statistics that are there.
+        is_frozen = 0 < options.step <= options.freeze
+        anew = options.step <= RECALIBRATED and not is_frozen
+        options.bn_batches = min(100, max(10, options.step // 20)) if anew else 0
 
 
 def bn_momentum(steps: int) -> float:

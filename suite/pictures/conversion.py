@@ -8,7 +8,7 @@ import re
 from typing import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms
 
 from suite.pictures.opening import BadPicture
 
@@ -18,6 +18,21 @@ MAX_SQUARE = 10000  # the side of a square of MAX_PIXELS, which a padded or squa
 # convolutions pad with.
 GREY = 128
 
+# What EXIF's orientations ask for.
+TURNS = dict(
+    enumerate(
+        (
+            Image.FLIP_LEFT_RIGHT,
+            Image.ROTATE_180,
+            Image.FLIP_TOP_BOTTOM,
+            Image.TRANSPOSE,
+            Image.ROTATE_270,
+            Image.TRANSVERSE,
+            Image.ROTATE_90,
+        ),
+        2,
+    )
+)
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
 SRGB = ImageCms.createProfile("sRGB")
 
@@ -27,9 +42,9 @@ def shrink(image: Image.Image, image_size: int | None, fit: str) -> Image.Image:
     with damage_as_bad_picture():
         white, profile = largest_value(image), colour_profile(image)
         image.load()
-        turned = image.format != "TIFF" and has_orientation(image)  # Pillow turns a TIFF as it loads it
+        turn = None if image.format == "TIFF" else how_to_turn(image)  # Pillow turns a TIFF as it loads it
         check_depth(image, white)
-        image = to_rgb(ImageOps.exif_transpose(image) if turned else image, profile, white)
+        image = to_rgb(image if turn is None else image.transpose(turn), profile, white)
         size = tuple(max(1, round(side)) for side in target_size(image.size, image_size, fit))
         return resize(image, size) if size != image.size else image
 
@@ -98,12 +113,18 @@ def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
         return None
 
 
-def has_orientation(image: Image.Image) -> bool:
-    """Whether EXIF asks to turn or mirror the picture; damaged EXIF asks for nothing."""
+def how_to_turn(image: Image.Image) -> int | None:
+    """What EXIF asks Image.transpose for; None for nothing, as also where it is damaged.
+
+    Not by ImageOps.exif_transpose, which writes all of EXIF anew and fails at what it cannot write; and in
+    Pillow 13 goes by XMP, too, which browsers and Pillow 9.5 pass over.
+    """
+    exif = Image.Exif()
     try:
-        return image.getexif().get(0x0112, 1) in range(2, 9)
+        exif.load(image.info["exif"])
+        return TURNS.get(exif.get(0x0112))
     except Exception:  # see `damage_as_bad_picture`
-        return False
+        return None
 
 
 def largest_value(image: Image.Image) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import re
@@ -78,19 +79,21 @@ def list_sources(
     return list(folders), sources
 
 
-def refuse_inside(output: str, dataset: str, sources: Iterable[SourceFile] = ()) -> None:
-    """Raises UsageError where `output` lies in the data set, which would hold the records from then on.
+def refuse_inside(
+    output: str, dataset: str, sources: Iterable[SourceFile] = (), option: str = "output"
+) -> None:
+    """Raises UsageError where `output` lies in the data set, which would hold what is written from then on.
 
     Args:
         sources: its files, in whose folders it may lie by a link of the data set's.
+        option: that named `output`.
     """
     filled = {PurePath(os.path.dirname(source.filename)) for source in sources}
     held = {dataset, *(os.path.join(dataset, each) for path in filled for each in (path, *path.parents))}
     for folder in sorted(held):
         if atomic.is_within(output, folder):
-            raise UsageError(
-                "--output %s: lies in %s of the data set; choose a folder outside" % (output, folder)
-            )
+            message = "--%s %s: lies in %s of the data set; choose a folder outside"
+            raise UsageError(message % (option, output, folder))
 
 
 def find_splits(dataset: str, layout: str, to_train: bool = True) -> list[tuple[str | None, str]]:
@@ -154,15 +157,18 @@ def refuse_repetition(folder: str, layout: str) -> None:
 
 def find_repetition(dataset: str, tops: list[str]) -> tuple[str, str, list[str]] | None:
     """Two of the folders at the top that hold folders of the same names, two or more, and these names."""
-    holding: dict[str, set[str]] = {}
-    for top in tops:
+    holders: dict[str, list[int]] = collections.defaultdict(list)  # of a name: in which folders there is one
+    for number, top in enumerate(tops):
         inside = set()
         with contextlib.suppress(OSError):  # a folder that is forbidden is said to be, later
             inside = {classnames.blurred(name) for name in list_folders(os.path.join(dataset, top))}
-        for other, names in holding.items():
-            if len(names & inside) > 1:
-                return other, top, sorted(names & inside)
-        holding[top] = inside
+        shared: collections.Counter[int] = collections.Counter()
+        for name in inside:
+            shared.update(holders[name])
+        for other in sorted(each for each, count in shared.items() if count > 1)[:1]:
+            return tops[other], top, sorted(name for name in inside if other in holders[name])
+        for name in inside:
+            holders[name].append(number)
     return None
 
 

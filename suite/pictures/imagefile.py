@@ -26,7 +26,7 @@ from suite.pictures.conversion import (
     SRGB,
     colour_profile,
     damage_as_bad_picture,
-    has_orientation,
+    how_to_turn,
     pad,
     shrink,
     target_size,
@@ -89,7 +89,10 @@ def read_file(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        hint = commandline.meant(path, may_be_picture) if isinstance(error, FileNotFoundError) else ""
+        hint = ""
+        if isinstance(error, FileNotFoundError):
+            is_link = os.path.islink(path)  # of a data set, say, whose files were not fetched
+            hint = ", where the link leads" if is_link else commandline.meant(path, may_be_picture)
         raise BadPicture("cannot be read: %s%s" % (error.strerror, hint)) from error
     except ValueError as error:
         raise BadPicture("cannot be read: %s" % error) from error  # a NUL in the name
@@ -253,7 +256,7 @@ def warm_up(formats: Sequence[str] = FORMATS) -> None:
 
 def is_plain(image: Image.Image, jpeg: bytes) -> bool:
     """Whether a JPEG shows the same to all that read it."""
-    return is_orderly(jpeg) and not has_orientation(image) and not colour_profile(image)
+    return is_orderly(jpeg) and how_to_turn(image) is None and not colour_profile(image)
 
 
 def remark(image: Image.Image, original: Image.Image) -> str:

@@ -121,16 +121,24 @@ def is_camera_raw(data: bytes) -> bool:
     first = pages[0]
     return (
         DNG_VERSION in first
-        or first.get(PHOTOMETRIC) in SENSOR
-        or bool(first.get(SUBFILE_TYPE, 0) & REDUCED)
-        or any(tags.get(WIDTH, 0) > first.get(WIDTH, 0) for tags in inner)
+        or number(first, PHOTOMETRIC) in SENSOR
+        or bool(number(first, SUBFILE_TYPE) & REDUCED)
+        or any(number(tags, WIDTH) > number(first, WIDTH) for tags in inner)
     )
 
 
 def count_pages(data: bytes) -> int:
     """How many of a TIFF's pictures are no smaller copies or masks; MOST_IFDS at most."""
     pages, _ = read_ifds(data)
-    return sum(not tags.get(SUBFILE_TYPE, 0) & (REDUCED | MASK) for tags in pages)
+    return sum(not number(tags, SUBFILE_TYPE) & (REDUCED | MASK) for tags in pages)
+
+
+def number(tags, name):
+    """A tag's value; 0 where there is none, or something else, which Pillow finds only now."""
+    value = None
+    with contextlib.suppress(Exception):
+        value = tags.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def read_ifds(data: bytes) -> tuple[list, list]:

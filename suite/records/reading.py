@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 from typing import Iterator
 
@@ -49,9 +50,15 @@ class Records:
         return sum(self.counts[split].values())
 
     def identity(self, split: str) -> str | None:
-        """A name for the pictures of a split, the same for the same pictures; None where it is not known."""
+        """A name for the pictures of a split, the same for the same ones; None where it is not known.
+
+        Some of them in other classes give another name, too.
+        """
         known = self.fingerprints.get(split)
-        return hashlib.sha256(known["pictures"].encode("ascii")).hexdigest() if known else self.digest
+        if not known:
+            return self.digest
+        named = known["pictures"] + json.dumps(self.counts[split], sort_keys=True)
+        return hashlib.sha256(named.encode("ascii")).hexdigest()
 
     def shard_names(self, split: str) -> list[str]:
         """The names of a split's files, in order."""

@@ -17,6 +17,8 @@ from suite.files.schemas import SPLITS
 from suite.pictures.folders import SourceFile
 from suite.pictures.perceptual_hash import ALIKE, nearest
 
+MOST_NAMED = 5  # classes that hold the same picture, in a reason
+
 
 class EncodedPicture(NamedTuple):
     """A file of a data set, made a small JPEG."""
@@ -58,7 +60,9 @@ def drop_copies(
         same = list(group)
         labels = sorted({picture.source.label for picture in same})
         if len(labels) > 1:
-            reason = "the same picture is in classes %s" % " and ".join(classes[i] for i in labels)
+            names = " and ".join(classes[i] for i in labels[:MOST_NAMED])
+            more = ", and in %d more" % len(labels[MOST_NAMED:]) if labels[MOST_NAMED:] else ""
+            reason = "the same picture is in classes %s%s" % (names, more)
             conflicts += [(picture.source, reason) for picture in same]
         else:
             kept.append(same[0])

@@ -9,6 +9,7 @@ from suite.process.terminal import counted, say
 from suite.process.tf_versions import tf
 from suite.records.reading import read_for_training
 from suite.training.checkpoints import is_better, keep_best, read_best
+from suite.training.memory import AT_ONCE
 
 
 def recalibrate(config, records, step, validator):
@@ -53,7 +54,7 @@ def write_recalibrated(config, records, checkpoint, batches, target):
     options = config["options"]
     with tf.Graph().as_default():
         momentum = tf.placeholder(tf.float32, [])
-        how = options["batch_size"], "none", options["seed"]
+        how = min(options["batch_size"], AT_ONCE), "none", options["seed"]
         dataset = read_for_training(records, "train", *how, normalize_as=config["normalize"])
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         build_logits(batch["image"], config["network"], config["classes"], True, bn_momentum=momentum)

@@ -69,8 +69,8 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
         self.passed_over = 0 if self.step > before else self.passed_over + 1
         if self.passed_over == MOST_PASSED_OVER:
             raise UserError(
-                "the gradient was not finite in %d batches in turn, whatever the loss scale; leave out "
-                "--mixed_precision, or take a lower --lr" % MOST_PASSED_OVER
+                "the gradient was not finite in %d batches in turn, whatever the loss scale; take a lower "
+                "--lr, or train without --mixed_precision to another --output" % MOST_PASSED_OVER
             )
         if self.step > before:
             self.show(measured)

@@ -18,6 +18,8 @@ BASE = 350e6  # bytes that Python and TensorFlow take by themselves
 # benchmarks/growth.py.
 SLACK = 1.3
 ROOM = 0.8  # of the memory a suggested --batch_size takes at most this share
+# Pictures that one device is given at a time where nothing is trained; --batch_size is of all devices.
+AT_ONCE = 256
 HOPELESS = 2  # a batch estimated at more than so many times the memory is refused
 # Operations whose result is their input's memory: always, or where nothing else needs that any more.
 ALIASES = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient"}

@@ -99,7 +99,9 @@ def add_training(group):
         type=number(int, 1),
         help="steps between checkpoints (default: 500, or a quarter of the steps where that is less)",
     )
-    group.add_argument("--keep", type=number(int, 1), default=5, help="checkpoints kept, besides the best")
+    group.add_argument(
+        "--keep", type=number(int, 1, 10**6), default=5, help="checkpoints kept, besides the best"
+    )
     group.add_argument(
         "--patience",
         type=number(int, 0),

@@ -27,12 +27,14 @@ def training_step(features, config, classifier_only=False):
     logits = build_logits(
         images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
     )
-    importance = 1.0  # of each picture
+    wanted, importance = targets, 1.0  # the latter of each picture
     if options["class_weight"] == "balanced":
         counts = config["dataset"]["counts"]["train"]
-        importance = tf.linalg.matvec(targets, optimization.class_weights([counts[name] for name in classes]))
+        wanted = targets * optimization.class_weights([counts[name] for name in classes])
+        importance = tf.reduce_sum(wanted, 1)
+        wanted /= importance[:, tf.newaxis]  # of a blend each class counts by its own weight
     cross_entropy = tf.losses.softmax_cross_entropy(
-        targets, logits, importance, label_smoothing=options["label_smoothing"]
+        wanted, logits, importance, label_smoothing=options["label_smoothing"]
     )
     trained = [v for v in tf.trainable_variables() if not classifier_only or v.name.startswith("logits/")]
     loss = cross_entropy + options["weight_decay"] * optimization.weight_penalty(trained)

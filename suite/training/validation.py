@@ -25,8 +25,10 @@ from suite.training.checkpoints import (
     read_best,
     write_temperature,
 )
+from suite.training.memory import AT_ONCE
 
 ENOUGH = 100  # validation pictures to fit a temperature to
+FITTED = 10000  # are enough, in random order: the logits of all could fill the memory
 SILENT = 3  # seconds; a validation is announced if the last one took longer
 
 
@@ -66,6 +68,7 @@ class Validator:
         self.output = self.options["output"]
         self.pictures = records.identity("val")
         self.log, self.stop_signals, self.xla = log, stop_signals, xla
+        self.batch_size = min(self.options["batch_size"], AT_ONCE)
         self.session = None
         self.seconds = math.inf  # that the last validation took
 
@@ -73,7 +76,7 @@ class Validator:
         """Make the graph, its session, and the folder of curves for TensorBoard."""
         with tf.Graph().as_default():
             normalize, network = self.config["normalize"], self.config["network"]
-            dataset = read_for_evaluation(self.records, "val", self.options["batch_size"], normalize)
+            dataset = read_for_evaluation(self.records, "val", self.batch_size, normalize)
             iterator = tf.data.make_initializable_iterator(dataset)
             batch = iterator.get_next()
             logits = build_logits(batch["image"], network, self.classes, False)
@@ -149,13 +152,16 @@ class Validator:
         began = time.perf_counter()
         if not self.session:
             self.build()
-        count = math.ceil(self.records.count("val") / self.options["batch_size"])
+        batches, kept = [], []
         with self.session.graph.as_default():
             load_weights(self.session, checkpoint)
             self.session.run(self.rewind)
-            batches = [self.session.run(self.fetches) for _ in range(count)]
-        labels, logits, losses = (np.concatenate(column) for column in zip(*batches))
-        predicted = logits.argmax(1)
+            for _ in range(math.ceil(self.records.count("val") / self.batch_size)):
+                labels, logits, losses = self.session.run(self.fetches)
+                batches.append((labels, logits.argmax(1), losses))
+                if len(kept) * self.batch_size < FITTED:
+                    kept.append(logits)
+        labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
         accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
         matrix = drawing.draw_confusion_matrix(
             metrics.confusion_matrix(labels, predicted, self.classes), self.classes
@@ -168,6 +174,7 @@ class Validator:
         self.curves.add_summary(tf.Summary(value=values), step)
         self.curves.flush()
         if len(labels) >= ENOUGH and np.isfinite(loss):
-            write_temperature(checkpoint, metrics.fit_temperature(labels, logits))
+            logits = np.concatenate(kept)
+            write_temperature(checkpoint, metrics.fit_temperature(labels[: len(logits)], logits))
         self.seconds = time.perf_counter() - began
         return accuracy, loss

@@ -167,7 +167,17 @@ def test_what_others_named_like_it_stays(tmp_path, exists):
     assert files(tmp_path) == {**beside, "a.txt": "new", **{"out/" + name: NEW[name] for name in NEW}}
 
 
-@pytest.mark.parametrize("stays, name", [(False, "notes.txt"), (False, ".notes"), (True, "notes.txt")])
+def test_what_a_system_leaves_there_meanwhile_stays(tmp_path):
+    """As the lock of an office program that shows skipped.csv: no work is thrown away for it."""
+    fill(tmp_path / "out", OLD)
+    with atomic.replacing(str(tmp_path / "out"), OWN) as new:
+        fill(new, NEW)
+        fill(tmp_path / "out", {".~lock.skipped.csv#": "mine", "Thumbs.db": "mine"})
+    assert files(tmp_path / "out") == {**NEW, ".~lock.skipped.csv#": "mine", "Thumbs.db": "mine"}
+    assert os.listdir(str(tmp_path)) == ["out"]
+
+
+@pytest.mark.parametrize("stays, name", [(False, "notes.txt"), (True, "notes.txt")])
 def test_what_somebody_puts_there_meanwhile_stays(tmp_path, monkeypatch, stays, name):
     if stays:
         cannot_be_renamed(monkeypatch)

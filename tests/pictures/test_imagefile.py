@@ -1,6 +1,7 @@
 """imagefile.py: any picture file to a small upright RGB JPEG."""
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -71,6 +72,38 @@ def test_exif_orientation_is_applied(format):
     result = pixels(imagefile.encode(data, 224, (*imagefile.FORMATS, "TIFF")))
     assert result.shape == (60, 40, 3)
     assert np.abs(result - np.rot90(upright, -1)).mean() < 5
+
+
+def exif_of():
+    """EXIF with an orientation of 6, and with a version that is a fraction, which no Pillow would write."""
+    entry = "<HHII"
+    first = struct.pack(entry, 0x0112, 3, 1, 6), struct.pack(entry, 0x8769, 4, 1, 38)
+    inner = struct.pack(entry, 0x9000, 5, 1, 56)
+    ifds = b"\2\0" + b"".join(first) + bytes(4) + b"\1\0" + inner + bytes(4) + struct.pack("<II", 23, 10)
+    return b"Exif\0\0II*\0\x08\0\0\0" + ifds
+
+
+def test_exif_that_no_pillow_could_write_turns_a_picture_too():
+    data = file_bytes(gradient(), "JPEG", exif=exif_of(), quality=95)
+    result = pixels(imagefile.encode(data, 224))
+    assert np.abs(result - np.rot90(np.asarray(gradient()).astype(int), -1)).mean() < 5
+
+
+def test_an_orientation_in_xmp_turns_nothing():
+    """Whatever the Pillow; browsers show it so, too."""
+    said = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + said
+    jpeg = file_bytes(gradient(), "JPEG", quality=95)
+    data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+    assert imagefile.encode(data, 224) == data
+
+
+@pytest.mark.parametrize("kind", [2, 5, 7, 11])
+def test_a_tiff_whose_tags_are_of_other_types_is_refused_alone(kind):
+    """Subfile type as text, fraction, bytes or float; Pillow reads it where it is asked for."""
+    data = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 254, kind, 2, 8) + bytes(4)
+    with pytest.raises(imagefile.BadPicture):
+        imagefile.encode(data, 32)
 
 
 @pytest.mark.parametrize("mode, format", [("RGB", "JPEG"), ("RGB", "PNG"), ("RGBA", "PNG")])

@@ -72,6 +72,18 @@ def names(records, split):
     return found
 
 
+def test_pictures_in_another_class_are_other_ones(workspace):
+    from FlowIO import load_records
+
+    records = load_records(workspace.records)
+    before = records.identity("val")
+    assert load_records(workspace.records).identity("val") == before != records.identity("train")
+    one, other, *_ = records.counts["val"]
+    records.counts["val"][one] += 1
+    records.counts["val"][other] -= 1
+    assert records.identity("val") != before
+
+
 @pytest.mark.slow
 def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path):
     """The truth by file names: a split by another seed holds pictures that were trained on."""

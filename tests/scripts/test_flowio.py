@@ -82,7 +82,7 @@ def test_a_folder_of_odd_things(tmp_path):
     assert reasons == {
         "2/broken.jpg": "not a picture in JPEG, PNG, BMP or GIF format",
         "10/empty.png": "empty file",
-        "10/dangling.jpg": "cannot be read: No such file or directory",
+        "10/dangling.jpg": "cannot be read: No such file or directory, where the link leads",
         "2/which one.png": conflict,
         "10/which one.png": conflict,
     }
@@ -256,6 +256,8 @@ def test_an_output_in_the_data_set_is_refused(tmp_path):
     refused(tmp_path / "out")
     refused(elsewhere / "deep" / "records")
     refused(elsewhere / "deep" / "er" / "banana" / "records")
+    photo = dataset / "kiwi" / "0.png"
+    refuses("FlowIO.py", "--dataset", dataset, "--follow_links", "--preview", photo, says="lies in", status=2)
     says = "which is not ours; choose another --output"
     refuses("FlowIO.py", "--dataset", dataset, "--output", tmp_path, "--follow_links", says=says, status=1)
     assert sorted(os.listdir(str(dataset))) == ["apple", "banana", "kiwi"]

@@ -46,6 +46,32 @@ def test_a_recipe_fills_in_what_is_not_given(workspace):
     assert config_for(workspace)[0]["options"]["lr"] == recipes.LEARNING_RATES["adam"]
 
 
+def test_of_a_blend_each_class_counts_by_its_own_weight(workspace, graph, monkeypatch):
+    logits, blend = np.array([[1.0, 0, 0], [0, 2, 0]]), np.array([[0.7, 0.3, 0], [0, 0.4, 0.6]])
+    variable = tf.get_variable("logits/kernel", initializer=logits.astype("f"))
+    monkeypatch.setattr(step, "build_logits", lambda *_, **__: variable)
+    monkeypatch.setattr(
+        step.optimization, "mixup", lambda images, *_: (images, tf.constant(blend, tf.float32))
+    )
+    options = ["--mixup", 0.2, "--class_weight", "balanced", "--weight_decay", 0]
+    config, _ = config_for(workspace, *options)
+    counts = {"a": 10, "b": 20, "c": 90}  # so that the weights are 120 / 3 / n: 4, 2 and 4 / 9
+    config["classes"], config["dataset"]["counts"] = list(counts), {"train": counts}
+    tf.train.create_global_step()
+    step.training_step({"image": tf.zeros([2, 8, 8, 3]), "label": tf.zeros([2], tf.int64)}, config)
+    logarithms = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        expected = -(blend * [4, 2, 4 / 9] * logarithms).sum() / 2
+        assert session.run("shown_loss:0") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen, batches", [(50, 0), (49, 10)])
+def test_statistics_that_the_classifier_was_trained_on_stay(workspace, frozen, batches):
+    config, _ = config_for(workspace, "--model", "any", "--step", 50, "--freeze", frozen)
+    assert config["options"]["bn_batches"] == batches
+
+
 def test_class_weights_against_scikit_learn():
     labels = [0] * 10 + [1] * 3 + [2] * 7
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)

@@ -89,6 +89,16 @@ def test_patience_counts_all_steps_where_the_classifier_alone_is_trained(step, i
 
 
 @pytest.mark.slow
+def test_patience_ends_the_training_of_the_classifier_alone(workspace, tmp_path):
+    """The rest of the network is not trained after it."""
+    arguments = ["--data", workspace.records, "--model", workspace.model, "--output", tmp_path, "--step", 6]
+    more = ["--freeze", 6, "--save_num", 1, "--patience", 2, "--lr", 1e-30, "--batch_size", 4]
+    _, err = run("train.py", *arguments, *more)
+    assert err.count("building the graph") == 1 and "stopped early" in err and "batch norm" not in err
+    assert modelfolder.latest_step(str(tmp_path)) < 6
+
+
+@pytest.mark.slow
 def test_the_best_stays_where_nothing_validates_any_more(workspace, copy, tmp_path):
     run(
         "FlowIO.py",
