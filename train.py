@@ -216,7 +216,11 @@ def train(config, weights, records, machines, strategy, time_left):
         Stopped: by SIGINT or SIGTERM; the state is saved.
         UserError: see outcome.explain.
     """
-    from suite.training.hooks import ProgressHook, SavingHook  # here, because TensorFlow comes with them
+    from suite.training.hooks import (  # here: TensorFlow comes with them
+        FreshAdamHook,
+        ProgressHook,
+        SavingHook,
+    )
 
     options, is_first = config["options"], machines.index == 0
     output, first_step = options["output"], modelfolder.latest_step(options["output"])
@@ -255,7 +259,10 @@ def train(config, weights, records, machines, strategy, time_left):
                     estimator = make_estimator(config, weights, strategy, compiles, classifier_only)
                     # Each phase and each resumed run sees the pictures in another order.
                     reordered = functools.partial(batches, seed=options["seed"] + begin)
-                    distribution.run_estimator(estimator, reordered, last_step, [progress, saving])
+                    hooks = [progress, saving]
+                    if options["freeze"] and not classifier_only:
+                        hooks.append(FreshAdamHook(options["freeze"]))
+                    distribution.run_estimator(estimator, reordered, last_step, hooks)
                 begin = max(begin, last_step)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
         message = outcome.explain(error, config, progress, first_step if is_first else None)

@@ -5,6 +5,7 @@ TensorFlow's class is needed to say what these are, so importing this file impor
 
 import math
 import os
+import re
 import time
 
 from suite.model import modelfolder
@@ -102,6 +103,25 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
     def end(self, session):
         if self.line:
             self.bar.set_description_str(self.line)  # without a time that is left
+
+
+class FreshAdamHook(tf.train.SessionRunHook):  # type: ignore
+    """Lets Adam begin anew at the first step after `freeze`.
+
+    It corrects its means for having begun at 0, by a count of steps that goes on while those of the frozen
+    weights are 0: their first steps would be several times too far.
+    """
+
+    def __init__(self, freeze):
+        self.freeze = freeze
+
+    def begin(self):
+        state = re.compile(r"(/Adam(_1)?|^beta[12]_power)(/replica_\d+)?$")
+        self.reset = tf.variables_initializer([v for v in tf.global_variables() if state.search(v.op.name)])
+
+    def after_create_session(self, session, coord):
+        if session.run(tf.train.get_global_step()) == self.freeze:
+            session.run(self.reset)
 
 
 class SavingHook(tf.train.SessionRunHook):  # type: ignore

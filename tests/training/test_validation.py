@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from helpers import config_for, draw_dataset, folder_bytes, read_log, refuses, run
 from PIL import Image
 
@@ -96,6 +97,16 @@ def test_patience_ends_the_training_of_the_classifier_alone(workspace, tmp_path)
     _, err = run("train.py", *arguments, *more)
     assert err.count("building the graph") == 1 and "stopped early" in err and "batch norm" not in err
     assert modelfolder.latest_step(str(tmp_path)) < 6
+
+
+@pytest.mark.slow
+def test_adam_begins_anew_where_the_network_thaws(workspace, tmp_path):
+    arguments = ["--data", workspace.records, "--model", workspace.model, "--output", tmp_path, "--step", 3]
+    more = ["--freeze", 2, "--save_num", 1, "--optimizer", "adam", "--batch_size", 4, "--bn_batches", 0]
+    run("train.py", *arguments, *more)
+    for step, power in ((2, 0.9**3), (3, 0.9**2)):  # 0.9 before the first step
+        found = tf.train.load_variable(str(tmp_path / ("model.ckpt-%d" % step)), "beta1_power")
+        assert found == pytest.approx(power)
 
 
 @pytest.mark.slow
