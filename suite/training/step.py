@@ -27,14 +27,14 @@ def training_step(features, config, classifier_only=False):
     logits = build_logits(
         images, network, classes, not classifier_only, data_format, bn_momentum=options["bn_momentum"]
     )
-    wanted, importance = targets, 1.0  # the latter of each picture
+    right, importance = tf.argmax(targets, 1), 1.0  # the latter of each picture
     if options["class_weight"] == "balanced":
         counts = config["dataset"]["counts"]["train"]
-        wanted = targets * optimization.class_weights([counts[name] for name in classes])
-        importance = tf.reduce_sum(wanted, 1)
-        wanted /= importance[:, tf.newaxis]  # of a blend each class counts by its own weight
+        targets *= optimization.class_weights([counts[name] for name in classes])
+        importance = tf.reduce_sum(targets, 1)
+        targets /= importance[:, tf.newaxis]  # of a blend each class counts by its own weight
     cross_entropy = tf.losses.softmax_cross_entropy(
-        wanted, logits, importance, label_smoothing=options["label_smoothing"]
+        targets, logits, importance, label_smoothing=options["label_smoothing"]
     )
     trained = [v for v in tf.trainable_variables() if not classifier_only or v.name.startswith("logits/")]
     loss = cross_entropy + options["weight_decay"] * optimization.weight_penalty(trained)
@@ -54,7 +54,7 @@ def training_step(features, config, classifier_only=False):
         with tf.control_dependencies([train_op, *updates]):
             train_op = tf.train.ExponentialMovingAverage(options["ema"], step).apply(averaged)
 
-    correct = tf.equal(tf.argmax(targets, 1), tf.argmax(logits, 1))
+    correct = tf.equal(right, tf.argmax(logits, 1))
     accuracy = tf.reduce_mean(tf.cast(correct, tf.float32))
     for name, value in zip(SHOWN, (reached, cross_entropy, accuracy, rate)):
         tf.identity(value, "shown_" + name)
