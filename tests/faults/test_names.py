@@ -101,7 +101,6 @@ ODD, LIKE = "-v[1]*?\\ #%s%41,;{}&$(x)'\"é猫\n", "-v1x- #%s%41,;{}&$(x)'\"é�
 
 
 @pytest.mark.slow
-@pytest.mark.versions
 def test_any_folder_will_do(tmp_path):
     """All scripts from end to end, each path with all odd signs; nothing beside them is touched."""
     here, like = tmp_path / ODD, tmp_path / LIKE / ODD
