@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import re
+import signal
 import subprocess
 import sys
 
@@ -38,13 +39,23 @@ LABELS = ["banana", "grapes", "kiwi"]
 
 def run(script, *arguments, cwd=None, status=0, stdin=None, python=sys.executable):
     """Run a script of the suite in a process of its own; its standard output and error."""
-    command = [python, os.path.join(ROOT, script), *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, input=stdin, capture_output=True, encoding="utf-8", timeout=MINUTES * 60
+    process = subprocess.Popen(
+        [python, os.path.join(ROOT, script), *map(str, arguments)],
+        cwd=cwd,
+        stdin=None if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=dict(os.environ, PYTHONFAULTHANDLER="1"),
     )
-    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
+    try:
+        out, err = process.communicate(stdin, timeout=MINUTES * 60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it says where it stands
+        out, err = process.communicate()
+    assert process.returncode == status, (process.returncode, out, err)
+    assert "Traceback" not in err
+    return out, err
 
 
 def refuses(script, *arguments, says, status):

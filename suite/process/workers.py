@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, Iterator, Sequence, TypeVar
 
 CHUNK = 4  # items that a process takes at a time
@@ -36,18 +35,17 @@ def map_in_processes(
                 pending.append(executor.submit(map_list, function, items[i : i + CHUNK]))
                 executor._result_queue._writer.close()  # type: ignore  # the processes have it; see `result`
                 if len(pending) > 4 * workers:
-                    yield from result(pending.popleft(), workers)
+                    yield from result(pending.popleft(), executor)
             while pending:
-                yield from result(pending.popleft(), workers)
-        except BrokenProcessPool:
-            raise  # the pool ends the others itself, and would hang if they were cancelled meanwhile
+                yield from result(pending.popleft(), executor)
         except BaseException:
-            for future in pending:
-                future.cancel()
+            # Whoever waits for the results is gone. Cancelled futures would leave Python 3.7's pool waiting
+            # for ever where nothing else is left to do.
+            kill(executor)
             raise
 
 
-def result(future: Future[list[Result]], workers: int) -> list[Result]:
+def result(future: Future[list[Result]], executor: ProcessPoolExecutor) -> list[Result]:
     """What a process computed.
 
     One that is killed while it writes leaves the pool waiting for the rest, as long as anybody else could
@@ -57,11 +55,20 @@ def result(future: Future[list[Result]], workers: int) -> list[Result]:
         BrokenProcessPool: one was killed.
     """
     while not wait([future], timeout=1).done:
-        alive = multiprocessing.active_children()
-        if len(alive) < workers:
-            for process in alive:
-                process.kill()
+        if not all(process.is_alive() for process in processes(executor)):
+            kill(executor)
     return future.result()
+
+
+def processes(executor: ProcessPoolExecutor) -> list[multiprocessing.Process]:
+    """The pool's; none where it has found itself broken."""
+    return list((executor._processes or {}).values())
+
+
+def kill(executor: ProcessPoolExecutor) -> None:
+    """End the pool's processes at once: it finds itself broken, and whoever waits gets BrokenProcessPool."""
+    for process in processes(executor):
+        process.kill()
 
 
 def map_list(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

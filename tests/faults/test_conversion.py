@@ -66,6 +66,18 @@ def test_a_worker_killed_while_it_writes(monkeypatch):
         list(map_in_processes(bytes, [10**5] * 100, 2))
 
 
+def test_whoever_wants_no_more_results_does_not_wait():
+    """Often enough to meet results that are there, on their way and not begun; a hang is the timeout's."""
+    program = """if True:
+        import contextlib
+        from suite.process.workers import map_in_processes
+        for end in range(60):
+            with contextlib.closing(map_in_processes(abs, range(-200, 0), 2)) as results:
+                assert [next(results) for _ in range(end)] == list(range(200, 200 - end, -1))
+    """
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["worker", "parent"])
 def test_no_process_is_left_waiting(tmp_path, victim):
