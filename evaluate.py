@@ -40,6 +40,7 @@ def main():
     other = out_of_fold.load_model(options.compare) if options.compare else None
     out_of_fold.check_options(options, model, other)
     options.split = options.split or (FOLDS if model.folds else "test")
+    warn_of_other_data(options, model)
     if options.pictures and other and (other.image_size, other.fit) != (model.image_size, model.fit):
         message = (
             "--compare %s: sees %d pixels (--fit %s), %s %d (%s); with --pictures evaluate each by itself"
@@ -111,12 +112,20 @@ def parse_options(arguments=None):
     writing.add_source_options(parser.add_argument_group("with --pictures"))
     options = parser.parse_args(arguments)
     if options.pictures and options.split:
-        parser.error("argument --split: not with --pictures, all of which are measured")
+        parser.error("argument --split: not with --pictures; name the folder of the split")
     for name in ("layout", "formats", "sandbox", "follow_links", "workers"):
         if commandline.is_given(name) and not options.pictures:
             parser.error("argument --%s: only with --pictures; FlowIO.py has read those of --data" % name)
     sandbox.check_option(options, parser)
     return options
+
+
+def warn_of_other_data(options, model):
+    """Say where the records that are taken because none were named are not those that were trained on."""
+    trained = model.options.get("data") or options.data
+    if os.path.realpath(trained) != os.path.realpath(options.data) and not commandline.is_given("data"):
+        values = model.folder, trained, options.data
+        say("warning: %s was trained on %s, and is measured on %s; --data names others" % values)
 
 
 @contextlib.contextmanager

@@ -240,9 +240,10 @@ def warn_of_unknown(classes, options):
         say("warning: there is a class %s; below --threshold the answer is %s" % (UNKNOWN, unknown))
 
 
-def percent(prediction: dict) -> str:
-    """98.2% for a probability of 0.982."""
-    return "%.1f%%" % (100 * prediction["probability"])
+def in_words(label: str, predictions: list) -> str:
+    """cat 98.2%, dog 1.0%; or, where the label is another, unknown (cat 45.0%, dog 31.0%)."""
+    names = ", ".join("%s %.1f%%" % (each["label"], 100 * each["probability"]) for each in predictions)
+    return names if label == predictions[0]["label"] else "%s (%s)" % (label, names)
 
 
 # --- what the user sees ----------------------------------------
@@ -269,9 +270,7 @@ def printer(options):
         if error:
             say("%s: %s" % (path, error))
             return
-        names = ", ".join("%s %s" % (each["label"], percent(each)) for each in predictions)
-        answer = names if label == predictions[0]["label"] else "%s (%s)" % (label, names)
-        print(terminal.printable("%s: %s" % (path, answer)), flush=True)
+        print(terminal.printable("%s: %s" % (path, in_words(label, predictions))), flush=True)
 
     if options.csv:
         table.writerow(["file", "label", "probability", "error"])
@@ -282,7 +281,7 @@ def draw(picture, answer, model, options):
     """Write what --save and --explain ask for; `model`: the modelfolder.Model that answered."""
     if not picture.view:
         return
-    text = "%s %s" % (answer.label, percent(answer.predictions[0]))
+    text = in_words(answer.label, answer.predictions[:1])
     image = Image.open(io.BytesIO(picture.view))
     if options.save:
         save(options.save, picture.path, drawing.caption(image, text))

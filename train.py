@@ -147,7 +147,7 @@ def prepare(options, records, machines, replaced, later=()):
         memory.print_needs(config, records)
         time_left.print_estimate()
         return None
-    if existing and outcome.is_done(options, records.count("val"), existing):
+    if existing and outcome.is_done(options, records, existing):
         return None
     return Job(config, weights, strategy, time_left)
 
@@ -201,7 +201,10 @@ def write_weights(config, weights):
         tf.set_random_seed(options["seed"])
         tf.train.create_global_step()
         training_step({"image": tf.zeros([2, size, size, 3]), "label": tf.zeros([2], tf.int64)}, config)
-        warmstart.write_checkpoint(weights, config["classes"], os.path.join(options["output"], "model.ckpt"))
+        target = os.path.join(options["output"], "model.ckpt")
+        warmstart.write_checkpoint(weights, config["classes"], target)
+    if weights.temperature != 1 and sorted(weights.classes) == sorted(config["classes"]):
+        checkpoints.write_temperature(target + "-0", weights.temperature)
 
 
 def train(config, weights, records, machines, strategy, time_left):
@@ -228,7 +231,11 @@ def train(config, weights, records, machines, strategy, time_left):
     best = checkpoints.read_best(output)
     is_validated = checkpoints.is_validated(first_step, best) and best["pictures"] == records.identity("val")
 
-    stop_signals = lifetime.catch_stop_signals()
+    if len(machines.addresses) > 1:  # one that saved alone would wait for the others, and these for it
+        lifetime.leave_signals_to_the_system()
+        stop_signals = []
+    else:
+        stop_signals = lifetime.catch_stop_signals()
     log = monitor.Log(output if is_first else None, first_step, epoch_steps, is_validated)
     compiles, compiles_validation = xla.choose(config, strategy, *time_left.to_come())
     validator = None
@@ -238,7 +245,7 @@ def train(config, weights, records, machines, strategy, time_left):
         validator.catch_up(modelfolder.latest_checkpoint(output))
 
     def is_over():  # by --patience, in this run or in one that was killed before batch norm's turn
-        return options["patience"] and checkpoints.is_over(checkpoints.read_best(output), options)
+        return checkpoints.is_over(checkpoints.read_best(output), options)
 
     if not strategy and not is_over():
         time_left.say_estimate()
@@ -272,6 +279,8 @@ def train(config, weights, records, machines, strategy, time_left):
     if stop_signals:
         step = modelfolder.latest_step(output)
         message = "saved at step %d; %s goes on from there" % (step, same_command(options))
+        if not modelfolder.latest_checkpoint(output):
+            message = "nothing was trained yet; %s begins anew" % same_command(options)
         raise Stopped(stop_signals[0], message)
     lifetime.stop_at_once()
     if is_first:

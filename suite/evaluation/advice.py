@@ -90,12 +90,13 @@ def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
     usual: dict = dict(USUAL, normalize="minus1_1" if known.get("preactivation") else "per_image")
     if known.get("model"):  # then the steps follow from the pictures
         usual.update(recipe=FINE_TUNING, step=None, normalize=known.get("normalize"))
-    names = [*recipes.RECIPES["article"], "lr", "bn_momentum", "bn_batches"]
+    names = [*recipes.RECIPES["article"], "lr", "bn_momentum"]
     taken = argparse.Namespace(**dict.fromkeys(names))
     for name in ("recipe", "step", "batch_size", "optimizer"):  # by which the others are what they are
         setattr(taken, name, known.get(name, usual.get(name)))
     taken.step = taken.step or 0
     recipes.apply_recipe(taken)
+    taken.bn_batches = recipes.bn_batches(taken.step, known.get("freeze", taken.freeze))
     for name, value in vars(taken).items():
         usual.setdefault(name, value)
     usual["optimizer"] = recipes.RECIPES[taken.recipe]["optimizer"]  # `taken` had the model's, for its rate

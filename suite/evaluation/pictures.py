@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
+import shlex
 import tempfile
 
 from suite.files import classnames
@@ -34,6 +36,11 @@ def converted(options, model, parent):
     """
     folders.refuse_inside(parent, options.pictures)
     classes, sources = folders.list_sources(options.pictures, options.layout, options.follow_links, False)
+    others = {source.given for source in sources} - {None, options.split}
+    if others:
+        another = shlex.quote(os.path.join(options.pictures, min(others)))
+        values = options.pictures, options.split, another
+        say("of %s the %s folder is measured; --pictures %s is another one" % values)
     sources = [source for source in sources if source.given in (None, options.split)]
     if not sources:
         raise UserError("%s: no pictures in its %s folder" % (options.pictures, options.split))

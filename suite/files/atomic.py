@@ -137,6 +137,10 @@ def renaming(output: str) -> Iterator[str]:
     def tidy():
         bring_back(output)
         remove(partial)
+        if os.path.exists(output):
+            for name in set(contents(previous)) - set(visible(contents(previous))):  # that came meanwhile
+                os.rename(os.path.join(previous, name), os.path.join(output, name))
+            remove(previous)
         for descriptor in locks:
             os.close(descriptor)
 
@@ -148,9 +152,6 @@ def renaming(output: str) -> Iterator[str]:
         if os.path.exists(output):
             os.rename(output, previous)
         os.rename(partial, output)
-        for name in set(contents(previous)) - set(visible(contents(previous))):  # that came meanwhile
-            os.rename(os.path.join(previous, name), os.path.join(output, name))
-        remove(previous)
 
 
 @contextlib.contextmanager
@@ -298,7 +299,10 @@ def unique_partial(folder: str) -> Iterator[str]:
 
 def remove_abandoned(folder: str) -> None:
     """Remove the files of a folder that killed processes have not written to their end."""
-    for name in contents(folder):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # as of a folder that can be written to, and not listed
+        names = contents(folder)
+    for name in names:
         path = os.path.join(folder, name)
         with contextlib.suppress(OSError):
             is_old = name.endswith(PARTIAL) and os.path.getmtime(path) < time.time() - ABANDONED

@@ -37,7 +37,11 @@ def fetch(addresses: list[str], path: str, md5: str) -> None:
         say("warning: %s is damaged, or another file, by its MD5; downloading it again" % path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path + atomic.PARTIAL, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another process, which downloads %s" % path)
+            fcntl.flock(file, fcntl.LOCK_EX)
         if is_file(path, md5):  # another process has fetched it meanwhile
             with contextlib.suppress(FileNotFoundError):
                 os.remove(file.name)

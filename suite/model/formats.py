@@ -2,11 +2,12 @@
 
 import os
 import sys
+import tempfile
 
 import numpy as np
 
 from suite.model import encoding
-from suite.process import device, tf_versions
+from suite.process import device, lifetime, tf_versions
 from suite.process.tf_versions import tf
 from suite.records import preprocessing
 
@@ -150,7 +151,12 @@ def write_tflite(path, graph_def, quantize):
         converter = tf.lite.TFLiteConverter.from_session(session, [images], [probabilities])
         if quantize:
             converter.optimizations = [tf.lite.Optimize.OPTIMIZE_FOR_SIZE]
-        content = converter.convert()
+        with lifetime.temporary_folder() as folder:  # for files that the converter leaves behind
+            before, tempfile.tempdir = tempfile.tempdir, folder
+            try:
+                content = converter.convert()
+            finally:
+                tempfile.tempdir = before
     with open(path, "wb") as file:
         file.write(content)
 

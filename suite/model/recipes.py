@@ -46,6 +46,8 @@ RECIPES = {
 # From the weights of a --model, whose blocks end without a batch norm.
 RECIPES[FINE_TUNING] = dict(RECIPES["modern"], zero_init_residual=False, freeze=0.2)
 
+BATCH_SIZE = 32
+
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
@@ -96,11 +98,36 @@ def apply_recipe(options):
         setattr(options, name, round(value * options.step if value < 1 else value))
     if options.bn_momentum is None:
         options.bn_momentum = bn_momentum(options.step)
-    if options.bn_batches is None:
-        # Where the classifier alone is trained, it is by the statistics that are there.
-        is_frozen = 0 < options.step <= options.freeze
-        anew = options.step <= RECALIBRATED and not is_frozen
-        options.bn_batches = min(100, max(10, options.step // 20)) if anew else 0
+
+
+def keep_settings(options, before):
+    """Take, in place, what was not given (None) from the options of model.json that a training goes on from.
+
+    What follows from the number of steps stays where it was given then, and is left for `apply_recipe` else.
+    """
+    kept = ["batch_size", *RECIPES[options.recipe]]
+    if options.batch_size in (None, before["batch_size"]):
+        kept.append("lr")
+    for name in kept:
+        if getattr(options, name) is None and name != "freeze":
+            setattr(options, name, before.get(name))
+    usual = {
+        "bn_momentum": bn_momentum(before["step"]),
+        "bn_batches": bn_batches(before["step"], before.get("freeze", 0)),
+    }
+    for name, value in usual.items():
+        if getattr(options, name) is None and before.get(name) not in (None, value):
+            setattr(options, name, before[name])
+
+
+def bn_batches(steps: int, freeze: int) -> int:
+    """How many batches the statistics of batch norm are made anew from.
+
+    None after a long training; nor where the classifier alone is trained, by the statistics that are there.
+    """
+    if steps > RECALIBRATED or 0 < steps <= freeze:
+        return 0
+    return min(100, max(10, steps // 20))
 
 
 def bn_momentum(steps: int) -> float:

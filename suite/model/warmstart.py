@@ -47,6 +47,7 @@ class Weights(NamedTuple):
     recipe: str | None = None
     image_size: int | None = None
     fit: str | None = None
+    temperature: float = 1
 
 
 def open_weights(path: str, layers: int | None) -> Weights:
@@ -82,6 +83,7 @@ def open_weights(path: str, layers: int | None) -> Weights:
             recipe=model.options.get("recipe"),
             image_size=model.image_size,
             fit=model.fit,
+            temperature=model.temperature,
         )
     depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not depth:

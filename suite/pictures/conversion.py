@@ -41,6 +41,8 @@ def shrink(image: Image.Image, image_size: int | None, fit: str) -> Image.Image:
     """Any PIL image as a small upright RGB one; padding is left to do. Raises BadPicture."""
     with damage_as_bad_picture():
         white, profile = largest_value(image), colour_profile(image)
+        if image.format == "TIFF":
+            image.info.pop("xmp", None)  # by which Pillow 13 would turn it, too
         image.load()
         turn = None if image.format == "TIFF" else how_to_turn(image)  # Pillow turns a TIFF as it loads it
         check_depth(image, white)
@@ -116,8 +118,8 @@ def colour_profile(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
 def how_to_turn(image: Image.Image) -> int | None:
     """What EXIF asks Image.transpose for; None for nothing, as also where it is damaged.
 
-    Not by ImageOps.exif_transpose, which writes all of EXIF anew and fails at what it cannot write; and in
-    Pillow 13 goes by XMP, too, which browsers and Pillow 9.5 pass over.
+    Not by ImageOps.exif_transpose, which writes all of EXIF anew and fails at what it cannot write; and goes
+    by XMP, too, which browsers pass over, Pillow 9.5 in PNG alone and Pillow 13 in all formats.
     """
     exif = Image.Exif()
     try:

@@ -161,6 +161,7 @@ def start_decoder(formats):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=dict(kept, OPENBLAS_NUM_THREADS="1"),
+        start_new_session=True,  # so that a terminal's signals do not reach it before it can ignore them
     )
 
 
@@ -201,7 +202,8 @@ def check():
 
 def main(formats):
     """Answer requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # are for who asks
+        signal.signal(number, signal.SIG_IGN)
     imagefile.warm_up(formats)
     answer(b"", 32, formats, "crop", imagefile.MAX_PIXELS)
     limit()

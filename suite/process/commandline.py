@@ -123,7 +123,7 @@ def meant(path, fits=os.path.exists):
         fits: a function of a path that is there, whether it is of the kind that there should be.
     """
     parent, name = os.path.split(os.path.normpath(path))
-    while not os.path.isdir(parent or "."):
+    while parent and not os.path.isdir(parent):
         parent, name = os.path.split(parent)
         fits = os.path.isdir
     with contextlib.suppress(OSError):

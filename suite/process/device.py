@@ -137,8 +137,8 @@ def driver():
         if found:
             return found.group(1)
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.check_output(command, encoding="utf-8").split("\n")[0]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(command, encoding="utf-8", timeout=10).split("\n")[0]
     return None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -11,12 +12,14 @@ from suite.process import tf_versions
 from suite.process.errors import Stopped, UserError
 from suite.process.terminal import is_terminal, say
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
+if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a terminal that closes; not with nohup
+    STOP_SIGNALS.append(signal.SIGHUP)
 _tidying: list = []  # what `tidying` was given
 
 
 def stop_at_once():
-    """Let SIGINT and SIGTERM end the process where it is, with exit status 128 + the signal's number.
+    """Let stop signals end the process where it is, with exit status 128 + the signal's number.
 
     Not by an exception, which destructors forget and which can crash C code that it comes through.
     """
@@ -28,10 +31,9 @@ def stop_at_once():
             signal.signal(number, signal.SIG_IGN)
         try:
             if os.getpid() == ours:  # not in a process that has just been forked
-                for tidy in reversed(_tidying):
-                    with contextlib.suppress(OSError):
-                        tidy()
-                if messages is not None:
+                tidy_up()
+                # A pipe that nobody reads may be full.
+                if messages is not None and select.select([], [messages], [], 0)[1]:
                     line = "%s%s: stopped\n" % ("\r\033[K" if is_terminal() else "", program())
                     os.write(messages, os.fsencode(line))
         finally:
@@ -41,8 +43,21 @@ def stop_at_once():
         signal.signal(number, stop)
 
 
+def tidy_up():
+    """What `tidying` was given, where the process is about to end without leaving these contexts."""
+    for tidy in reversed(_tidying):
+        with contextlib.suppress(OSError):
+            tidy()
+
+
+def leave_signals_to_the_system():
+    """Let stop signals end the process even while Python waits for a library; nothing is tidied up."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def catch_stop_signals():
-    """A list that the number of the first SIGINT or SIGTERM is appended to; the second ends all at once."""
+    """A list that the number of the first stop signal is appended to; the second ends all at once."""
     received = []
 
     def handle(signal_number, frame):

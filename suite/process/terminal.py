@@ -1,5 +1,6 @@
 """What a person sees: lines on standard error, and text from outside made fit for a terminal."""
 
+import contextlib
 import functools
 import os
 import re
@@ -62,10 +63,11 @@ _write = print  # or, as soon as there is a bar, tqdm's, which writes above it
 
 
 def say(line):
-    """What is not a result goes to standard error."""
+    """What is not a result goes to standard error, while somebody reads that; the work goes on without."""
     if sys.stderr is not None:
-        _write(wrapped(printable(line)), file=sys.stderr)
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            _write(wrapped(printable(line)), file=sys.stderr)
+            sys.stderr.flush()
 
 
 say_once = functools.lru_cache(None)(say)  # each line once

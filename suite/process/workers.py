@@ -38,11 +38,10 @@ def map_in_processes(
                     yield from result(pending.popleft(), executor)
             while pending:
                 yield from result(pending.popleft(), executor)
-        except BaseException:
-            # Whoever waits for the results is gone. Cancelled futures would leave Python 3.7's pool waiting
-            # for ever where nothing else is left to do.
+        finally:
+            # Not by cancelling, which leaves Python 3.7's pool waiting for ever where nothing else is left to
+            # do; nor by the pool's own end, which waits for ever where a process is killed meanwhile.
             kill(executor)
-            raise
 
 
 def result(future: Future[list[Result]], executor: ProcessPoolExecutor) -> list[Result]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 from typing import Iterator
 
@@ -50,15 +49,14 @@ class Records:
         return sum(self.counts[split].values())
 
     def identity(self, split: str) -> str | None:
-        """A name for the pictures of a split, the same for the same ones; None where it is not known.
+        """A name for the pictures of a split and their labels; None where it is not known.
 
-        Some of them in other classes give another name, too.
+        It is another one also where other splits of these records changed.
         """
         known = self.fingerprints.get(split)
-        if not known:
+        if not known or not self.digest:
             return self.digest
-        named = known["pictures"] + json.dumps(self.counts[split], sort_keys=True)
-        return hashlib.sha256(named.encode("ascii")).hexdigest()
+        return hashlib.sha256((known["pictures"] + self.digest).encode("ascii")).hexdigest()
 
     def shard_names(self, split: str) -> list[str]:
         """The names of a split's files, in order."""

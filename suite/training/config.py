@@ -10,7 +10,7 @@ import PIL
 from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
 from suite.model import modelfolder, recipes, warmstart
 from suite.model.network import complete
-from suite.process import commandline
+from suite.process import commandline, device
 from suite.process.errors import UsageError
 from suite.process.terminal import say, say_once
 from suite.process.tf_versions import tf
@@ -50,6 +50,7 @@ def complete_options(options, records, existing, weights):
     known = complete(existing["network"]) if existing else complete(weights.network) if weights else {}
     if weights:
         warn_of_other_pictures(options, records, weights)
+        warn_of_leak(fingerprints.from_json((weights.fingerprints or {}).get("train")), records)
     if weights and options.folds:
         refuse_seen(options, records, weights)
     for name, value in NETWORK.items():
@@ -64,6 +65,9 @@ def complete_options(options, records, existing, weights):
     if options.patience and commandline.is_given("patience") and not records.count("val"):
         message = "--patience %d: %s has no pictures to validate on, by which to stop; leave it out"
         raise UsageError(message % (options.patience, records.name))
+    if existing and existing["options"]["step"] and options.recipe == existing["options"].get("recipe"):
+        recipes.keep_settings(options, existing["options"])
+    options.batch_size = options.batch_size or recipes.BATCH_SIZE
     pictures = records.count("train")
     if options.epochs is not None:
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
@@ -78,6 +82,10 @@ def complete_options(options, records, existing, weights):
         if freeze is not None and options.freeze != before:
             say("--freeze stays %d, with which it was begun" % before)
         options.freeze = before
+    if options.bn_batches is None:
+        options.bn_batches = recipes.bn_batches(options.step, options.freeze)
+    if options.mixed_precision and not device.gpus():
+        say_once("warning: --mixed_precision: without a GPU all is computed in float32")
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
 
@@ -154,7 +162,7 @@ def make_config(options, records, existing=None, weights=None):
         "dataset": {
             "digest": records.digest,
             "counts": records.counts,
-            "fingerprints": add_fingerprints(records, existing, weights),
+            "fingerprints": add_fingerprints(records, existing, weights, options.step > 0),
         },
         "versions": {
             "python": platform.python_version(),
@@ -165,14 +173,16 @@ def make_config(options, records, existing=None, weights=None):
     }
 
 
-def add_fingerprints(records, existing, weights):
+def add_fingerprints(records, existing, weights, is_trained):
     """The fingerprints of what is trained and validated on, with what the weights have seen before."""
     known = weights and weights.fingerprints
     if existing:
         known = existing.get("dataset", {}).get("fingerprints", {})
     added = {}
     for split in ("train", "val"):
-        pictures = fingerprints.from_json(records.fingerprints.get(split))
+        pictures = fingerprints.of([])
+        if is_trained:
+            pictures = fingerprints.from_json(records.fingerprints.get(split))
         if known is not None:
             pictures = fingerprints.union(pictures, fingerprints.from_json(known.get(split)))
         if pictures:
@@ -227,14 +237,21 @@ def announce_change(before, records):
         say("the records are others than before; by how much is not known, as an older version wrote them")
         return
     trained, validated = (fingerprints.count_shared(*pair)[0] for pair in zip(seen, now))
-    leaked, _ = fingerprints.count_shared(seen[0], now[1])
     say(
         "the records are others than before: of %d pictures to train on %d were trained on so far, of %d to "
         "validate on %d were validated on"
         % (records.count("train"), trained, records.count("val"), validated)
     )
-    if leaked:
-        say(
-            "warning: %d of the pictures to validate on were trained on; that flatters the validation"
-            % leaked
-        )
+    warn_of_leak(seen[0], records)
+
+
+def warn_of_leak(trained, records):
+    """Say how many pictures of val are among those that were trained on, a Fingerprint; None: not known."""
+    validated = fingerprints.from_json(records.fingerprints.get("val"))
+    if trained and validated:
+        leaked, _ = fingerprints.count_shared(trained, validated)
+        if leaked:
+            say_once(
+                "warning: %d of the pictures to validate on were trained on; that flatters the validation"
+                % leaked
+            )

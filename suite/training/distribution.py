@@ -14,7 +14,7 @@ import threading
 import time
 
 from suite.model import modelfolder
-from suite.process import device
+from suite.process import device, lifetime
 from suite.process.errors import UsageError
 from suite.process.terminal import say
 from suite.process.tf_versions import tf
@@ -123,6 +123,7 @@ def run_estimator(estimator, input_fn, last_step, hooks):
 
 def wait_for_start(output):
     """Wait until the first machine has written a checkpoint to start from."""
+    say("waiting for the first machine to write what all start from to %s" % output)
     while not modelfolder.latest_checkpoint(output):
         time.sleep(1)
 
@@ -130,6 +131,7 @@ def wait_for_start(output):
 def leave():
     """End the process without Python's clean-up, in which TensorFlow's server would fail with a traceback."""
     sys.stdout.flush()
+    tf.summary.FileWriterCache.clear()  # which writes what they hold
     os._exit(0)
 
 
@@ -159,9 +161,11 @@ def watch(index, address, options, done):
     while not done.wait(PING_EVERY):
         if answers(address):
             failed, known = 0, True
-        elif known:
+        else:
             failed += 1
-        if failed == PINGS:
+        if failed == PINGS and not known:
+            say("waiting for machine %d (%s)" % (index, address))
+        if failed == PINGS and known:
             step = modelfolder.latest_step(options["output"])
             if step >= options["step"]:  # it has ended as it should
                 return
@@ -169,6 +173,7 @@ def watch(index, address, options, done):
                 "train.py: error: machine %d (%s) does not answer any more; stopped. The same command on "
                 "each machine goes on from step %d" % (index, address, step)
             )
+            lifetime.tidy_up()
             os._exit(1)  # the main thread waits inside TensorFlow and cannot be interrupted
 
 

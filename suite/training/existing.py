@@ -34,14 +34,14 @@ def read_existing(options):
     if best:
         raise UserError(
             "%s: holds the best of a training and no checkpoint to go on from; %s; --model %s starts from it"
-            % (output, other_output(output), best)
+            % (output, other_output(output), shlex.quote(best))
         )
     has_begun = os.path.exists(path) and modelfolder.read_log(output)
     begun_with = has_begun and jsonfile.read(path)["options"].get("model")
     if begun_with and not same_weights(options.model, begun_with):
         raise UsageError(
             "%s: was begun with --model %s and has no checkpoint yet; give that again, or take %s"
-            % (output, begun_with, other_output(output))
+            % (output, shlex.quote(begun_with), other_output(output))
         )
     return None
 
@@ -195,16 +195,17 @@ def check_existing(existing, config):
             cure = "use that" if not is_switch else "leave it out" if asked[name] else "give it"
             values = name, shown(asked[name]), output, shown(there[name]), cure, other_output(output)
             raise UsageError("--%s %s: %s was trained with %s; %s, or %s" % values)
+    older = {"fit": "crop", "keep_size": False}  # which had no choice
     before, now = (
-        {"fit": "crop", **each, "classes": [classnames.canonical(name) for name in each["classes"]]}
-        for each in (existing, config)  # an older version knew no other fit
+        {**older, **each, "classes": [classnames.canonical(name) for name in each["classes"]]}
+        for each in (existing, config)
     )
     if before["classes"] != now["classes"] and sorted(before["classes"]) == sorted(now["classes"]):
         raise UserError(
             "%s was trained on the same classes in another order; --output %s --model %s takes its weights "
-            "by name" % (output, shlex.quote(modelfolder.unused(output)), output)
+            "by name" % (output, shlex.quote(modelfolder.unused(output)), shlex.quote(output))
         )
-    for name in ("classes", "image_size", "fit"):
+    for name in ("classes", "image_size", "fit", "keep_size"):
         if before[name] != now[name]:
             raise UserError(
                 "%s was trained on records of other %s (%s, now %s); %s"

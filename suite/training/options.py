@@ -91,8 +91,8 @@ def add_training(group):
     group.add_argument(
         "--batch_size",
         type=lambda text: text if text == "auto" else number(int, 2)(text),
-        default=32,
-        help="pictures per step, on all GPUs; auto: as many as make it faster, found by trying",
+        help="pictures per step, on all GPUs (default: %d); auto: as many as make it faster, found by trying"
+        % recipes.BATCH_SIZE,
     )
     group.add_argument(
         "--save_num",
@@ -100,7 +100,7 @@ def add_training(group):
         help="steps between checkpoints (default: 500, or a quarter of the steps where that is less)",
     )
     group.add_argument(
-        "--keep", type=number(int, 1, 10**6), default=5, help="checkpoints kept, besides the best"
+        "--keep", type=number(int, 1, 999999), default=5, help="checkpoints kept, besides the best"
     )
     group.add_argument(
         "--patience",
@@ -160,7 +160,8 @@ def add_optimization(add):
     rates = ", ".join("%s %g" % pair for pair in recipes.LEARNING_RATES.items())
     add(
         "lr",
-        "the highest learning rate (%s for 32 pictures per step, in proportion; of finetune a fifth)" % rates,
+        "the highest learning rate (%s; momentum's for %d pictures per step, in proportion; of finetune a "
+        "fifth)" % (rates, recipes.BATCH_SIZE),
         type=number(float, 0),
     )
     add(

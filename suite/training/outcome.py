@@ -19,19 +19,21 @@ OUT_OF_MEMORY = re.compile("OOM when allocating|Out of memory while trying to al
 ASIDE = ("data", "output", "model", "device", "tf32", "xla", "verbose", "workers")
 
 
-def is_done(options, validates, existing):
+def is_done(options, records, existing):
     """Whether nothing is left to do; if so, that is said, and which of the given options change nothing.
 
     Args:
-        validates: whether there are pictures for that.
+        records: see reading.Records.
         existing: the content of model.json.
     """
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
-    over = checkpoints.is_over(best, vars(options))
+    validates = records.count("val") > 0
+    is_of_these = best and best["pictures"] == records.identity("val")  # not of others, or labelled otherwise
+    over = checkpoints.is_over(best, vars(options)) and (is_of_these or not validates)
     if step < options.step and not over:
         return False
     # A run that was killed after the last step left what follows it.
-    validated = not validates or checkpoints.is_validated(step, best)
+    validated = not validates or is_of_these and checkpoints.is_validated(step, best)
     stays = best and not validates and best["accuracy"] is not None  # see validation.open_validator
     recalibrated = not options.bn_batches or stays or best and best["recalibrated"]
     if step <= options.step and not (validated and recalibrated):

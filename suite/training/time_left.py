@@ -42,6 +42,7 @@ class TimeLeft:
         self.config, options = config, config["options"]
         self.more, self.of = more, " for %d trainings" % (1 + more) if more else ""
         self.first_step, self.last_step, self.batch_size = first_step, options["step"], options["batch_size"]
+        self.at_once = min(self.batch_size, memory.AT_ONCE)  # pictures, where nothing is trained
         self.frozen = min(options["freeze"], self.last_step)
         self.pictures, self.validated = records.count("train"), records.count("val")
         self.saved = {*range(0, self.last_step, options["save_num"]), self.frozen, self.last_step}
@@ -55,7 +56,7 @@ class TimeLeft:
         steps = self.last_step - self.first_step
         frozen = max(0, self.frozen - self.first_step)
         graphs = 1 if 0 < steps == frozen or not frozen else 2
-        validations = len(self.unsaved) * math.ceil(self.validated / self.batch_size)
+        validations = len(self.unsaved) * math.ceil(self.validated / self.at_once)
         return steps - frozen + frozen / STEP, graphs, validations
 
     def estimate(self):
@@ -153,7 +154,7 @@ class TimeLeft:
         left += len(self.unsaved) * save + self.validates_first * build
         batches = self.config["options"]["bn_batches"]
         if batches:
-            left += build + self.forward_seconds(batches * self.batch_size) + (save if self.validated else 0)
+            left += build + self.forward_seconds(batches * self.at_once) + (save if self.validated else 0)
         return left
 
     def forward_seconds(self, pictures):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import time
 
 import numpy as np
@@ -43,7 +44,7 @@ def open_validator(config, records, log, stop_signals, xla):
         last = os.path.join(output, "model.ckpt-%d" % config["options"]["step"])
         say(
             "no validation pictures: best/ keeps step %d, the best of those that were validated; "
-            "--model %s will name the last" % (best["step"], last)
+            "--model %s will name the last" % (best["step"], shlex.quote(last))
         )
     else:
         say("no validation pictures: the latest checkpoint counts as the best")

@@ -23,7 +23,7 @@ from suite.process import tf_versions
 PYTHONS = {"1.15": sys.executable, "2.15": os.path.abspath(os.environ["TF2_PYTHON"])}
 TOLERANCE = 1e-5  # of probabilities
 DIGIT = 1e-6  # the last of those in predictions.csv, which two numbers may round apart
-STEPS = 60
+STEPS = 20
 
 
 class Made:
@@ -90,15 +90,12 @@ def agree(one, other):
     assert figures["log_loss"] == pytest.approx(other_figures["log_loss"], abs=TOLERANCE)
 
 
-def test_the_other_one_evaluates_the_same(made, model):
-    agree(made.evaluate(made.maker, model), made.evaluate(made.other, model))
-
-
 def test_the_other_one_resumes(made, model):
-    said = made.train(made.other, "--step", STEPS + 4, "--log_num", 1, output=model)
+    few = ["--bn_batches", 0, "--log_num", 1]
+    said = made.train(made.other, "--step", STEPS + 4, *few, output=model)
     assert "resuming at step %d" % STEPS in said and "step %d/%d" % (STEPS + 4, STEPS + 4) in said
     agree(made.evaluate(made.maker, model), made.evaluate(made.other, model))
-    said = made.train(made.maker, "--step", STEPS + 6, output=model)  # and back
+    said = made.train(made.maker, "--step", STEPS + 6, *few, output=model)  # and back
     assert "resuming at step %d" % (STEPS + 4) in said and modelfolder.latest_step(model) == STEPS + 6
 
 

@@ -28,7 +28,7 @@ def model_of(*arguments, folder="models/resnet", trained_on=MANY):
 
 def complete(*arguments):
     options = parse_options([*map(str, arguments)])
-    records = types.SimpleNamespace(count={"train": 160}.get, image_size=32, fit="crop")
+    records = types.SimpleNamespace(count={"train": 160}.get, image_size=32, fit="crop", fingerprints={})
     network = {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     weights = warmstart.Weights("other", None, {}, network, "per_image", None)
     complete_options(options, records, None, weights if options.model else None)

@@ -34,8 +34,11 @@ def test_the_same_pictures_get_the_same_answers_as_from_records(workspace, teste
         (tmp_path / "splits").mkdir()
         tested.rename(tmp_path / "splits" / split)
         tested = tmp_path / "splits"
+        draw_dataset(tested / "train", 1, ["kiwi"])
     expected, rows = workspace.results()
-    results, found, out, _ = evaluate(workspace, tested, tmp_path / "out")
+    results, found, out, err = evaluate(workspace, tested, tmp_path / "out")
+    said = "of %s the test folder is measured; --pictures %s/train is another one\n" % (tested, tested)
+    assert (said in err) == bool(split)
     names = [
         {os.path.join(*row["filename"].split(os.sep)[-2:]): row for row in each} for each in (rows, found)
     ]

@@ -69,11 +69,13 @@ def test_a_worker_killed_while_it_writes(monkeypatch):
 def test_whoever_wants_no_more_results_does_not_wait():
     """Often enough to meet results that are there, on their way and not begun; a hang is the timeout's."""
     program = """if True:
-        import contextlib
+        import contextlib, multiprocessing
         from suite.process.workers import map_in_processes
         for end in range(60):
             with contextlib.closing(map_in_processes(abs, range(-200, 0), 2)) as results:
                 assert [next(results) for _ in range(end)] == list(range(200, 200 - end, -1))
+                if end % 3 == 2:  # one is killed at the same time
+                    multiprocessing.active_children()[0].kill()
     """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
 

@@ -133,7 +133,6 @@ def test_a_batch_that_may_not_fit_is_warned_of(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.versions
 def test_out_of_memory(workspace, tmp_path):
     """As on a GPU, where nothing is refused: TensorFlow's error becomes one line.
 

@@ -14,6 +14,7 @@ import pytest
 from helpers import ROOT
 
 from suite.files import atomic
+from suite.process import lifetime
 from suite.process.errors import UserError
 
 OWN = re.compile("[a-z]")
@@ -63,15 +64,25 @@ def cannot_be_renamed(monkeypatch):
 CHANGES = ("mkdir", "rename", "remove", "unlink", "rmdir")  # of os, and so of shutil
 
 
-def killed_at(number, function):
-    """Whether function() had ended before it came to its change of this number, at which it is killed."""
+def killed_at(number, function, tidy=lambda: None):
+    """Whether function() had ended before it came to its change of this number, at which it is killed.
+
+    Args:
+        tidy: what is done then.
+    """
     pid = os.fork()
     if pid:
         return os.waitpid(pid, 0)[1] == 0
     left = itertools.count(number, -1)
 
     def before(change):
-        return lambda *args, **options: os._exit(1) if next(left) == 0 else change(*args, **options)
+        def either(*args, **options):
+            if next(left) == 0:
+                tidy()
+                os._exit(1)
+            return change(*args, **options)
+
+        return either
 
     for name in CHANGES:
         setattr(os, name, before(getattr(os, name)))
@@ -100,6 +111,20 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path, monkeypatch, s
             break
     assert number > 8 and seen[0] == OLD and seen[-1] == NEW
     assert seen == sorted(seen, key=lambda each: each == NEW) and all(each in (OLD, NEW) for each in seen)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_signal_at_any_moment_leaves_nothing_beside_it(tmp_path, monkeypatch, stays):
+    if stays:
+        cannot_be_renamed(monkeypatch)
+    for number in itertools.count():
+        place = tmp_path / str(number)
+        fill(place / "out", OLD)
+        ended = killed_at(number, functools.partial(replace, place / "out"), lifetime.tidy_up)
+        assert files(place / "out") in (OLD, NEW) and os.listdir(str(place)) == ["out"]
+        if ended:
+            break
+    assert number > 8 and files(place / "out") == NEW
 
 
 def test_an_exception_leaves_the_old_in_a_folder_that_stays(tmp_path, monkeypatch):

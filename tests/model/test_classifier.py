@@ -247,9 +247,9 @@ def resident():
 
 @pytest.mark.slow
 def test_memory_does_not_grow(classify, files):
-    hammer(classify, files, 4, 250)
+    hammer(classify, files, 4, 100)
     before = resident()
-    hammer(classify, files, 4, 500)
+    hammer(classify, files, 4, 200)
     assert resident() < 1.05 * before
 
 

@@ -22,14 +22,15 @@ from suite.training.options import parse_options
 SIZE = 65  # odd, so that Keras's padding of the first pool is on both sides, as 'SAME' is
 
 
-def draw_weights(layers, path, top=False, save="save_weights"):
-    """Write a file of random weights; the pooled features that Keras finds with them, and the images."""
+def draw_weights(path, bare):
+    """Write ResNet50V2 of random weights with a classifier to a file, and to another the weights without it.
+
+    Returns:
+        The pooled features that Keras finds with them, and the images.
+    """
     images = np.random.RandomState(1).uniform(-1, 1, [2, SIZE, SIZE, 3]).astype("f")
     with tf.Graph().as_default(), tf.Session().as_default():
-        build = getattr(tf.keras.applications, "ResNet%dV2" % layers)
-        model = build(
-            include_top=top, weights=None, input_shape=(SIZE, SIZE, 3), **({"classes": 3} if top else {})
-        )
+        model = tf.keras.applications.ResNet50V2(weights=None, input_shape=(SIZE, SIZE, 3), classes=3)
         rng = np.random.RandomState(0)
         values = []
         for variable in model.weights:
@@ -43,8 +44,9 @@ def draw_weights(layers, path, top=False, save="save_weights"):
             # Keras pads the pool after it with 0, TF-Slim with nothing: above 0 they are the same.
             values.append(value + 5 if name.startswith("conv1_conv/bias") else value)
         model.set_weights(values)
-        getattr(model, save)(path)
+        model.save(path)
         features = tf.keras.Model(model.input, model.get_layer("post_relu").output)
+        features.save_weights(bare)
         return features.predict(images).mean((1, 2)), images
 
 
@@ -55,20 +57,6 @@ def features_of(folder, images):
         build_logits(tf.constant(images), model.network, model.classes, False)
         load_weights(session, model.checkpoint)
         return session.run("resnet/features:0").reshape(len(images), -1)
-
-
-@pytest.mark.slow
-@pytest.mark.versions
-def test_the_features_are_kerass(workspace, tmp_path):
-    path, output = str(tmp_path / "notop.h5"), tmp_path / "model"
-    expected, images = draw_weights(50, path)
-    _, err = run("train.py", "--data", workspace.records, "--output", output, "--model", path, "--step", 0)
-    assert "layer_50, projection, preactivation" in err and "left out" not in err
-    assert "start fresh: logits/kernel, logits/bias\n" in err
-    assert modelfolder.load_model(str(output)).normalize == "minus1_1"
-    np.testing.assert_allclose(
-        features_of(str(output), images), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
-    )
 
 
 @pytest.mark.slow
@@ -90,20 +78,36 @@ def test_deeper_ones_have_kerass_names_and_shapes(layers):
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
+def drawn(tmp_path_factory):
+    """See draw_weights: the two files, and what it returns."""
+    folder = tmp_path_factory.mktemp("keras")
+    path, bare = str(folder / "model.h5"), str(folder / "notop.h5")
+    return (path, bare, *draw_weights(path, bare))
+
+
+@pytest.fixture
+def file(drawn):
     """Keras's file for ResNet50V2 with a classifier, whole, of random weights."""
-    path = str(tmp_path_factory.mktemp("keras") / "model.h5")
-    draw_weights(50, path, top=True, save="save")
-    return path
+    return drawn[0]
 
 
 @pytest.mark.slow
 @pytest.mark.versions
-def test_a_classifier_in_it_is_passed_over(workspace, tmp_path, file):
-    arguments = ["--data", workspace.records, "--output", tmp_path / "model", "--model", file, "--step", 0]
-    _, err = run("train.py", *arguments)
-    assert "start fresh: logits/kernel, logits/bias\n" in err
-    assert "left out: " in err and "/kernel" in err.split("left out: ")[1]
+def test_the_features_are_kerass(workspace, tmp_path, drawn):
+    path, bare, expected, images = drawn
+    output = str(tmp_path / "model")
+    _, err = run("train.py", "--data", workspace.records, "--output", output, "--model", path, "--step", 0)
+    assert "layer_50, projection, preactivation" in err and "start fresh: logits/kernel, logits/bias\n" in err
+    assert "left out: " in err and "/kernel" in err.split("left out: ")[1]  # the classifier
+    assert modelfolder.load_model(output).normalize == "minus1_1"
+    tolerance = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(features_of(output, images), expected, rtol=1e-5, atol=tolerance)
+
+    whole, without = (warmstart.open_weights(each, None) for each in (path, bare))
+    assert len(without.names) > 200 and without.names.keys() <= whole.names.keys()
+    for name in without.names:
+        there, here = (each.reader.get_tensor(each.names[name]) for each in (whole, without))
+        np.testing.assert_array_equal(here, there)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from helpers import RED, ROOT, file_bytes, gradient, pixels, plain, swapped_profile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from suite.pictures import conversion, imagefile
 from suite.records import preprocessing
@@ -89,13 +89,23 @@ def test_exif_that_no_pillow_could_write_turns_a_picture_too():
     assert np.abs(result - np.rot90(np.asarray(gradient()).astype(int), -1)).mean() < 5
 
 
-def test_an_orientation_in_xmp_turns_nothing():
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF"])
+def test_an_orientation_in_xmp_turns_nothing(format):
     """Whatever the Pillow; browsers show it so, too."""
     said = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    segment = b"http://ns.adobe.com/xap/1.0/\0" + said
-    jpeg = file_bytes(gradient(), "JPEG", quality=95)
-    data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
-    assert imagefile.encode(data, 224) == data
+    if format == "JPEG":
+        segment = b"http://ns.adobe.com/xap/1.0/\0" + said
+        jpeg = file_bytes(gradient(), "JPEG", quality=95)
+        data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+        assert imagefile.encode(data, 224) == data
+    elif format == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", said.decode())
+        data = file_bytes(gradient(), "PNG", pnginfo=text)
+    else:
+        data = file_bytes(gradient(), "TIFF", tiffinfo={700: said})
+    result = pixels(imagefile.encode(data, 224, [*imagefile.FORMATS, format]))
+    assert np.abs(result - np.asarray(gradient()).astype(int)).mean() < 5
 
 
 @pytest.mark.parametrize("kind", [2, 5, 7, 11])

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import distributed
 import pytest
-from helpers import ROOT, draw_dataset, folder_bytes, refuses, run, write_slow_dataset
+from helpers import ROOT, draw_dataset, folder_bytes, run, write_slow_dataset
 
 import FlowIO
 from suite.process import cluster
@@ -186,11 +186,10 @@ def test_what_goes_and_stays_away(tmp_path, monkeypatch, gone, says):
 
 
 @pytest.mark.slow
-def test_no_scheduler(tmp_path):
-    draw_dataset(tmp_path / "dataset", 2, ["apple", "kiwi"])
-    arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / "out", "--cluster"]
-    refuses("FlowIO.py", *arguments, "tcp://127.0.0.1:1", says="no scheduler of Dask answers there", status=1)
-    assert os.listdir(str(tmp_path)) == ["dataset"]
+def test_no_scheduler(monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT", 1)
+    with pytest.raises(UserError, match="no scheduler of Dask answers there"):
+        list(cluster.map_on_cluster(str, [1], "tcp://127.0.0.1:1", __file__))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -148,6 +150,44 @@ def test_a_signal_stops_at_once_and_tidies_once(moment):
     code += ["  " + line for line in body] + ["lifetime.run(main)"]
     done = subprocess.run([sys.executable, "-c", "\n".join(code)], cwd=ROOT, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (143, b"tidied", b"-c: stopped\n")
+
+
+@pytest.mark.parametrize("is_ignored, status", [(False, 129), (True, 143)])
+def test_a_terminal_that_closes_stops_it_but_with_nohup(is_ignored, status):
+    """SIGHUP, and then SIGTERM."""
+    handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+    code = "import os, time; from suite.process import lifetime; lifetime.stop_at_once()"
+    code += "; os.kill(os.getpid(), 1); os.kill(os.getpid(), 15)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGHUP, handler))
+    assert done.returncode == status
+
+
+def test_a_signal_ends_it_though_nobody_reads_what_it_says():
+    """A pipe that is full, as of a pager that waits."""
+    code = "import sys, time; from suite.process import lifetime; lifetime.stop_at_once()"
+    code += "; print(flush=True); sys.stderr.write('x' * 10**6)"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) as process:
+        process.stdout.readline()
+        time.sleep(0.5)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+
+
+def test_what_nobody_can_read_does_not_end_the_work():
+    """Standard error is a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "from suite.process.terminal import say; say('x'); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_nothing_is_meant_where_the_working_directory_cannot_be_seen(monkeypatch):
+    monkeypatch.setattr(os.path, "isdir", lambda path: path == "/")
+    assert commandline.meant("models/resnet") == "" == commandline.meant("/none/at/all")
 
 
 @pytest.mark.parametrize("script", ["FlowIO.py", "train.py", "evaluate.py", "predict.py", "export.py"])
@@ -360,7 +400,8 @@ def test_tf32_is_forbidden_when_asked_for(chosen):
         print(os.environ.get("NVIDIA_TF32_OVERRIDE"), not tf_versions.is_2() or allowed())
     """
     command = [sys.executable, "-c", code % chosen]
-    environment = {name: value for name, value in os.environ.items() if name != "NVIDIA_TF32_OVERRIDE"}
+    ours = ("NVIDIA_TF32_OVERRIDE", "XLA_FLAGS")  # which importing TensorFlow here has set
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     forbidden = tf_versions.is_2()
     expected = {"yes": "None True", "no": "0 %s" % (not forbidden)}

@@ -1,5 +1,6 @@
 """fingerprints.py, and what is said where a model has seen the pictures before."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,7 +12,12 @@ from helpers import run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite.model import warmstart
+from suite.process.tf_versions import tf
 from suite.records import fingerprints
+from suite.records.reading import load_records
+from suite.training import config
+from suite.training.options import parse_options
 
 
 def of(numbers):
@@ -61,9 +67,6 @@ def another_split(workspace, tmp_path_factory):
 
 
 def names(records, split):
-    from FlowIO import load_records
-    from suite.process.tf_versions import tf
-
     found = set()
     for path in load_records(records).shard_paths(split):
         for record in tf.python_io.tf_record_iterator(path):
@@ -72,23 +75,38 @@ def names(records, split):
     return found
 
 
-def test_pictures_in_another_class_are_other_ones(workspace):
-    from FlowIO import load_records
-
+def test_the_same_pictures_with_other_labels_are_other_ones(workspace):
+    """Also where two were exchanged, so that as many are in each class as before."""
     records = load_records(workspace.records)
     before = records.identity("val")
     assert load_records(workspace.records).identity("val") == before != records.identity("train")
-    one, other, *_ = records.counts["val"]
-    records.counts["val"][one] += 1
-    records.counts["val"][other] -= 1
-    assert records.identity("val") != before
+    assert dataclasses.replace(records, digest="of other labels").identity("val") != before
+
+
+def test_weights_that_were_trained_on_what_validates_are_warned_of(workspace, another_split, capsys):
+    """And a model that is not trained, only made of them, has seen what they have seen and no more."""
+    records, weights = load_records(another_split), warmstart.open_weights(workspace.model, None)
+    options = parse_options(["--model", workspace.model, "--data", another_split, "--step", "0"])
+    config.say_once.cache_clear()
+    config.complete_options(options, records, None, weights)
+    leaked = len(names(workspace.records, "train") & names(another_split, "val"))
+    says = "warning: %d of the pictures to validate on were trained on; that flatters the validation\n"
+    assert leaked > 3 and says % leaked in capsys.readouterr().err
+    known = load_records(workspace.records).fingerprints
+    nothing = fingerprints.to_json(fingerprints.of([]))
+    for each, seen in (
+        (weights, known),
+        (weights._replace(fingerprints=None), dict.fromkeys(known, nothing)),
+    ):
+        made = config.make_config(options, records, None, each)["dataset"]["fingerprints"]
+        assert made == {split: seen[split] for split in ("train", "val")}
 
 
 @pytest.mark.slow
 def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path):
     """The truth by file names: a split by another seed holds pictures that were trained on."""
     arguments = ["--model", workspace.model, "--output", tmp_path / "out", "--data"]
-    _, err = run("evaluate.py", *arguments, another_split)
+    _, err = run("evaluate.py", *arguments, another_split, "--compare", workspace.model)
     shared = [
         len(names(workspace.records, split) & names(another_split, "test")) for split in ("train", "val")
     ]
@@ -98,7 +116,6 @@ def test_evaluation_says_what_was_trained_on(workspace, another_split, tmp_path)
     results, _ = workspace.results(str(tmp_path / "out"))
     assert [results["seen"][name] for name in ("trained_on", "validated_on")] == shared
 
-    _, err = run("evaluate.py", *arguments, another_split, "--compare", workspace.model)
     assert "warning: %s: %d of %d pictures were trained on" % (workspace.model, shared[0], total) in err
     _, err = run("evaluate.py", *arguments, workspace.records)
     assert "trained on" not in err
@@ -113,8 +130,8 @@ def test_a_resume_on_other_pictures_measures_the_best_anew(workspace, another_sp
     model = copy
     with open(os.path.join(model, "best", "best.json"), encoding="utf-8") as file:
         before = json.load(file)
-    arguments = ["--output", model, "--data", another_split, "--step", 102, "--save_num", 2]
-    _, err = run("train.py", *arguments)
+    arguments = ["--output", model, "--data", another_split, "--save_num", 2, "--bn_batches", 0, "--step"]
+    _, err = run("train.py", *arguments, 102)
     trained, validated = (
         len(names(workspace.records, split) & names(another_split, split)) for split in ("train", "val")
     )
@@ -127,7 +144,7 @@ def test_a_resume_on_other_pictures_measures_the_best_anew(workspace, another_sp
     with open(os.path.join(model, "best", "best.json"), encoding="utf-8") as file:
         assert json.load(file)["pictures"] != before["pictures"]
 
-    _, err = run("train.py", *arguments[:-3], 104, "--save_num", 2)  # on the same ones again
+    _, err = run("train.py", *arguments, 104)  # on the same ones again
     assert "the best so far" not in err and "others than before" not in err
     _, err = run(
         "evaluate.py", "--model", model, "--data", workspace.records

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -112,12 +113,13 @@ def test_two_workers_train_one_network(workspace, tmp_path, start_workers):
     assert "step 4: validation accuracy" in said[0] and "validation accuracy" not in said[1]
     assert modelfolder.load_model(output) and len(read_log(output)) == 6
 
-    # One is killed: the other says so and stops, and the same command goes on.
+    # One is stopped: the other says so and stops, and the same command goes on.
     processes = start_workers(workspace, output, "--step", 9999, "--save_num", 2)
     for line in processes[0].stderr:
         if line.startswith("step 7/"):
             break
-    processes[1].kill()
+    processes[1].terminate()  # it does not wait for the other, to save together
+    assert processes[1].wait(timeout=30) == -signal.SIGTERM
     rest = processes[0].communicate(timeout=120)[1]
     assert processes[0].returncode == 1 and "Traceback" not in rest, rest
     assert "machine 1 (127.0.0.1:" in rest and "goes on from step" in rest

@@ -34,6 +34,7 @@ def test_fresh_sets_the_old_model_aside_whole(workspace, copy, tmp_path):
     other = [*arguments, "--step", 200, "--shortcut", "projection"]
     refuses("train.py", *other, says="%s-2, or --fresh" % copy, status=2)
     more = ["--mini", "--shortcut", "projection", "--fresh", "--step", 2, "--save_num", 2]
+    more += ["--batch_size", 4, "--bn_batches", 0]
     _, err = run("train.py", *arguments, *more, "--dry_run")
     assert folder_bytes(copy) == before and not os.path.exists(copy + "-2")
     _, err = run("train.py", *arguments, *more)

@@ -92,9 +92,9 @@ def test_what_two_devices_refuse(monkeypatch, options, says):
     monkeypatch.setattr(device, "gpus", lambda: ["gpu:0", "gpu:1"])
     two = types.SimpleNamespace(num_replicas_in_sync=2)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two)
-    assert distribution.choose_strategy(distribution.ALONE, parse_options([])) is two
+    assert distribution.choose_strategy(distribution.ALONE, parse_options(["--batch_size", "32"])) is two
     with pytest.raises(errors.UsageError, match=says):
-        distribution.choose_strategy(distribution.ALONE, parse_options(options))
+        distribution.choose_strategy(distribution.ALONE, parse_options(["--batch_size", "32", *options]))
 
 
 @pytest.mark.versions

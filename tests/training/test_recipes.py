@@ -1,5 +1,7 @@
 """The settings of a training, and one step of it, against hand arithmetic, numpy and scikit-learn."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -7,9 +9,13 @@ from helpers import config_for
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
+from suite.files import jsonfile
 from suite.model import recipes
 from suite.model.network import AVERAGED
+from suite.records.reading import load_records
 from suite.training import optimization, step
+from suite.training.config import complete_options
+from suite.training.options import parse_options
 from suite.training.step import training_step
 
 
@@ -70,6 +76,41 @@ def test_of_a_blend_each_class_counts_by_its_own_weight(workspace, graph, monkey
 def test_statistics_that_the_classifier_was_trained_on_stay(workspace, frozen, batches):
     config, _ = config_for(workspace, "--model", "any", "--step", 50, "--freeze", frozen)
     assert config["options"]["bn_batches"] == batches
+
+
+def test_what_a_resume_does_not_say_stays(workspace, tmp_path):
+    """Else a training of digits would go on with mirrored ones, where --augment none is left out."""
+    given = {"augment": "none", "class_weight": "balanced", "lr": 0.01, "batch_size": 8, "ema": 0.9}
+    given.update(recipe="modern", bn_momentum=0.8)
+    words = [str(word) for name, value in given.items() for word in ("--" + name, value)]
+    existing, records = config_for(workspace, "--step", 100, *words)
+    places = ["--data", workspace.records, "--output", str(tmp_path)]
+
+    def resumed(*arguments):
+        options = parse_options([*places, *arguments])
+        complete_options(options, records, existing, None)
+        return vars(options)
+
+    before = existing["options"]
+    found = resumed("--step", "200")
+    assert {name: found[name] for name in given} == given and found["weight_decay"] == before["weight_decay"]
+    assert found["warmup"] == before["warmup"] == 5 and found["bn_batches"] == 10
+    found = resumed("--step", "200", "--augment", "flip", "--batch_size", "16")
+    assert (found["augment"], found["batch_size"], found["lr"]) == ("flip", 16, 0.025)  # in proportion
+    found = resumed("--step", "200", "--recipe", "article", "--optimizer", "momentum")
+    assert (found["augment"], found["weight_decay"], found["lr"]) == ("flip", 1e-4, 0.05)
+
+
+@pytest.mark.parametrize("before, now, batches", [(150, None, 0), (20, 200, 10)])
+def test_so_do_those_of_a_freeze_that_was_begun_with(workspace, copy, before, now, batches):
+    """Not the one that is given now, nor the recipe's; the folder has reached step 100."""
+    path = os.path.join(copy, "model.json")
+    existing = jsonfile.read(path)
+    existing["options"].update(freeze=before, bn_batches=recipes.bn_batches(100, before))
+    options = parse_options(["--output", copy, "--mini", "--step", "150", "--model", "any"])
+    options.freeze = now
+    complete_options(options, load_records(workspace.records), existing, None)
+    assert (options.freeze, options.bn_batches) == (before, batches)
 
 
 def test_class_weights_against_scikit_learn():

@@ -128,7 +128,7 @@ def test_the_live_line_of_a_terminal(workspace, copy):
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, os.path.join(ROOT, "train.py"), "--data", workspace.records, "--output", copy]
-    process = subprocess.Popen([*command, "--step", "103"], stderr=child, stdin=child)
+    process = subprocess.Popen([*command, "--step", "103", "--bn_batches", "0"], stderr=child, stdin=child)
     os.close(child)
     shown = b""
     try:
@@ -156,7 +156,8 @@ def test_one_worker_gives_the_same_weights_bit_for_bit(workspace, tmp_path):
     for name in "ab":
         output = str(tmp_path / name)
         same = ["--mini", "--data", workspace.records, "--output", output, "--workers", 1, "--seed", 5]
-        run("train.py", *same, "--step", 6, "--recipe", "modern", "--mixup", 0.2)
+        few = ["--step", 6, "--batch_size", 8, "--save_num", 6, "--bn_batches", 0]
+        run("train.py", *same, *few, "--recipe", "modern", "--mixup", 0.2)
         made.append(os.path.join(output, "model.ckpt-6"))
     assert differing(*made) == set()
 
@@ -289,8 +290,8 @@ def test_the_small_stem_is_for_small_pictures(workspace, capsys, size, stem, war
 def test_the_small_stem_from_end_to_end(workspace, tmp_path):
     """Nothing has to be said a second time; at 32 pixels its maps have the 4 x 4 positions to say where."""
     model, pictures = str(tmp_path / "model"), pictures_of(workspace, 2)
-    same = ["--data", workspace.records, "--output", model]
-    run("train.py", *same, "--mini", "--stem", "small", "--step", 2)
+    same = ["--data", workspace.records, "--output", model, "--batch_size", 4, "--bn_batches", 0]
+    run("train.py", *same, "--mini", "--stem", "small", "--step", 2, "--save_num", 2)
     refuses("train.py", *same, "--stem", "article", "--step", 3, says="was trained with small", status=2)
     _, err = run("train.py", *same, "--step", 3)
     assert "resuming at step 2" in err and "network: layer_50 mini, zero_pad, stem small\n" in err

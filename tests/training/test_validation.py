@@ -14,7 +14,8 @@ from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.pictures import drawing
 from suite.records import reading
-from suite.training import checkpoints, monitor, validation
+from suite.training import checkpoints, monitor, outcome, validation
+from suite.training.options import parse_options
 
 
 @pytest.mark.slow
@@ -56,6 +57,19 @@ def test_what_a_kill_after_the_last_step_left_is_done(workspace, copy):
     assert best["step"] == 100 and best["accuracy"] >= validated[-1][1] - 1e-6
     _, err = run("train.py", *same)
     assert "is at step 100 already; a larger --step trains on" in err and "validation accuracy" not in err
+
+
+@pytest.mark.parametrize("option, value", [("step", 100), ("patience", 1)])
+def test_a_training_on_other_pictures_is_not_done(workspace, copy, option, value):
+    """At its last step, or stopped early: pictures or labels have changed since."""
+    path = os.path.join(copy, "best", "best.json")
+    best = dict(jsonfile.read(path), step=50, since=[100], recalibrated=True)
+    options = parse_options(["--data", workspace.records, "--output", copy, "--mini", "--step", "200"])
+    options.bn_batches = options.freeze = 0
+    setattr(options, option, value)
+    for pictures, done in ((best["pictures"], True), ("0" * 64, False)):
+        jsonfile.write(path, dict(best, pictures=pictures))
+        assert outcome.is_done(options, reading.load_records(workspace.records), {"options": {}}) == done
 
 
 def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
@@ -104,9 +118,12 @@ def test_adam_begins_anew_where_the_network_thaws(workspace, tmp_path):
     arguments = ["--data", workspace.records, "--model", workspace.model, "--output", tmp_path, "--step", 3]
     more = ["--freeze", 2, "--save_num", 1, "--optimizer", "adam", "--batch_size", 4, "--bn_batches", 0]
     run("train.py", *arguments, *more)
-    for step, power in ((2, 0.9**3), (3, 0.9**2)):  # 0.9 before the first step
-        found = tf.train.load_variable(str(tmp_path / ("model.ckpt-%d" % step)), "beta1_power")
-        assert found == pytest.approx(power)
+    frozen, thawed = (tf.train.load_checkpoint(str(tmp_path / ("model.ckpt-%d" % step))) for step in (2, 3))
+    for checkpoint, power in ((frozen, 0.9**3), (thawed, 0.9**2)):  # 0.9 before the first step
+        assert checkpoint.get_tensor("beta1_power") == pytest.approx(power)
+    # After one step from 0 the one mean is a tenth of the gradient, the other a thousandth of its square.
+    mean, squares = (thawed.get_tensor("logits/kernel/" + name) for name in ("Adam", "Adam_1"))
+    np.testing.assert_allclose(squares, (10 * mean) ** 2 / 1000, rtol=1e-3, atol=1e-20)
 
 
 @pytest.mark.slow
