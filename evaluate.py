@@ -122,8 +122,10 @@ def parse_options(arguments=None):
 
 def warn_of_other_data(options, model):
     """Say where the records that are taken because none were named are not those that were trained on."""
-    trained = model.options.get("data") or options.data
-    if os.path.realpath(trained) != os.path.realpath(options.data) and not commandline.is_given("data"):
+    trained = model.options.get("data")
+    if not trained or options.pictures or commandline.is_given("data"):
+        return
+    if os.path.realpath(trained) != os.path.realpath(options.data):
         values = model.folder, trained, options.data
         say("warning: %s was trained on %s, and is measured on %s; --data names others" % values)
 

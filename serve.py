@@ -162,7 +162,7 @@ def is_loopback(host):
 
 
 async def stop_signal():
-    """Wait for SIGTERM or SIGINT; returns its number. The next one ends all at once."""
+    """Wait for a stop signal; returns its number. The next one ends all at once."""
     loop = asyncio.get_event_loop()
     received: asyncio.Queue = asyncio.Queue()  # two may come at once, as from a supervisor to all of a group
     for number in lifetime.STOP_SIGNALS:

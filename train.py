@@ -216,7 +216,7 @@ def train(config, weights, records, machines, strategy, time_left):
         strategy: how the devices share the work, a tf.distribute.Strategy; or None.
         time_left: a TimeLeft, which learns how long the work takes.
     Raises:
-        Stopped: by SIGINT or SIGTERM; the state is saved.
+        Stopped: by a stop signal; the state is saved.
         UserError: see outcome.explain.
     """
     from suite.training.hooks import (  # here: TensorFlow comes with them
@@ -232,7 +232,7 @@ def train(config, weights, records, machines, strategy, time_left):
     is_validated = checkpoints.is_validated(first_step, best) and best["pictures"] == records.identity("val")
 
     if len(machines.addresses) > 1:  # one that saved alone would wait for the others, and these for it
-        lifetime.leave_signals_to_the_system()
+        lifetime.stop_within_libraries()
         stop_signals = []
     else:
         stop_signals = lifetime.catch_stop_signals()

@@ -184,29 +184,18 @@ def node():
 
 @pytest.mark.slow
 def test_onnx_in_javascript(node, answers):
-    answers = answers("pad")
-    pixels = np.array([np.stack(run_python(each["image"])["bands"], 2) for each in answers])
-    pixels.tofile("pixels")
-    program = """(async () => {
-        const size = %d, length = size * size * 3;
-        const all = new Float32Array(new Uint8Array(require("fs").readFileSync("pixels")).buffer);
-        for (let at = 0; at < all.length; at += length) {
-            const pixels = all.slice(at, at + length);
-            %s
-            console.log(JSON.stringify(Array.from(probabilities.data)));
-        }
-    })();"""
-    command = [
-        os.path.join(node, "bin", "node"),
-        "-e",
-        program % (pixels.shape[1], block_with("images", "js")),
-    ]
     environment = dict(os.environ, NODE_PATH=os.path.join(node, "node_modules"))
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0 and len(found) == len(answers), done.stderr
-    for probabilities, answer in zip(found, answers):
-        check_probabilities(probabilities, answer)
+    for answer in answers("pad")[:5]:
+        pixels = np.stack(run_python(answer["image"])["bands"], 2)
+        pixels.tofile("pixels")
+        with open("classify.js", "w") as file:
+            file.write("const size = %d;\n" % len(pixels))
+            file.write("const bytes = new Uint8Array(require('fs').readFileSync('pixels'));\n")
+            file.write("const pixels = new Float32Array(bytes.buffer);\n" + block_with("images", "js"))
+        command = [os.path.join(node, "bin", "node"), "classify.js"]
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stderr
+        check_probabilities(json.loads(done.stdout), answer)
 
 
 def test_java_names_what_the_model_has():

@@ -36,14 +36,14 @@ def converted(options, model, parent):
     """
     folders.refuse_inside(parent, options.pictures)
     classes, sources = folders.list_sources(options.pictures, options.layout, options.follow_links, False)
-    others = {source.given for source in sources} - {None, options.split}
-    if others:
-        another = shlex.quote(os.path.join(options.pictures, min(others)))
-        values = options.pictures, options.split, another
-        say("of %s the %s folder is measured; --pictures %s is another one" % values)
+    others = [source.filename for source in sources if source.given not in (None, options.split)]
     sources = [source for source in sources if source.given in (None, options.split)]
     if not sources:
         raise UserError("%s: no pictures in its %s folder" % (options.pictures, options.split))
+    if others:
+        another = shlex.quote(os.path.join(options.pictures, others[0].split(os.sep)[0]))
+        values = options.pictures, options.split, another
+        say("of %s only the pictures to %s are measured; --pictures %s are others" % values)
     unknown = leave_out_unknown(classes, sources, options.pictures, model)
     found = {source.label for source in sources}
     kept = [name for label, name in enumerate(classes) if label in found and name not in unknown]

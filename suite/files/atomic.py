@@ -299,15 +299,13 @@ def unique_partial(folder: str) -> Iterator[str]:
 
 def remove_abandoned(folder: str) -> None:
     """Remove the files of a folder that killed processes have not written to their end."""
-    names: list[str] = []
     with contextlib.suppress(OSError):  # as of a folder that can be written to, and not listed
-        names = contents(folder)
-    for name in names:
-        path = os.path.join(folder, name)
-        with contextlib.suppress(OSError):
-            is_old = name.endswith(PARTIAL) and os.path.getmtime(path) < time.time() - ABANDONED
-            if is_old and os.path.isfile(path):
-                os.remove(path)
+        for name in contents(folder):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                is_old = name.endswith(PARTIAL) and os.path.getmtime(path) < time.time() - ABANDONED
+                if is_old and os.path.isfile(path):
+                    os.remove(path)
 
 
 @contextlib.contextmanager

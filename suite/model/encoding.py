@@ -66,18 +66,35 @@ def decode_png(data):
 
     def grey_of_16_bits():
         values, opacity = tf.split(tf.cast(tf.image.decode_png(data, 4, tf.uint16), tf.int32), [3, 1], 2)
+        values = of_known_white(values, 4096)
         return (tf.where_v2(tf.equal(opacity, 0), 65535, values) + 128) // 257
 
     def colours_on_white():
         colours, opacity = tf.split(tf.cast(tf.image.decode_png(data, 4), tf.int32), [3, 1], 2)
-        # Pictures of fewer bits without transparency get an opacity of as few bits; Pillow sees none in grey.
+        colours = of_known_white(colours, tf.where_v2(tf.equal(depth, 16), 16, 0))  # of which 8 are left
+        # Pictures of fewer bits without transparency get an opacity of as few bits; in grey Pillow sees that
+        # of black alone.
         filler = 2 ** tf.cast(depth, tf.int32) - 1
-        is_opaque = tf.logical_or(is_grey, tf.reduce_all(tf.equal(opacity, filler)))
+        is_opaque = tf.reduce_all(tf.equal(opacity, filler))
         opacity = tf.where_v2(tf.logical_and(depth < 8, is_opaque), 255, opacity)
+        is_seen = tf.logical_or(opacity > 0, colours[:, :, :1] > 0)
+        opacity = tf.where_v2(tf.logical_and(is_grey, depth < 8), 255 * tf.cast(is_seen, tf.int32), opacity)
         return (colours * opacity + 255 * (255 - opacity) + 127) // 255
 
     pixels = tf.cond(tf.logical_and(is_grey, tf.equal(depth, 16)), grey_of_16_bits, colours_on_white)
     return tf.cast(pixels, tf.uint8)
+
+
+def of_known_white(values, black):
+    """The values, int32; fails where conversion.check_depth would refuse them.
+
+    Args:
+        black: all values are below it, unless there are others than 0 from it on.
+    """
+    brightest = tf.reduce_max(values)
+    is_known = tf.logical_or(tf.equal(brightest, 0), brightest >= black)
+    with tf.control_dependencies([tf.debugging.Assert(is_known, [brightest])]):
+        return tf.identity(values)
 
 
 def to_jpeg(pixels, image_size, fit):

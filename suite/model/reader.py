@@ -15,6 +15,7 @@ from suite.model import inference_graph
 from suite.pictures import imagefile
 from suite.pictures.sandbox import Sandbox
 from suite.pictures.sandbox import check as check_sandbox
+from suite.process import device
 from suite.process.errors import UsageError
 
 
@@ -45,7 +46,7 @@ class Reader:
         self.model = model
         self.formats = (*imagefile.FORMATS, *formats)
         self.max_pixels = imagefile.MAX_PIXELS if max_pixels is None else max_pixels
-        count = os.cpu_count() or 1
+        count = device.cores()
         self.sandbox = Sandbox(self.formats, count) if sandbox else None
         self.pool = ThreadPoolExecutor(count)
         self.places = threading.BoundedSemaphore(count)  # of those that decode at a time, in whichever thread

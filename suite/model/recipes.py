@@ -6,6 +6,7 @@ each recipe reaches, and what each setting of the modern one adds.
 
 from __future__ import annotations
 
+import argparse
 import math
 
 from suite.files.schemas import FINE_TUNING
@@ -51,7 +52,7 @@ BATCH_SIZE = 32
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
 
-LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of 32 pictures per step
+LEARNING_RATES = {"adam": 0.001, "momentum": 0.05}  # of BATCH_SIZE pictures per step
 FINE_TUNING_SLOWER = 5  # finetune divides LEARNING_RATES by this
 
 RECALIBRATED = 10000  # after trainings of up to so many steps, batch norm's statistics are made anew
@@ -92,7 +93,7 @@ def apply_recipe(options):
         options.lr = LEARNING_RATES[options.optimizer]
         options.lr /= FINE_TUNING_SLOWER if options.recipe == FINE_TUNING else 1
         if options.optimizer == "momentum":  # in proportion to the batch (Goyal et al. 2017)
-            options.lr *= options.batch_size / 32
+            options.lr *= options.batch_size / BATCH_SIZE
     for name in ("warmup", "freeze"):
         value = getattr(options, name)
         setattr(options, name, round(value * options.step if value < 1 else value))
@@ -101,22 +102,22 @@ def apply_recipe(options):
 
 
 def keep_settings(options, before):
-    """Take, in place, what was not given (None) from the options of model.json that a training goes on from.
+    """Take, in place, what was not given (None) and was when the training was begun that is gone on with.
 
-    What follows from the number of steps stays where it was given then, and is left for `apply_recipe` else.
+    So what is not as `apply_recipe` had it then; what follows from the steps or the batch, follows anew.
+
+    Args:
+        before: the options of model.json, of the same recipe.
     """
-    kept = ["batch_size", *RECIPES[options.recipe]]
-    if options.batch_size in (None, before["batch_size"]):
-        kept.append("lr")
-    for name in kept:
-        if getattr(options, name) is None and name != "freeze":
+    for name in ("batch_size", "optimizer"):
+        if getattr(options, name) is None:
             setattr(options, name, before.get(name))
-    usual = {
-        "bn_momentum": bn_momentum(before["step"]),
-        "bn_batches": bn_batches(before["step"], before.get("freeze", 0)),
-    }
-    for name, value in usual.items():
-        if getattr(options, name) is None and before.get(name) not in (None, value):
+    names = [*RECIPES[options.recipe], "lr", "bn_momentum"]
+    usual = argparse.Namespace(**{**before, **dict.fromkeys(names), "optimizer": options.optimizer})
+    apply_recipe(usual)
+    usual.bn_batches = bn_batches(before["step"], before.get("freeze", 0))
+    for name in (*names, "bn_batches"):
+        if getattr(options, name) is None and before.get(name) not in (None, getattr(usual, name)):
             setattr(options, name, before[name])
 
 

@@ -153,7 +153,8 @@ def end(process):
 
 def start_decoder(formats):
     """A process that decodes. It inherits nothing but what a Python needs to run."""
-    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    needed = ("LD_LIBRARY_PATH", "PYTHONPATH", "SYSTEMROOT")
+    kept = {name: os.environ[name] for name in needed if name in os.environ}
     return subprocess.Popen(
         [sys.executable, *DECODER, *formats],
         cwd=ROOT,

@@ -130,6 +130,11 @@ def suits(capability):
     return latest % max(compiled)
 
 
+def cores():
+    """How many this process may use, as taskset or a cpuset has it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def driver():
     """The version of NVIDIA's driver; None where it does not say."""
     with contextlib.suppress(OSError), open(DRIVER) as file:
@@ -137,8 +142,13 @@ def driver():
         if found:
             return found.group(1)
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.check_output(command, encoding="utf-8", timeout=10).split("\n")[0]
+    with contextlib.suppress(OSError):
+        asked = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+        try:
+            answer = asked.communicate(timeout=10)[0].split("\n")[0]
+            return answer if asked.returncode == 0 else None
+        except subprocess.TimeoutExpired:  # it may hang in the driver, where it cannot even be killed
+            asked.kill()
     return None
 
 

@@ -14,7 +14,7 @@ class UsageError(UserError):
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM asked train.py to end; says what is saved. Exit status 128 + the signal's number."""
+    """A stop signal asked train.py to end; says what is saved. Exit status 128 + the signal's number."""
 
     def __init__(self, signal_number, message):
         super().__init__(message)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 
 from suite.process import tf_versions
 from suite.process.errors import Stopped, UserError
@@ -50,10 +51,18 @@ def tidy_up():
             tidy()
 
 
-def leave_signals_to_the_system():
-    """Let stop signals end the process even while Python waits for a library; nothing is tidied up."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+def stop_within_libraries():
+    """Let stop signals end the process also while the main thread waits inside one, where no handler runs."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)  # gets the number of each signal as it comes
+
+    def wait():
+        number = os.read(reader, 1)[0]
+        tidy_up()
+        os._exit(128 + number)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def catch_stop_signals():
@@ -63,7 +72,10 @@ def catch_stop_signals():
     def handle(signal_number, frame):
         received.append(signal_number)
         stop_at_once()
-        say("stopping after this step; a second signal stops at once, without saving")
+        if signal_number == signal.SIGHUP:  # which comes twice, from the shell and from the system
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        elif select.select([], [sys.stderr], [], 0)[1]:  # not into a full pipe
+            say("stopping after this step; a second signal stops at once, without saving")
 
     for number in STOP_SIGNALS:
         signal.signal(number, handle)

@@ -60,8 +60,8 @@ def result(future: Future[list[Result]], executor: ProcessPoolExecutor) -> list[
 
 
 def processes(executor: ProcessPoolExecutor) -> list[multiprocessing.Process]:
-    """The pool's; none where it has found itself broken."""
-    return list((executor._processes or {}).values())
+    """The pool's."""
+    return list(executor._processes.values())
 
 
 def kill(executor: ProcessPoolExecutor) -> None:

@@ -13,7 +13,7 @@ from suite.files.schemas import SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.pictures.imagefile import FORMATS, BadPicture
 from suite.pictures.perceptual_hash import perceptual_hash
-from suite.process import cluster, commandline, terminal, workers
+from suite.process import cluster, commandline, device, terminal, workers
 from suite.process.errors import UserError
 from suite.process.terminal import counted
 from suite.process.tf_versions import tf
@@ -36,7 +36,7 @@ def add_source_options(group):
     group.add_argument(
         "--workers",
         type=commandline.number(int, 1, 256),
-        default=os.cpu_count(),
+        default=device.cores(),
         help="pictures to read and decode at a time; from a slow share, 16 and more",
     )
 

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from suite.evaluation import catalogue
-from suite.model.classifier import answer_below_threshold, best
+from suite.model.classifier import best
 from suite.pictures.imagefile import BadPicture
 from suite.serving import page
 from suite.serving.http import Refused, Request, Response, answer, busy
@@ -20,6 +20,7 @@ from suite.serving.service import Service
 
 PICTURES = 64  # a request
 TOP = 3
+FAILING = 3  # batches in turn that could not be computed, and /healthz says so
 MODELS = "/v1/models/"  # as TensorFlow Serving has it
 INPUT = "image_bytes"  # of our SavedModel's signature
 
@@ -91,7 +92,9 @@ class Api:
             html, headers = self.pages[page.choose_language(request.headers.get("accept-language", ""))]
             return Response(200, html, "text/html; charset=utf-8", headers)
         if request.path == "/healthz":
-            return answer({"status": "stopping"}, 503) if self.is_stopping else answer({"status": "ok"})
+            is_failing = self.service.failures >= FAILING
+            state = "stopping" if self.is_stopping else "failing" if is_failing else "ok"
+            return answer({"status": state}, 200 if state == "ok" else 503)
         if request.path == "/classify":
             return await self.classify(request)
         if request.path.endswith(":predict"):
@@ -114,8 +117,7 @@ class Api:
                 raise Refused(
                     422, "bad_picture", str(error), results=[dict(image=name, **why)], **answered
                 ) from error
-            unknown = answer_below_threshold(loaded.classes)
-            label, predictions = best(row, loaded.classes, top, threshold, unknown)
+            label, predictions = best(row, loaded.classes, top, threshold, loaded.classify.unknown)
             result = {"image": name, "label": label, "predictions": predictions}
             return answer(dict(answered, results=[result]))
 

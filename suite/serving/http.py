@@ -311,5 +311,7 @@ def check_length(request: Request) -> None:
     length = request.headers.get("content-length")
     if "transfer-encoding" in request.headers or length is None and request.method == "POST":
         raise Refused(411, "no_length", "say the length by Content-Length; chunks are not taken")
+    if int(length or 0) and request.method != "POST":
+        raise Refused(413, "too_large", "%s takes no body" % request.method)
     if int(length or 0) > BODY:
         raise Refused(413, "too_large", "%s bytes are too many, %d are the limit" % (length, BODY))

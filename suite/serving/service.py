@@ -15,9 +15,10 @@ import numpy as np
 from suite.model import modelfolder
 from suite.model.classifier import Classifier
 from suite.pictures.imagefile import BadPicture
+from suite.process import device
 from suite.process.errors import UserError
 from suite.process.terminal import say
-from suite.serving.http import busy
+from suite.serving.http import SECONDS, busy
 
 WAITING = 512  # pictures
 LOOK_EVERY = 2  # seconds, whether there is another checkpoint
@@ -56,10 +57,11 @@ class Service:
     def __init__(self, path: str, load: Callable[[modelfolder.Model], Classifier], batch_size: int):
         self.path, self.load, self.batch_size = path, load, batch_size
         self.loaded = self.load_model(identity(path))
-        self.threads = ThreadPoolExecutor(os.cpu_count())
+        self.threads = ThreadPoolExecutor(device.cores())
         self.computing = ThreadPoolExecutor(1)
         self.loading = ThreadPoolExecutor(1)
         self.waiting = 0
+        self.failures = 0  # batches in turn
         self.decoded: collections.deque[Waiting] = collections.deque()
         self.passed_over: set = set()  # identities of checkpoints that cannot be loaded, and what was said
         # The last that failed and may load later: its identity, seconds to wait, the time of the next try.
@@ -103,7 +105,10 @@ class Service:
 
     async def probabilities(self, loaded: Loaded, data: bytes) -> np.ndarray:
         """float32 [classes] for the bytes of a picture's file. Raises BadPicture."""
+        came = self.loop.time()
         async with self.room:
+            if self.loop.time() - came > SECONDS / 2:  # the rest would not do, and others wait behind it
+                raise busy("too_many_waiting", "pictures wait longer than %g s" % (SECONDS / 2))
             prepared = await self.in_thread(self.threads, loaded.classify.prepare, data)
             if isinstance(prepared, BadPicture):
                 raise prepared
@@ -119,19 +124,25 @@ class Service:
             loaded = self.decoded[0].loaded
             batch: list[Waiting] = []
             while self.decoded and self.decoded[0].loaded is loaded and len(batch) < self.batch_size:
-                batch.append(self.decoded.popleft())
+                picture = self.decoded.popleft()
+                if not picture.answer.done():  # else nobody waits any more
+                    batch.append(picture)
             if not self.decoded:
                 self.has_decoded.clear()
+            if not batch:
+                continue
             pixels = [picture.pixels for picture in batch]
             try:
                 rows = await self.in_thread(self.computing, loaded.classify.probabilities, pixels)
             except asyncio.CancelledError:  # an Exception, to Python 3.7
                 raise
             except Exception as error:  # such as a GPU's, out of memory: the next batch may do better
+                self.failures += 1
                 for picture in batch:
                     if not picture.answer.done():
                         picture.answer.set_exception(error)
                 continue
+            self.failures = 0
             for picture, row in zip(batch, rows):
                 if not picture.answer.done():  # else nobody waits any more
                     picture.answer.set_result(row)

@@ -47,26 +47,20 @@ def complete_options(options, records, existing, weights):
     if not options.model and (options.freeze or options.recipe == FINE_TUNING):
         name = "freeze" if options.freeze else "recipe finetune"
         raise UsageError("--%s: needs the weights of a --model" % name)
-    known = complete(existing["network"]) if existing else complete(weights.network) if weights else {}
     if weights:
         warn_of_other_pictures(options, records, weights)
         warn_of_leak(fingerprints.from_json((weights.fingerprints or {}).get("train")), records)
     if weights and options.folds:
         refuse_seen(options, records, weights)
-    for name, value in NETWORK.items():
-        if getattr(options, name) is None:
-            setattr(options, name, known.get(name, value))
-    if not options.normalize and known:
-        options.normalize = existing["normalize"] if existing else weights.normalize
-    if not options.normalize:
-        options.normalize = "minus1_1" if options.preactivation else "per_image"
+    complete_network(options, existing, weights)
     if not options.recipe:
         options.recipe = choose_recipe(options, existing, weights)
     if options.patience and commandline.is_given("patience") and not records.count("val"):
         message = "--patience %d: %s has no pictures to validate on, by which to stop; leave it out"
         raise UsageError(message % (options.patience, records.name))
-    if existing and existing["options"]["step"] and options.recipe == existing["options"].get("recipe"):
-        recipes.keep_settings(options, existing["options"])
+    before = existing["options"] if existing else {}
+    if before.get("step") and options.recipe == before.get("recipe"):
+        recipes.keep_settings(options, before)
     options.batch_size = options.batch_size or recipes.BATCH_SIZE
     pictures = records.count("train")
     if options.epochs is not None:
@@ -78,16 +72,28 @@ def complete_options(options, records, existing, weights):
     freeze = options.freeze
     recipes.apply_recipe(options)
     if existing and modelfolder.latest_step(options.output):  # what has thawed does not freeze again
-        before = existing["options"].get("freeze", 0)
-        if freeze is not None and options.freeze != before:
-            say("--freeze stays %d, with which it was begun" % before)
-        options.freeze = before
+        begun_with = before.get("freeze", 0)
+        if freeze is not None and options.freeze != begun_with:
+            say("--freeze stays %d, with which it was begun" % begun_with)
+        options.freeze = begun_with
     if options.bn_batches is None:
         options.bn_batches = recipes.bn_batches(options.step, options.freeze)
     if options.mixed_precision and not device.gpus():
         say_once("warning: --mixed_precision: without a GPU all is computed in float32")
     # Older trainings, which are resumed as they were begun, average the weights alone.
-    options.ema_statistics = existing["options"].get("ema_statistics", False) if existing else True
+    options.ema_statistics = before.get("ema_statistics", False) if existing else True
+
+
+def complete_network(options, existing, weights):
+    """Fill in, in place, what describes the network and was not given; see `complete_options`."""
+    known = complete(existing["network"]) if existing else complete(weights.network) if weights else {}
+    for name, value in NETWORK.items():
+        if getattr(options, name) is None:
+            setattr(options, name, known.get(name, value))
+    if not options.normalize and known:
+        options.normalize = existing["normalize"] if existing else weights.normalize
+    if not options.normalize:
+        options.normalize = "minus1_1" if options.preactivation else "per_image"
 
 
 def choose_recipe(options, existing, weights):

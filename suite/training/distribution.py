@@ -123,7 +123,8 @@ def run_estimator(estimator, input_fn, last_step, hooks):
 
 def wait_for_start(output):
     """Wait until the first machine has written a checkpoint to start from."""
-    say("waiting for the first machine to write what all start from to %s" % output)
+    if not modelfolder.latest_checkpoint(output):
+        say("waiting for the first machine to write what all start from to %s" % output)
     while not modelfolder.latest_checkpoint(output):
         time.sleep(1)
 

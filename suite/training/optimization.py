@@ -57,7 +57,10 @@ def mixup(images, targets, alpha):
     Returns:
         Images and targets of the same shapes.
     """
-    share = tf.distributions.Beta(alpha, alpha).sample()
+    # By logarithms, as of a small alpha float32 has no number for either: a variable of Gamma(alpha) is one
+    # of Gamma(alpha + 1) times a uniform one to the power of 1 / alpha.
+    gammas = tf.log(tf.random_gamma([2], alpha + 1)) + tf.log(tf.random_uniform([2], 1e-30)) / alpha
+    share = tf.sigmoid(gammas[0] - gammas[1])
     return [share * x + (1 - share) * tf.reverse(x, [0]) for x in (images, targets)]
 
 

@@ -29,7 +29,7 @@ def is_done(options, records, existing):
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
     validates = records.count("val") > 0
     is_of_these = best and best["pictures"] == records.identity("val")  # not of others, or labelled otherwise
-    over = checkpoints.is_over(best, vars(options)) and (is_of_these or not validates)
+    over = is_of_these and checkpoints.is_over(best, vars(options))
     if step < options.step and not over:
         return False
     # A run that was killed after the last step left what follows it.

@@ -37,7 +37,7 @@ def test_the_same_pictures_get_the_same_answers_as_from_records(workspace, teste
         draw_dataset(tested / "train", 1, ["kiwi"])
     expected, rows = workspace.results()
     results, found, out, err = evaluate(workspace, tested, tmp_path / "out")
-    said = "of %s the test folder is measured; --pictures %s/train is another one\n" % (tested, tested)
+    said = "of %s only the pictures to test are measured; --pictures %s/train are others\n" % (tested, tested)
     assert (said in err) == bool(split)
     names = [
         {os.path.join(*row["filename"].split(os.sep)[-2:]): row for row in each} for each in (rows, found)

@@ -46,6 +46,38 @@ def one_transparent(image):
     return data[:33] + struct.pack(">I", 2) + content + struct.pack(">I", zlib.crc32(content)) + data[33:]
 
 
+def png_of_16_bits(values, colour):
+    """Of uint16 [height, width, channels], and PNG's number of that kind of colours."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+    )
+    parts = [
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in (*chunks, (b"IEND", b""))
+    ]
+    return encoding.PNG + b"".join(parts)
+
+
+def of_16_bits(colour, share=1.0):
+    """Values up to this share of 65535, opaque."""
+
+    def draw(image):
+        values = (
+            np.asarray(image.convert({0: "L", 4: "L", 2: "RGB", 6: "RGB"}[colour])).astype(float)
+            * 257
+            * share
+        )
+        values = np.atleast_3d(values).astype(np.uint16)
+        if colour >= 4:
+            values = np.concatenate([values, np.full_like(values[..., :1], 65535)], 2)
+        return png_of_16_bits(values, colour)
+
+    return draw
+
+
 def few_colours(bits, **options):
     return lambda image: file_bytes(image.quantize(2**bits), "PNG", bits=bits, **options)
 
@@ -63,6 +95,10 @@ KINDS = {
     "PNG of black and white": lambda image: file_bytes(image.convert("1"), "PNG"),
     "grey PNG of 16 bits": lambda image: file_bytes(grey_of_16_bits(image), "PNG"),
     "grey PNG of 16 bits, one transparent": one_transparent,
+    "PNG of 16 bits": of_16_bits(2),
+    "opaque PNG of 16 bits": of_16_bits(6),
+    "opaque grey PNG of 16 bits": of_16_bits(4),
+    "PNG of white on nothing": lambda image: file_bytes(image.convert("1"), "PNG", transparency=0),
     "PNG of 2 colours": few_colours(1),
     "PNG of 16 colours": few_colours(4),
     "PNG of 256 colours": few_colours(8),
@@ -126,6 +162,17 @@ def test_other_formats_are_refused(encode, format):
     picture((80, 80)).save(data, format)
     with pytest.raises(tf.errors.OpError):
         encode[64, "crop"](data.getvalue())
+
+
+@pytest.mark.parametrize("colour", [0, 2, 4, 6])
+def test_16_bits_of_which_12_are_used_are_refused(encode, colour):
+    """As by predict.py: nothing says how bright white is. All black is."""
+    dark = of_16_bits(colour, 1 / 16.5)(picture((80, 80)))
+    with pytest.raises(imagefile.BadPicture, match="only the lowest 12"):
+        imagefile.encode(dark, 64)
+    with pytest.raises(tf.errors.OpError):
+        encode[64, "crop"](dark)
+    assert not pixels(encode[64, "crop"](of_16_bits(colour, 0)(picture((80, 80))))).any()
 
 
 @pytest.mark.parametrize(

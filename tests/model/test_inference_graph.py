@@ -53,6 +53,7 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
         {"shortcut": "projection_all"},
         {"preactivation": True},
         {"preactivation": True, "shortcut": "projection", "mini": False},
+        {"zero_init_residual": True},
         {"stem": "small", "preactivation": True, "shortcut": "projection"},
     ],
     ids=str,

@@ -42,7 +42,8 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     np.testing.assert_array_equal(tf.train.load_variable(old, name), tf.train.load_variable(new, name))
     assert tf.train.load_variable(new, "logits/bias").shape == (2,)
 
-    run("train.py", *same, "--step", 2, "--freeze", 2, "--save_num", 1)
+    _, err = run("train.py", *same, "--step", 2, "--freeze", 2, "--save_num", 1)
+    assert "resuming at step 0" in err
     frozen = os.path.join(output, "model.ckpt-2")
     moved = {name for name in differing(new, frozen) if not name.startswith("beta")}  # Adam's powers
     assert moved == {"logits/kernel", "logits/bias"}

@@ -119,7 +119,9 @@ def test_a_gpu_is_described(monkeypatch, version, code, capability, says):
 def test_the_driver_tells_its_version(tmp_path, monkeypatch, text, version):
     (tmp_path / "version").write_text(text)
     monkeypatch.setattr(device, "DRIVER", str(tmp_path / "version"))
-    monkeypatch.setattr(device.subprocess, "check_output", lambda *_, **__: "552.22\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 552.22\n")
+    (tmp_path / "nvidia-smi").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert device.driver() == version
 
 
@@ -161,6 +163,13 @@ def test_a_terminal_that_closes_stops_it_but_with_nohup(is_ignored, status):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, preexec_fn=lambda: signal.signal(signal.SIGHUP, handler))
     assert done.returncode == status
+
+
+def test_a_terminal_that_closes_lets_a_training_save():
+    """Though SIGHUP comes twice then, from the shell and from the system."""
+    code = "import os, time; from suite.process import lifetime; received = lifetime.catch_stop_signals()"
+    code += "; [(os.kill(os.getpid(), 1), time.sleep(0.01)) for _ in 'ab']; print(len(received))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) == b"1\n"
 
 
 def test_a_signal_ends_it_though_nobody_reads_what_it_says():

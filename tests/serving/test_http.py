@@ -122,6 +122,7 @@ def test_the_old_protocol_and_head(serve):
             "no_length",
         ),
         (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n", 413, "too_large"),
+        (b"GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 413, "too_large"),
         (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1" + b"0" * 18 + b"\r\n\r\n", 413, "too_large"),
         (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1" + b"0" * 5000 + b"\r\n\r\n", 400, "bad_request"),
         (b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: -3\r\n\r\nabc", 400, "bad_request"),

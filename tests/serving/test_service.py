@@ -12,6 +12,7 @@ from suite.files import jsonfile
 from suite.pictures.imagefile import BadPicture
 from suite.process.errors import UserError
 from suite.serving import service
+from suite.serving.http import Refused
 
 
 class Classifier:
@@ -96,6 +97,46 @@ def test_what_waits_is_computed_together(copy, made):
             with pytest.raises((BadPicture, MemoryError)):
                 await ask(served, bad)
         assert await ask(served, b"x") == 0 and served.waiting == 0
+
+    run(copy, work, made)
+
+
+def test_it_goes_on_answering_where_more_is_asked_than_it_can_compute(copy, made, monkeypatch):
+    """Clients that leave after the deadline leave nothing to compute, and some are answered all the time."""
+    monkeypatch.setattr(service, "SECONDS", 1)
+    answered = []
+
+    async def work(served):
+        async def client():
+            while served.loop.time() < end:
+                try:
+                    await asyncio.wait_for(ask(served, b"x"), 1)
+                    answered.append(served.loop.time())
+                except (asyncio.TimeoutError, Refused):
+                    await asyncio.sleep(0.05)
+
+        end = served.loop.time() + 5
+        clients = [
+            served.loop.create_task(client()) for _ in range(500)
+        ]  # of which it can do 200 in a second
+        most = 0
+        while served.loop.time() < end:
+            await asyncio.sleep(0.1)
+            most = max(most, len(served.decoded))
+        await asyncio.gather(*clients)
+        early, late = (sum(start < end - when <= start + 1 for when in answered) for start in (4, 1))
+        assert late > early / 2 > 10 and most <= 16
+
+    run(copy, work, made)
+
+
+def test_batches_that_fail_in_turn_are_counted(copy, made):
+    async def work(served):
+        for failures in (1, 2, 3):
+            with pytest.raises(MemoryError):
+                await ask(served, b"x" * 13)
+            assert served.failures == failures
+        assert await ask(served, b"x") == 0 and served.failures == 0
 
     run(copy, work, made)
 

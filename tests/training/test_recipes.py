@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from helpers import config_for
+from scipy.stats import beta
 from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
@@ -86,7 +87,7 @@ def test_what_a_resume_does_not_say_stays(workspace, tmp_path):
     existing, records = config_for(workspace, "--step", 100, *words)
     places = ["--data", workspace.records, "--output", str(tmp_path)]
 
-    def resumed(*arguments):
+    def resumed(*arguments):  # of `existing`
         options = parse_options([*places, *arguments])
         complete_options(options, records, existing, None)
         return vars(options)
@@ -94,9 +95,13 @@ def test_what_a_resume_does_not_say_stays(workspace, tmp_path):
     before = existing["options"]
     found = resumed("--step", "200")
     assert {name: found[name] for name in given} == given and found["weight_decay"] == before["weight_decay"]
-    assert found["warmup"] == before["warmup"] == 5 and found["bn_batches"] == 10
+    assert (before["warmup"], found["warmup"], found["bn_batches"]) == (5, 10, 10)
     found = resumed("--step", "200", "--augment", "flip", "--batch_size", "16")
-    assert (found["augment"], found["batch_size"], found["lr"]) == ("flip", 16, 0.025)  # in proportion
+    assert (found["augment"], found["batch_size"], found["lr"]) == ("flip", 16, 0.01)
+    # What follows from the steps or the batch follows anew.
+    existing, records = config_for(workspace, "--step", 100, "--recipe", "modern")
+    found = resumed("--step", "200", "--batch_size", "16")
+    assert (found["warmup"], found["lr"]) == (10, 0.025)
     found = resumed("--step", "200", "--recipe", "article", "--optimizer", "momentum")
     assert (found["augment"], found["weight_decay"], found["lr"]) == ("flip", 1e-4, 0.05)
 
@@ -136,6 +141,16 @@ def test_mixup_blends_pictures_and_targets_alike(graph):
             np.testing.assert_allclose(pictures[:, 1, 1, 2], expected, rtol=1e-5, atol=1e-5)
     assert 0 <= min(shares) < 0.2 and 0.8 < max(shares) <= 1  # Beta(0.5, 0.5) loves the ends
     assert np.mean(shares) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 3])
+def test_the_shares_of_mixup_are_of_a_beta_distribution(graph, alpha):
+    tf.set_random_seed(0)
+    _, targets = optimization.mixup(tf.zeros([2, 1, 1, 3]), tf.eye(2), alpha)
+    with tf.Session() as session:
+        shares = np.array([session.run(targets)[0, 0] for _ in range(1000)])
+    for share in (0.001, 0.1, 0.5, 0.9, 0.999):
+        assert (shares <= share).mean() == pytest.approx(beta.cdf(share, alpha, alpha), abs=0.06)
 
 
 def test_weight_decay_spares_biases_and_batch_norm(graph):
