@@ -76,17 +76,15 @@ def names(records, split):
 
 def test_the_same_pictures_with_other_labels_are_other_ones(tmp_path):
     """Also where two were exchanged, so that as many are in each class as before."""
-    validated = tmp_path / "dataset" / "val"
     for split in ("train", "val"):
         draw_dataset(tmp_path / "dataset" / split, 3, ["apple", "kiwi"], seed=len(split))
-    made = []
-    for output in ("before", "after"):
-        arguments = ["--dataset", tmp_path / "dataset", "--output", tmp_path / output, "--image_size", 32]
-        run("FlowIO.py", *arguments)
-        made.append(load_records(str(tmp_path / output)))
-        for label, other in (("apple", "kiwi"), ("kiwi", "apple")):
-            os.rename(str(validated / label / "0.png"), str(validated / other / "moved.png"))
-    before, after = made
+    same = ["--dataset", tmp_path / "dataset", "--image_size", 32, "--output"]
+    run("FlowIO.py", *same, tmp_path / "before")
+    apple, kiwi = (tmp_path / "dataset" / "val" / label for label in ("apple", "kiwi"))
+    (apple / "0.png").rename(kiwi / "moved.png")
+    (kiwi / "0.png").rename(apple / "moved.png")
+    run("FlowIO.py", *same, tmp_path / "after")
+    before, after = (load_records(str(tmp_path / output)) for output in ("before", "after"))
     assert (before.counts, before.fingerprints) == (after.counts, after.fingerprints)
     assert before.identity("val") != after.identity("val")
     assert load_records(str(tmp_path / "before")).identity("val") == before.identity("val")
