@@ -42,15 +42,22 @@ def lock(folder: str, alone: bool = False) -> int:
     Raises:
         UserError: another process holds it.
     """
-    settle(folder)
-    return lock_as_it_is(folder, alone)
+    while True:
+        settle(folder)
+        descriptor = lock_as_it_is(folder, alone)
+        if not is_between(os.path.realpath(folder)):
+            return descriptor
+        os.close(descriptor)
 
 
 def lock_as_it_is(folder: str, alone: bool) -> int:
     """`lock` a folder without a look at what it holds."""
     deadline = time.monotonic() + LOCK_SECONDS
     while os.path.isdir(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another process replaces it
+            continue
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -192,9 +199,10 @@ def settle(output: str) -> None:
         UserError: another process is at it.
     """
     output = os.path.realpath(output)
-    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
+    if is_between(output):
         descriptor = lock_as_it_is(output + PREVIOUS, alone=True)
-        bring_back(output)
+        if is_at(descriptor, output + PREVIOUS):
+            bring_back(output)
         os.close(descriptor)
     if any(os.path.isdir(os.path.join(output, name)) for name in INSIDE[1:]):
         descriptor = lock_as_it_is(output, alone=True)
@@ -202,9 +210,14 @@ def settle(output: str) -> None:
         os.close(descriptor)
 
 
+def is_between(output: str) -> bool:
+    """Whether the old folder has lost its name, and the new one has not got it."""
+    return not os.path.exists(output) and os.path.exists(output + PREVIOUS)
+
+
 def bring_back(output: str) -> None:
     """Give the old folder its name again, where the new one has not got it."""
-    if not os.path.exists(output) and os.path.exists(output + PREVIOUS):
+    if is_between(output):
         os.rename(output + PREVIOUS, output)
 
 

@@ -175,6 +175,61 @@ def test_a_reader_between_the_two_renames_waits(tmp_path, monkeypatch):
     assert seen == [NEW] and files(tmp_path) == {"out/" + name: text for name, text in NEW.items()}
 
 
+@pytest.mark.parametrize("suffix", ["", atomic.PREVIOUS])
+def test_a_folder_that_goes_as_it_is_opened(tmp_path, monkeypatch, suffix):
+    """The new one has come by then, or none has."""
+    fill(tmp_path / ("out" + suffix), OLD)
+    open_as_ever, came = os.open, []
+
+    def late(path, flags):
+        if not came:
+            came.append(path)
+            os.rename(path, str(tmp_path / "gone"))
+            fill(tmp_path / "out", NEW)
+        return open_as_ever(path, flags)
+
+    monkeypatch.setattr(os, "open", late)
+    descriptor = atomic.lock(str(tmp_path / "out"))
+    assert came == [str(tmp_path / "out") + suffix] and atomic.is_at(descriptor, str(tmp_path / "out"))
+    os.close(descriptor)
+    assert files(tmp_path / "out") == NEW
+
+
+def test_a_reader_in_the_moment_between_its_two_looks(tmp_path, monkeypatch):
+    """The old folder is there at its first, neither at its second: it looks again."""
+    fill(tmp_path / "out", OLD)
+    settle, looks = atomic.settle, []
+
+    def early(output):
+        looks.append(output)
+        settle(output)
+        if len(looks) == 1:
+            os.rename(output, output + atomic.PREVIOUS)
+
+    monkeypatch.setattr(atomic, "settle", early)
+    os.close(atomic.lock(str(tmp_path / "out")))
+    assert len(looks) == 2 and files(tmp_path) == {"out/" + name: text for name, text in OLD.items()}
+
+
+def test_it_is_replaced_while_another_reads_it_again_and_again(tmp_path):
+    """It reads the new or the old as a whole."""
+    fill(tmp_path / "out", OLD)
+    seen: list = []
+
+    def read():
+        for _ in range(100):
+            descriptor = atomic.lock(str(tmp_path / "out"))
+            seen.append(files(tmp_path / "out"))
+            os.close(descriptor)
+            time.sleep(0.001)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while reader.is_alive():
+        replace(tmp_path / "out")
+    assert len(seen) == 100 and all(each in (OLD, NEW) for each in seen)
+
+
 # --- what is not ours ---------------------------------------
 
 
