@@ -5,9 +5,13 @@ import shutil
 
 import hypothesis
 import pytest
+import small.sitecustomize
 from helpers import Workspace
 
 from suite.process.tf_versions import tf
+
+# What scripts of the tests are run with, as this process is.
+os.environ["PYTHONPATH"] = os.path.dirname(small.sitecustomize.__file__)
 
 # The same examples in every run: a red test means a change of the code.
 hypothesis.settings.register_profile(
@@ -42,6 +46,15 @@ def has(item, mark):
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory):
     return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture
+def whole_network(monkeypatch):
+    """Half as wide, ResNet-50 has all of its bottlenecks in a test."""
+    import resnet
+
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setattr(resnet, "ResNet_mini_demo", small.sitecustomize.WHOLE)
 
 
 @pytest.fixture

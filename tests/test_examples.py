@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, draw_demo, run
+from helpers import LABELS, ROOT, draw_demo, finding, run
 from papers import block_with, blocks, blocks_with, commands, read, run_block, section
 from PIL import Image
 
@@ -208,7 +208,7 @@ def test_java_names_what_the_model_has():
 def test_the_model_in_three_lines(user_folder):
     """As a program of its own, which finds the suite by PYTHONPATH."""
     code = block_with("from predict import Classifier", "python")
-    environment = dict(os.environ, PYTHONPATH=ROOT)
+    environment = finding(ROOT)
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, cwd=str(user_folder), env=environment, capture_output=True, encoding="utf-8"
@@ -243,7 +243,7 @@ def test_a_view_of_flask(user_folder, monkeypatch):
 
 def test_resnet_in_a_program_of_ones_own(tmp_path):
     (code,) = [body for kind, body in blocks("README.md") if kind == "python" and "import resnet" in body]
-    environment = dict(os.environ, PYTHONPATH=ROOT)
+    environment = finding(ROOT)
     command = [sys.executable, "-c", code + "\nprint(logits.shape.as_list())"]
     out = subprocess.run(
         command, cwd=str(tmp_path), env=environment, stdout=subprocess.PIPE, check=True

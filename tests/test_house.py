@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, finding
 
 import resnet
 from suite.files import schemas
@@ -78,7 +78,7 @@ def test_the_words_of_the_options_are_those_of_the_network():
 
 def in_a_program(code, folder):
     """Run it as a program of somebody else's, in a folder of its own; its standard output."""
-    environment = dict(os.environ, PYTHONPATH=ROOT)
+    environment = finding(ROOT)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=str(folder), env=environment, capture_output=True, encoding="utf-8"
     )
@@ -86,7 +86,7 @@ def in_a_program(code, folder):
     return done.stdout
 
 
-def test_resnet_in_a_program(tmp_path):
+def test_resnet_in_a_program(tmp_path, whole_network):
     """With TensorFlow as it comes, whose version 2 computes eagerly; all its batch norms are trained."""
     code = """if True:
         import sys

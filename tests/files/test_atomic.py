@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, finding
 
 from suite.files import atomic
 from suite.process import lifetime
@@ -211,25 +211,6 @@ def test_a_reader_in_the_moment_between_its_two_looks(tmp_path, monkeypatch):
     assert len(looks) == 2 and files(tmp_path) == {"out/" + name: text for name, text in OLD.items()}
 
 
-def test_it_is_replaced_while_another_reads_it_again_and_again(tmp_path):
-    """It reads the new or the old as a whole."""
-    fill(tmp_path / "out", OLD)
-    seen: list = []
-
-    def read():
-        for _ in range(100):
-            descriptor = atomic.lock(str(tmp_path / "out"))
-            seen.append(files(tmp_path / "out"))
-            os.close(descriptor)
-            time.sleep(0.001)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    while reader.is_alive():
-        replace(tmp_path / "out")
-    assert len(seen) == 100 and all(each in (OLD, NEW) for each in seen)
-
-
 # --- what is not ours ---------------------------------------
 
 
@@ -295,7 +276,7 @@ def test_folders_that_stay(tmp_path, monkeypatch, place):
         monkeypatch.chdir(str(out))
         program = "import os, re; os.chdir('/'); from suite.files import atomic\n"
         program += "with atomic.replacing(%r, re.compile('[a-z]')) as new: open(new + '/g', 'w')" % str(out)
-        environment = dict(os.environ, PYTHONPATH=ROOT)
+        environment = finding(ROOT)
         subprocess.run([sys.executable, "-c", program], env=environment, check=True)
         assert os.listdir(os.curdir) == ["g"]
         replace(out)

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import DEVICE
-from helpers import ROOT, read_log, refuses, run
+from helpers import ROOT, finding, read_log, refuses, run
 from training.test_hardware import CONFIGURED, TWO_DEVICES, losses
 
 from suite.model import modelfolder
@@ -54,7 +54,7 @@ def run_with(prelude, script, *arguments, status=0):
     code += "from suite.process.tf_versions import tf\n%s\nlifetime.run(script.main)" % prelude
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=dict(os.environ, PYTHONPATH=ROOT),
+        env=finding(ROOT),
         capture_output=True,
         encoding="utf-8",
     )

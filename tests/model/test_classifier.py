@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, draw_dataset, file_bytes, gradient, plain, run
+from helpers import ROOT, draw_dataset, file_bytes, finding, gradient, plain, run
 from PIL import Image, ImageOps
 
 from predict import BadPicture, Classifier
@@ -340,7 +340,7 @@ def test_a_batch_that_nobody_waits_for(workspace, files):
         del answers, classify
     """
     command = [sys.executable, "-c", code, workspace.model, files[0]]
-    done = subprocess.run(command, env=dict(os.environ, PYTHONPATH=ROOT), capture_output=True, timeout=300)
+    done = subprocess.run(command, env=finding(ROOT), capture_output=True, timeout=300)
     assert done.returncode == 0 and done.stderr == b""
 
 
@@ -349,7 +349,7 @@ def test_a_batch_that_nobody_waits_for(workspace, files):
 
 def in_a_program(code, folder, *arguments, **environment):
     """Run it as a program of somebody else's, in a folder of its own; what it prints."""
-    environment = dict(os.environ, PYTHONPATH=ROOT, TF_CPP_MIN_LOG_LEVEL="3", **environment)
+    environment = finding(ROOT, TF_CPP_MIN_LOG_LEVEL="3", **environment)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(
         command, cwd=str(folder), env=environment, capture_output=True, encoding="utf-8", timeout=120

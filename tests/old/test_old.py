@@ -14,7 +14,7 @@ from suite.model import formats, modelfolder
 from suite.process.tf_versions import tf
 from suite.records.reading import load_records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("whole_network")]
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOLERANCE = 1e-5  # of probabilities

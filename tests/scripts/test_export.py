@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, draw_dataset, file_bytes, gradient, refuses, run
+from helpers import LABELS, ROOT, draw_dataset, file_bytes, finding, gradient, refuses, run
 from PIL import Image
 
 import export
@@ -201,7 +201,7 @@ def test_export_refuses_what_does_not_fit(workspace, tmp_path):
         "--format",
         "onnx",
     ]
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    environment = finding(str(tmp_path))
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 2
     assert "needs tf2onnx; pip install -r %s" % tf_versions.requirements("export") in done.stderr

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from helpers import LABELS, ROOT, draw_dataset, refuses, run
+from helpers import LABELS, ROOT, draw_dataset, finding, refuses, run
 
 import predict
 from suite.evaluation import predictions
@@ -215,7 +215,7 @@ def test_training_refuses_what_does_not_fit(workspace, copy, tmp_path):
 def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
     """In place of numpy: a signal, as if the user had been quick."""
     (tmp_path / "numpy.py").write_text("import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(9)\n")
-    environment = dict(os.environ, PYTHONPATH=str(tmp_path))
+    environment = finding(str(tmp_path))
     command = [sys.executable, os.path.join(ROOT, script), "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "%s: stopped\n" % script)

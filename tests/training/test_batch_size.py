@@ -3,7 +3,7 @@
 import types
 
 import pytest
-from helpers import ROOT, read_log, run
+from helpers import ROOT, finding, read_log, run
 
 from suite.files import jsonfile
 from suite.process import device
@@ -68,7 +68,7 @@ def test_it_is_tried_and_kept(workspace, tmp_path, monkeypatch):
     """With sizes that suit few pictures."""
     script = tmp_path / "trial.py"
     script.write_text(TRIAL)
-    monkeypatch.setenv("PYTHONPATH", ROOT)
+    monkeypatch.setenv("PYTHONPATH", finding(ROOT)["PYTHONPATH"])
     output = str(tmp_path / "model")
     options = ["--data", workspace.records, "--output", output, "--mini", "--save_num", 1, "--bn_batches", 0]
     options += ["--batch_size", "auto"]

@@ -45,7 +45,7 @@ def test_multiply_adds(graph, layers, counts, mini):
     assert memory.multiply_adds(graph) == multiply_adds_by_hand((112, 55, 28, 14, 7), depths, counts, 1000)
 
 
-def test_multiply_adds_with_the_small_stem(workspace):
+def test_multiply_adds_with_the_small_stem(workspace, whole_network):
     """At 32 pixels the groups have 32, 16, 8 and 4 positions across, where the article's stem leaves 7."""
     depths, counts = (128, 256, 512, 1024), (3, 4, 6, 3)
     for stem, sides, kernel in (("article", (16, 7, 4, 2, 1), 7), ("small", (32, 32, 16, 8, 4), 3)):

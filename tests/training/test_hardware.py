@@ -7,7 +7,7 @@ import sys
 import types
 
 import pytest
-from helpers import ROOT, differing, read_log, refuses
+from helpers import ROOT, differing, finding, read_log, refuses
 
 from suite.files import jsonfile
 from suite.model import modelfolder
@@ -21,12 +21,11 @@ from suite.training.options import parse_options
 
 pytestmark = pytest.mark.slow
 
-# train.py with a network of one bottleneck for each group, which builds and compiles in seconds.
-SMALL_NETWORK = """
-import train, resnet
+# train.py, in a program that changes something before
+TRAIN = """
+import train
 from suite.process import device, lifetime
 from suite.process.tf_versions import tf
-resnet.ResNet_mini_demo = {"layer_50": [{"depth": 64 * 2**i, "num_class": 1} for i in range(4)]}
 """
 # ... with something of each session's configuration changed
 CONFIGURED = """
@@ -55,10 +54,10 @@ def train_small(workspace, tmp_path):
         output = str(tmp_path / name)
         arguments = ["--mini", "--data", workspace.records, "--output", output]
         arguments += ["--step", "4", "--save_num", "2", "--log_num", "1", "--bn_batches", "0", *options]
-        code = SMALL_NETWORK + prelude + "lifetime.run(train.main)"
+        code = TRAIN + prelude + "lifetime.run(train.main)"
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
-            env=dict(os.environ, PYTHONPATH=ROOT, TF_XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="0"),
+            env=finding(ROOT, TF_XLA_FLAGS=flags, TF_CPP_MIN_LOG_LEVEL="0"),
             capture_output=True,
             encoding="utf-8",
         )
