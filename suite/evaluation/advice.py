@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 
 from suite.evaluation import metrics
@@ -90,18 +89,12 @@ def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
     usual: dict = dict(USUAL, normalize="minus1_1" if known.get("preactivation") else "per_image")
     if known.get("model"):  # then the steps follow from the pictures
         usual.update(recipe=FINE_TUNING, step=None, normalize=known.get("normalize"))
-    names = [*recipes.RECIPES["article"], "lr", "bn_momentum"]
-    taken = argparse.Namespace(**dict.fromkeys(names))
-    for name in ("recipe", "step", "batch_size", "optimizer"):  # by which the others are what they are
-        setattr(taken, name, known.get(name, usual.get(name)))
-    taken.step = taken.step or 0
-    recipes.apply_recipe(taken)
-    taken.bn_batches = recipes.bn_batches(taken.step, known.get("freeze", taken.freeze))
-    for name, value in vars(taken).items():
-        usual.setdefault(name, value)
-    usual["optimizer"] = recipes.RECIPES[taken.recipe]["optimizer"]  # `taken` had the model's, for its rate
+    recipe, step, batch_size = (known.get(name, usual[name]) for name in ("recipe", "step", "batch_size"))
+    given = (known.get("optimizer"), known.get("freeze"))  # by which others are what they are
+    usual.update(recipes.usual_settings(recipe, step or 0, batch_size, *given))
+    usual["optimizer"] = recipes.RECIPES[recipe]["optimizer"]
     if known.get("patience"):  # which counts checkpoints
-        usual["save_num"] = recipes.default_save_num(taken.step)
+        usual["save_num"] = recipes.default_save_num(step or 0)
     return {name: known.get(name, value) for name, value in usual.items()}, usual
 
 

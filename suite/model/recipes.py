@@ -101,6 +101,16 @@ def apply_recipe(options):
         options.bn_momentum = bn_momentum(options.step)
 
 
+def usual_settings(recipe, step, batch_size, optimizer=None, freeze=None):
+    """{setting: value} of what train.py takes where no setting is given but these, if they are."""
+    names = [*RECIPES[recipe], "lr", "bn_momentum"]
+    taken = argparse.Namespace(**dict.fromkeys(names))
+    taken.recipe, taken.step, taken.batch_size, taken.optimizer = recipe, step, batch_size, optimizer
+    apply_recipe(taken)
+    settings = {name: getattr(taken, name) for name in names}
+    return {**settings, "bn_batches": bn_batches(step, settings["freeze"] if freeze is None else freeze)}
+
+
 def keep_settings(options, before):
     """Take, in place, what was not given (None) and was when the training was begun that is gone on with.
 
@@ -112,12 +122,9 @@ def keep_settings(options, before):
     for name in ("batch_size", "optimizer"):
         if getattr(options, name) is None:
             setattr(options, name, before.get(name))
-    names = [*RECIPES[options.recipe], "lr", "bn_momentum"]
-    usual = argparse.Namespace(**{**before, **dict.fromkeys(names), "optimizer": options.optimizer})
-    apply_recipe(usual)
-    usual.bn_batches = bn_batches(before["step"], before.get("freeze", 0))
-    for name in (*names, "bn_batches"):
-        if getattr(options, name) is None and before.get(name) not in (None, getattr(usual, name)):
+    of_then = (before["step"], before["batch_size"], options.optimizer, before.get("freeze", 0))
+    for name, value in usual_settings(options.recipe, *of_then).items():
+        if getattr(options, name) is None and before.get(name) not in (None, value):
             setattr(options, name, before[name])
 
 
