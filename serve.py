@@ -128,8 +128,10 @@ async def serve(options, token):
     if not token and not is_loopback(options.host):
         say("warning: whoever reaches %s may ask; see --token_file" % options.host)
     host = "[%s]" % options.host if ":" in options.host else options.host
+    stopping = asyncio.ensure_future(stop_signal())
+    await asyncio.sleep(0)  # it begins to wait
     say("serving %s at http://%s:%d/" % (service.loaded.name, host, port))
-    signal_number = await stop_signal()
+    signal_number = await stopping
     say("answering what was accepted")
     api.is_stopping = True
     await server.stop()

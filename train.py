@@ -95,8 +95,7 @@ def train_folds(options, records, machines, replaced):
         if i == 0:
             if replaced:
                 set_aside(whole)
-            atomic.make_folder(whole)
-            atomic.lock(whole, alone=True)
+            atomic.lock_new(whole)
             jsonfile.write(folds.path(whole), plan)
             replaced = False
         if job:
@@ -185,7 +184,7 @@ def start_model_folder(config):
         UserError: another process uses it, or its latest checkpoint is damaged.
     """
     output = config["options"]["output"]
-    atomic.lock(output, alone=True)
+    atomic.lock_new(output)
     checkpoints.tidy(output)
     jsonfile.write(os.path.join(output, "model.json"), config)
 

@@ -11,11 +11,12 @@ import shutil
 import time
 import uuid
 from pathlib import PurePath
-from typing import Iterator
+from typing import BinaryIO, Iterator
 
 from suite.files.litter import visible
 from suite.process import lifetime, tf_versions
 from suite.process.errors import UserError
+from suite.process.terminal import say
 
 # Suffixes beside the folder that is written: of what is not written to its end, and of the old folder while
 # the new one takes its place. What bears them is removed, so nobody else must come upon these names.
@@ -45,7 +46,7 @@ def lock(folder: str, alone: bool = False) -> int:
     while True:
         settle(folder)
         descriptor = lock_as_it_is(folder, alone)
-        if not is_between(os.path.realpath(folder)):
+        if is_at(descriptor, folder) or not (is_between(os.path.realpath(folder)) or os.path.isdir(folder)):
             return descriptor
         os.close(descriptor)
 
@@ -79,7 +80,7 @@ def lock_as_it_is(folder: str, alone: bool) -> int:
 def lock_new(folder: str) -> int:
     """`lock` a folder alone, and make it before if need be, as often as another process takes it away."""
     while True:
-        os.makedirs(folder, exist_ok=True)
+        make_folder(folder)
         descriptor = lock(folder, alone=True)
         if is_at(descriptor, folder):
             return descriptor
@@ -143,7 +144,8 @@ def renaming(output: str) -> Iterator[str]:
 
     def tidy():
         bring_back(output)
-        remove(partial)
+        if is_at(locks[0], partial):  # not one that another process has made since it was renamed
+            remove(partial)
         if os.path.exists(output):
             for name in set(contents(previous)) - set(visible(contents(previous))):  # that came meanwhile
                 os.rename(os.path.join(previous, name), os.path.join(output, name))
@@ -239,7 +241,10 @@ def is_mount_point(path: str) -> bool:
     """Whether a file or folder is one; os.path.ismount does not see those of the same disk, Linux does."""
     mounts: set[str] = set()
     for each in (path, os.path.dirname(path)) if hasattr(os, "O_PATH") else ():
-        descriptor = os.open(each, os.O_PATH)
+        try:
+            descriptor = os.open(each, os.O_PATH)
+        except FileNotFoundError:  # another process replaces it
+            continue
         with contextlib.suppress(OSError), open("/proc/self/fdinfo/%d" % descriptor) as file:
             mounts.update(line for line in file if line.startswith("mnt_id:"))
         os.close(descriptor)
@@ -254,7 +259,9 @@ def is_within(path: str, folder: str) -> bool:
 
 def contents(folder: str) -> list[str]:
     """The names in it; none where there is no such folder."""
-    return os.listdir(folder) if os.path.isdir(folder) else []
+    with contextlib.suppress(FileNotFoundError):  # it may go meanwhile
+        return os.listdir(folder) if os.path.isdir(folder) else []
+    return []
 
 
 def remove(path: str) -> None:
@@ -280,6 +287,8 @@ def make_folder(path: str) -> None:
 def replacing_file(path: str) -> Iterator[str]:
     """The name of a file to write, which takes the place of `path` when all went well; links stay.
 
+    Other processes that replace it wait.
+
     Raises:
         UserError: there is a folder, or a file that cannot be replaced.
         OSError: with a file name, as of a full disk.
@@ -293,10 +302,28 @@ def replacing_file(path: str) -> Iterator[str]:
         raise UserError("%s: is mounted by itself; name a file in a folder that is" % given)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     partial = path + PARTIAL
-    with lifetime.tidying(lambda: remove(partial)), naming(given):
+    with locked_file(partial), lifetime.tidying(lambda: remove(partial)), naming(given):
         yield partial
         flush(partial)
         os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def locked_file(path: str) -> Iterator[BinaryIO]:
+    """A file to append to, when no other process has it by this any more; `path`: with PARTIAL behind it."""
+    is_ours = False
+    while not is_ours:
+        with open(path, "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another process, which writes %s" % path[: -len(PARTIAL)])
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:  # the file system has no locks
+                pass
+            is_ours = is_at(file.fileno(), path)  # nor has replaced it meanwhile
+            if is_ours:
+                yield file
 
 
 @contextlib.contextmanager

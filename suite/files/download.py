@@ -5,8 +5,6 @@ Keras's get_file begins anew each time and waits for ever; pooch begins anew, to
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -36,15 +34,9 @@ def fetch(addresses: list[str], path: str, md5: str) -> None:
     if os.path.exists(path):
         say("warning: %s is damaged, or another file, by its MD5; downloading it again" % path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + atomic.PARTIAL, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another process, which downloads %s" % path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with atomic.locked_file(path + atomic.PARTIAL) as file:
         if is_file(path, md5):  # another process has fetched it meanwhile
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(file.name)
+            os.remove(file.name)
             return
         before = None
         while before != file.seek(0, os.SEEK_END):  # as long as something comes

@@ -123,6 +123,7 @@ FILES: dict[str, tuple[int, str, dict, dict]] = {
             "accuracy": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
             "loss": {"type": ["number", "null"]},
             "since": {"type": "array", "items": NUMBER},
+            "counted_from": NUMBER,
             "highest": {
                 "type": "object",
                 "properties": {

@@ -8,6 +8,7 @@ to type it again.
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import functools
 import hashlib
@@ -16,7 +17,7 @@ import os
 import re
 from typing import Callable, Iterator, NamedTuple
 
-from suite.files import jsonfile
+from suite.files import atomic, jsonfile
 from suite.process import commandline
 from suite.process.errors import UserError
 from suite.process.terminal import say_once
@@ -125,7 +126,9 @@ def read_temperature(checkpoint: str) -> float:
     except UserError as error:
         advice = "remove it, and probabilities will be those of the bare network"
         raise UserError("%s: damaged; bring it back, or %s" % (path, advice)) from error
-    return content["temperature"] if content["index"] == index_digest(checkpoint) else 1
+    with contextlib.suppress(FileNotFoundError):  # train.py has replaced it, as whoever loads it will see
+        return content["temperature"] if content["index"] == index_digest(checkpoint) else 1
+    return 1
 
 
 def index_digest(checkpoint: str) -> str:
@@ -212,26 +215,30 @@ def latest_checkpoint(folder: str, warn: Callable[[str], object] = say_once) -> 
     As tf.train.latest_checkpoint, without the seconds that importing TensorFlow takes. Where that file is
     missing or damaged, as after a kill or on a bad disk, it is the one of the highest step.
     """
-    found = checkpoints(folder)
-    if not found:
-        return None
     path = os.path.join(folder, "checkpoint")
-    try:
-        with open(path, encoding="utf-8") as file:
-            quoted = re.search(r'^model_checkpoint_path: ("(\\.|[^"\\])*")', file.read(), re.MULTILINE)
-        name = os.fsdecode(ast.literal_eval("b" + quoted.group(1))) if quoted else None
-    except (OSError, ValueError, SyntaxError):
-        name = None
-    here = name and os.path.join(folder, os.path.basename(name))  # a whole path is of where it was written
-    if here in found:
-        return here
+    for _ in range(2):  # train.py may replace all between a look at the one and at the others
+        found = checkpoints(folder)
+        if not found:
+            return None
+        here = os.path.join(folder, pointed_to(path))
+        if here in found:
+            return here
     warn("warning: %s is missing or damaged; taking %s" % (path, found[-1]))
     return found[-1]
 
 
+def pointed_to(path: str) -> str:
+    """The name that a `checkpoint` file gives as the latest; none where it is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, SyntaxError), open(path, encoding="utf-8") as file:
+        quoted = re.search(r'^model_checkpoint_path: ("(\\.|[^"\\])*")', file.read(), re.MULTILINE)
+        if quoted:  # a whole path is of where it was written
+            return os.path.basename(os.fsdecode(ast.literal_eval("b" + quoted.group(1))))
+    return ""
+
+
 def checkpoints(folder: str) -> list[str]:
     """The whole checkpoints in a folder, the highest step last."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = atomic.contents(folder)
     found = [name[: -len(".index")] for name in names if re.fullmatch(r".+\.ckpt-\d+\.index", name)]
     found = [each for each in found if any(name.startswith(each + ".data-") for name in names)]
     return [os.path.join(folder, each) for each in sorted(found, key=lambda each: checkpoint_step(each) or 0)]

@@ -124,8 +124,9 @@ def ask(process, request):
     Raises:
         BadPicture: there was no answer.
     """
-    late = threading.Timer(SECONDS, process.kill)
-    late.start()
+    late: list = []
+    timer = threading.Timer(SECONDS, lambda: (late.append(True), process.kill()))
+    timer.start()
     try:
         process.stdin.write(request)
         process.stdin.flush()
@@ -134,11 +135,11 @@ def ask(process, request):
     except OSError as error:
         process.kill()
         status = process.wait()
-        if late.finished.is_set():
+        if late:
             raise BadPicture("takes more than %d seconds to decode" % SECONDS) from error
         raise BadPicture("ended the process that decodes it (exit status %d)" % status) from error
     finally:
-        late.cancel()
+        timer.cancel()
     return usable, hashed, tuple(size), content, REMARKS[remark % len(REMARKS)]
 
 

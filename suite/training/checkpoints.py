@@ -114,10 +114,11 @@ EXPLODED = 10  # a loss from which on the weights have diverged
 
 
 def read_best(output):
-    """{"step", "accuracy", "loss", "since", "highest", "recalibrated", "pictures"} of best/, or None.
+    """{"step", "accuracy", "loss", "since", "counted_from", "highest", "recalibrated", "pictures"}, or None.
 
     The accuracy (0 to 1) and the loss are the validation's, None where there was none. "highest" has those of
-    the checkpoint that validated best, and "since" the steps that did no better, which --patience counts.
+    the checkpoint that validated best, and "since" the steps that did no better, of which --patience counts
+    those after "counted_from": not what was trained before the pictures changed.
     "recalibrated" says whether batch_norm.recalibrate has been there; "pictures" names the validation's, as
     Records.identity does.
 
@@ -129,7 +130,8 @@ def read_best(output):
         return None
     best = jsonfile.read(path)
     highest = {name: best.get(name) for name in ("accuracy", "loss")}
-    return {"since": [], "highest": highest, "recalibrated": False, "pictures": None, **best}
+    usual = {"since": [], "counted_from": 0, "highest": highest, "recalibrated": False, "pictures": None}
+    return {**usual, **best}
 
 
 def best_path(output):
@@ -152,7 +154,7 @@ def is_over(best, options):
         options: {"patience", "freeze", "step"}.
     """
     frozen = options["freeze"] if options["freeze"] < options["step"] else 0
-    waited = [step for step in best["since"] if step > frozen] if best else []
+    waited = [step for step in best["since"] if step > max(frozen, best["counted_from"])] if best else []
     return 0 < options["patience"] <= len(waited)
 
 

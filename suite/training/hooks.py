@@ -3,6 +3,7 @@
 TensorFlow's class is needed to say what these are, so importing this file imports it.
 """
 
+import errno
 import math
 import os
 import re
@@ -165,7 +166,10 @@ class SavingHook(tf.train.SessionRunHook):  # type: ignore
             self.has_graph = True
         (saver,) = session.graph.get_collection(tf.GraphKeys.SAVERS)
         path = os.path.join(modelfolder.literal(self.folder), "model.ckpt")
-        saved = saver.save(session, path, self.step, write_meta_graph=False)
+        try:
+            saved = saver.save(session, path, self.step, write_meta_graph=False)
+        except ValueError as error:  # TensorFlow's for a folder that has gone
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.folder) from error
         checkpoint = os.path.join(self.folder, os.path.basename(saved))
         self.saved_at = self.step
         is_over = self.validator.validate(checkpoint) if self.validator else False

@@ -136,7 +136,8 @@ class Validator:
             checkpoint = modelfolder.latest_checkpoint(os.path.join(self.output, modelfolder.BEST))
             best["accuracy"], best["loss"] = self.measure(checkpoint, best["step"])
             highest = {name: best[name] for name in ("accuracy", "loss")}
-            best.update(since=[], highest=highest, pictures=self.pictures)
+            now = modelfolder.checkpoint_step(latest)
+            best.update(since=[], counted_from=now, highest=highest, pictures=self.pictures)
             jsonfile.write(best_path(self.output), best)
             change = best["step"], before, best["accuracy"]
             say("the best so far, step %d: validation accuracy %.4f, on the pictures of now %.4f" % change)

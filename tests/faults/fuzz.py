@@ -31,7 +31,7 @@ from suite.records import preprocessing
 
 FORMATS = (*imagefile.FORMATS, *imagefile.MORE_FORMATS)
 SIZE = 32  # pixels of the network
-SLOW = 5  # seconds
+SLOW = 20  # seconds, of a machine that may have more to do
 EDGES = bytes([0, 1, 0x7F, 0x80, 0xFE, 0xFF])
 
 

@@ -146,7 +146,7 @@ def test_what_is_there_needs_no_network(tmp_path, capsys):
     ],
 )
 def test_another_address_serves_where_one_does_not(server, tmp_path, monkeypatch, behaviour, reason):
-    monkeypatch.setattr(download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(download, "TIMEOUT", 2)
     path = tmp_path / "file.h5"
     with pytest.raises(UserError) as caught:
         fetch(server, path, behaviour)

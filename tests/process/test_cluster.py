@@ -92,6 +92,7 @@ def test_a_worker_that_is_killed_is_survived(client):
 def test_what_kills_each_worker_ends_the_work(client):
     with pytest.raises(BrokenProcessPool):
         list(cluster.map_on_cluster(os._exit, [1], address(client), __file__))
+    client.wait_for_workers(2, timeout=120)  # which are started anew
 
 
 @pytest.mark.slow

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from suite.process import pipeline
 from suite.process.pipeline import Ahead
 
 
-def test_results_come_in_order_and_in_full_batches():
+def test_results_come_in_order_and_in_full_batches(monkeypatch):
+    monkeypatch.setattr(pipeline, "PATIENCE", 60)
     with ThreadPoolExecutor(4) as pool:
         doubled = Ahead(pool, lambda number: 2 * number, range(100), 8)
         tripled = Ahead(pool, lambda number: 3 * number, doubled, 8)

@@ -12,7 +12,7 @@ import pytest
 
 from suite.serving import http
 
-SECONDS = 0.5  # the deadlines, here
+SECONDS = 1  # the deadlines, here
 
 
 def until(condition):
@@ -179,16 +179,17 @@ def test_clients_that_drip_are_cut_off(serve):
         b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + b"x" * 1000,
     ]
     cut = []
-    threads = [threading.Thread(target=lambda i=i: cut.append(drip(port, texts[i % 2]))) for i in range(100)]
+    threads = [threading.Thread(target=lambda i=i: cut.append(drip(port, texts[i % 2]))) for i in range(20)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         began = time.perf_counter()
         assert "200 OK" in ask(port, GET)
-        assert time.perf_counter() - began < 10 * SECONDS  # nobody else waits for 100 of them
-    assert len(cut) == 100
+        assert time.perf_counter() - began < 10 * SECONDS  # nobody else waits for 20 of them
+    assert len(cut) == 20
     for seconds, said in cut:
-        assert seconds < SECONDS + 3 and b"408" in said  # it is the machine that is slow, with 100 threads
+        assert seconds < SECONDS + 3 and (b"408" in said or not said)  # whose first byte came too late
+    assert any(said for _, said in cut)
 
 
 def test_idle_and_deaf_clients_are_cut_off(serve):
@@ -247,6 +248,7 @@ def test_the_end_comes_when_all_is_answered(serve):
         asking.sendall(GET)
         sending.sendall(POST[:-3])
         time.sleep(0.2 * SECONDS)
+        until(lambda: sum(each.is_accepted for each in server.connections) == 2)
         end = asyncio.run_coroutine_threadsafe(server.stop(), server.loop)
         time.sleep(0.1 * SECONDS)
         sending.sendall(POST[-3:])

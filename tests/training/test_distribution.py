@@ -1,7 +1,9 @@
 """Training on several machines: TF_CONFIG, and two workers on this one."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -65,12 +67,13 @@ def test_what_works_on_one_machine_only(asked):
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """So many, below those that the system gives to whoever asks for any."""
+    ports: list = []
+    while len(ports) < count:
+        port = random.SystemRandom().randrange(10000, 30000)
+        with contextlib.suppress(OSError), socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            ports.append(port)
     return ports
 
 

@@ -100,7 +100,23 @@ def test_patience_does_not_count_the_steps_of_freeze(workspace, tmp_path, monkey
 @pytest.mark.parametrize("step, is_over", [(9, False), (4, True), (3, True)])
 def test_patience_counts_all_steps_where_the_classifier_alone_is_trained(step, is_over):
     options = {"patience": 2, "freeze": 4, "step": step}
-    assert checkpoints.is_over({"since": [2, 3]}, options) == is_over
+    assert checkpoints.is_over({"since": [2, 3], "counted_from": 0}, options) == is_over
+
+
+def test_patience_begins_anew_on_other_pictures(workspace, copy, monkeypatch):
+    """The checkpoint that it had ended at counts for nothing, though it is measured, and no better."""
+    path = os.path.join(copy, "best", "best.json")
+    highest = {"accuracy": 0.7, "loss": 1.0}
+    jsonfile.write(path, dict(jsonfile.read(path), step=50, since=[100], pictures="0" * 64, highest=highest))
+    config, records = config_for(workspace, "--output", copy, "--patience", 1)
+    validator = validation.Validator(config, records, monitor.Log(None, 100, 10), [])
+    measured = {50: (0.9, 1.0), 100: (0.1, 1.0), 150: (0.1, 1.0)}
+    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
+    validator.catch_up(os.path.join(copy, "model.ckpt-100"))
+    best = checkpoints.read_best(copy)
+    assert best["since"] == [100] and best["accuracy"] == 0.9
+    assert not checkpoints.is_over(best, config["options"])
+    assert validator.validate(os.path.join(copy, "model.ckpt-150"))
 
 
 @pytest.mark.slow
