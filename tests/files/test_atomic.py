@@ -211,6 +211,51 @@ def test_a_reader_in_the_moment_between_its_two_looks(tmp_path, monkeypatch):
     assert len(looks) == 2 and files(tmp_path) == {"out/" + name: text for name, text in OLD.items()}
 
 
+def test_a_folder_that_comes_back_as_it_is_looked_for(tmp_path, monkeypatch):
+    """It is locked, and not taken for one that is missing."""
+    fill(tmp_path / "out", OLD)
+    looks, isdir = [], os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: len(looks.append(path) or looks) > 1 and isdir(path))
+    monkeypatch.setattr(atomic, "settle", lambda output: None)
+    descriptor = atomic.lock(str(tmp_path / "out"))
+    assert atomic.is_at(descriptor, str(tmp_path / "out"))
+    os.close(descriptor)
+
+
+def test_what_the_next_one_begins_is_not_tidied_away(tmp_path, monkeypatch):
+    """Once the new folder has its name, that of what is not written to its end is another process's."""
+    fill(tmp_path / "out", OLD)
+    rename = os.rename
+
+    def then_the_next(source, target):
+        rename(source, target)
+        if source.endswith(atomic.PARTIAL):
+            fill(source, {"a": "the next"})
+
+    monkeypatch.setattr(os, "rename", then_the_next)
+    replace(tmp_path / "out")
+    assert files(tmp_path / "out") == NEW and files(tmp_path / ("out" + atomic.PARTIAL)) == {"a": "the next"}
+
+
+def test_two_that_write_one_file_wait_for_each_other(tmp_path):
+    path, began = str(tmp_path / "a"), []
+
+    def write(text):
+        with atomic.replacing_file(path) as partial:
+            began.append(text)
+            for letter in text:
+                with open(partial, "a") as file:
+                    file.write(letter)
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in ("first", "other", "third")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files(tmp_path) == {"a": began[-1]} and len(began) == 3
+
+
 # --- what is not ours ---------------------------------------
 
 

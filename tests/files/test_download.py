@@ -165,6 +165,24 @@ def test_no_such_host(tmp_path):
                 download.fetch([each], str(tmp_path / "file.h5"), MD5)
 
 
+def test_two_at_once_get_none(server, tmp_path, monkeypatch):
+    """The first gives up, and removes what the second has waited for."""
+    monkeypatch.setattr(download, "TIMEOUT", 1)
+    said = []
+
+    def ask():
+        with pytest.raises(UserError) as caught:
+            fetch(server, tmp_path / "file.h5", "silent")
+        said.append(str(caught.value))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 2 and all("timed out" in each for each in said) and not os.listdir(str(tmp_path))
+
+
 def test_two_at_once_get_one(server, tmp_path):
     threads = [threading.Thread(target=fetch, args=(server, tmp_path / "file.h5", "whole")) for _ in range(4)]
     for thread in threads:

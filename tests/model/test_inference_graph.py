@@ -224,6 +224,28 @@ def test_the_latest_checkpoint_is_the_one_that_tensorflow_finds(tmp_path):
     assert modelfolder.latest_checkpoint(str(tmp_path / "plain")) == str(tmp_path / "plain" / "model.ckpt-1")
 
 
+def test_a_best_that_is_replaced_between_two_looks(tmp_path, monkeypatch):
+    """Its files are looked for before the name of the latest is read, and are others then."""
+    looks = []
+
+    def look(folder):
+        looks.append(folder)
+        return [os.path.join(folder, "model.ckpt-%d" % (50 * min(len(looks), 2)))]
+
+    monkeypatch.setattr(modelfolder, "checkpoints", look)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-100"\n')
+    warned = []
+    assert modelfolder.latest_checkpoint(str(tmp_path), warned.append) == str(tmp_path / "model.ckpt-100")
+    assert len(looks) == 2 and not warned
+
+
+def test_a_temperature_whose_checkpoint_goes(tmp_path):
+    """As train.py replaces the best: whoever loads the weights says so."""
+    path = str(tmp_path / "model.ckpt-1")
+    jsonfile.write(path + modelfolder.TEMPERATURE, {"temperature": 2.0, "index": "0" * 64})
+    assert modelfolder.read_temperature(path) == 1
+
+
 def test_a_folder_that_was_moved_keeps_its_best(tmp_path, capsys):
     """TensorFlow notes absolute paths; the best is not the last one here."""
     folder = tmp_path / "here" / "best"
