@@ -240,7 +240,7 @@ def test_a_folder_that_vanishes_while_it_trains(workspace, tmp_path, victim):
     model, records = str(tmp_path / "model"), str(tmp_path / "records")
     shutil.copytree(workspace.records, records)
     command = [sys.executable, os.path.join(ROOT, "train.py"), "--mini", "--data", records, "--output", model]
-    command += ["--step", "8", "--save_num", "4", "--log_num", "1"]
+    command += ["--step", "200", "--save_num", "100", "--log_num", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
     lines = []
     for line in process.stderr:
@@ -251,4 +251,4 @@ def test_a_folder_that_vanishes_while_it_trains(workspace, tmp_path, victim):
     assert process.wait() == 1 and "Traceback" not in "".join(lines)
     assert lines[-1].startswith("train.py: error: "), lines
     if victim == "data":  # it was in memory; the validation missed it
-        assert SPLITS[1] in lines[-1] and modelfolder.latest_checkpoint(model).endswith("-4")
+        assert SPLITS[1] in lines[-1] and modelfolder.latest_checkpoint(model).endswith("-100")

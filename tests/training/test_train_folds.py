@@ -131,7 +131,7 @@ def test_folds_from_end_to_end(workspace, tmp_path):
     """Stopped in the second, resumed, and each picture answered by the model that has not seen it."""
     output = tmp_path / "parts"
     same = ["--data", workspace.records, "--output", output, "--folds", 2, "--bn_batches", 1]
-    begun = [*same, "--mini", "--epochs", 2, "--batch_size", 27, "--save_num", 3]
+    begun = [*same, "--mini", "--epochs", 20, "--batch_size", 27, "--save_num", 30]
     command = [sys.executable, os.path.join(ROOT, "train.py"), *map(str, begun), "--log_num", "1"]
     out, _ = run("train.py", *begun, "--dry_run")
     assert "for 2 trainings, an estimate" in out and not output.exists()
@@ -145,8 +145,8 @@ def test_folds_from_end_to_end(workspace, tmp_path):
     evaluation = ["--data", workspace.records, "--model", output]
     refuses("evaluate.py", *evaluation, says="not trained to the end: fold_2; the train.py", status=1)
 
-    _, err = run("train.py", *same, "--epochs", 2, "--batch_size", 27)  # the network stays
-    assert "fold_1 is at step 4 already" in err and "all 2 folds are trained; next: python evaluate.py" in err
+    _, err = run("train.py", *same, "--epochs", 20, "--batch_size", 27)  # the network stays
+    assert "fold_1 is at step 40 already" in err and "all 2 folds are trained; next: python evaluate.py" in err
     out, _ = run("evaluate.py", *evaluation, "--compare", output)
     assert "right where the other is wrong: this model 0, the other 0" in out
     assert "on 108 pictures of train and val, each answered by the one of 2 models" in out
