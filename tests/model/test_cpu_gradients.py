@@ -40,7 +40,7 @@ def test_quick_gradients_are_tensorflows_own(graph, kernel_size, stride, size, d
 @pytest.mark.parametrize(
     "shortcut, stem", [*((shortcut, "article") for shortcut in resnet.SHORTCUTS), ("zero_pad", "small")]
 )
-def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, shortcut, stem):
+def test_the_whole_network_has_the_same_gradients(graph, monkeypatch, whole_network, shortcut, stem):
     """Those of all weights, where training takes the quick ones; most convolutions have them."""
     monkeypatch.setattr(tf_versions, "has_onednn", lambda: False)  # where there is, its own are taken
     network = {"layers": 50, "mini": True, "shortcut": shortcut, "preactivation": False, "stem": stem}

@@ -59,7 +59,7 @@ IMAGES = np.random.RandomState(1).normal(0, 1, [4, 64, 64, 3]).astype(np.float32
     ids=str,
 )
 @pytest.mark.slow
-def test_folding_changes_no_answer(tmp_path, network):
+def test_folding_changes_no_answer(tmp_path, whole_network, network):
     model = make_model(tmp_path, **network)
     graph_def = inference_graph.frozen_graph(model, "NHWC")
     operations = [node.op for node in graph_def.node]

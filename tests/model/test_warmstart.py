@@ -38,7 +38,7 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     _, err = run("train.py", *same, "--step", 0)
     assert "start fresh: logits/kernel, logits/bias" in err and "network: layer_50 mini" in err
     old, new = best, os.path.join(output, "model.ckpt-0")
-    name = "resnet/group_4/bottleneck_3/conv_2/kernel"
+    name = "resnet/group_4/bottleneck_1/conv_2/kernel"
     np.testing.assert_array_equal(tf.train.load_variable(old, name), tf.train.load_variable(new, name))
     assert tf.train.load_variable(new, "logits/bias").shape == (2,)
 
@@ -49,7 +49,7 @@ def test_other_classes_keep_all_but_the_classifier(workspace, tmp_path):
     assert moved == {"logits/kernel", "logits/bias"}
     _, err = run("train.py", *same, "--step", 3, "--freeze", 0.99)  # of 3 steps, so 3
     assert "--freeze stays 2, with which it was begun\n" in err
-    assert len(differing(frozen, os.path.join(output, "model.ckpt-3"))) > 100
+    assert len(differing(frozen, os.path.join(output, "model.ckpt-3"))) > 50
 
     for path in glob.glob(os.path.join(output, "model.ckpt-*")) + [os.path.join(output, "checkpoint")]:
         os.remove(path)
