@@ -22,7 +22,7 @@ from suite.evaluation import catalogue, metrics, out_of_fold, pictures, report, 
 from suite.evaluation.predictions import check_fit, latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import FOLDS, RECORDS, SPLITS
-from suite.model.network import add_mirror_option
+from suite.model.network import add_mirror_option, warn_of_mirror
 from suite.pictures import sandbox
 from suite.process import commandline, device, lifetime, terminal
 from suite.process.errors import UserError
@@ -41,12 +41,8 @@ def main():
     out_of_fold.check_options(options, model, other)
     options.split = options.split or (FOLDS if model.folds else "test")
     warn_of_other_data(options, model)
-    if options.pictures and other and (other.image_size, other.fit) != (model.image_size, model.fit):
-        message = (
-            "--compare %s: sees %d pixels (--fit %s), %s %d (%s); with --pictures evaluate each by itself"
-        )
-        here, there = ((each.folder, each.image_size, each.fit) for each in (model, other))
-        raise UserError(message % (*there, *here))
+    refuse_other_view(options, model, other)
+    warn_of_mirror(options, model)
     output = options.output or os.path.join(model.folder, "evaluation")
     with atomic.replacing(output, OWN_FILES) as folder, source(options, model, folder) as found:
         records, unknown, skipped = found
@@ -87,6 +83,24 @@ def main():
             writing.say_skipped(skipped, output)
     print_results(results, output)
     return 1 if skipped else 0
+
+
+def refuse_other_view(options, model, other):
+    """Raises UserError where --pictures would be decoded for one model, and compared on another.
+
+    Args:
+        other: the modelfolder.Model of --compare, or None.
+    """
+    if not (options.pictures and other):
+        return
+    here, there = (
+        (each.folder, each.image_size, each.fit, " --keep_size" * each.keep_size) for each in (model, other)
+    )
+    if here[1:] != there[1:]:
+        message = (
+            "--compare %s: sees %d pixels (--fit %s%s), %s %d (%s%s); with --pictures evaluate each by itself"
+        )
+        raise UserError(message % (*there, *here))
 
 
 def parse_options(arguments=None):

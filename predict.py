@@ -32,7 +32,8 @@ from PIL import Image
 from suite.files import atomic, csvfile
 from suite.model import classifier, modelfolder
 from suite.model.classifier import UNKNOWN, Classifier
-from suite.model.network import add_mirror_option, finer_from, spread
+from suite.model.maps import finer_from, spread
+from suite.model.network import add_mirror_option, warn_of_mirror
 from suite.model.reader import Reader
 from suite.pictures import drawing, imagefile, recognition, sandbox
 from suite.pictures.imagefile import BadPicture
@@ -60,6 +61,7 @@ def main():
     options = parse_options()
     paths = list_images(options.images)
     model = modelfolder.load_model(options.model)
+    warn_of_mirror(options, model)
     for folder in filter(None, (options.save, options.explain)):
         atomic.make_folder(folder)
         atomic.remove_abandoned(folder)

@@ -20,7 +20,7 @@ import re
 import signal
 
 from suite.model.classifier import Classifier
-from suite.model.network import add_mirror_option
+from suite.model.network import add_mirror_option, warn_of_mirror
 from suite.model.reader import Reader
 from suite.pictures import imagefile, sandbox
 from suite.process import commandline, device, lifetime
@@ -141,6 +141,7 @@ async def serve(options, token):
 
 def load(options, model):
     """A Classifier of a modelfolder.Model; see predict.Classifier."""
+    warn_of_mirror(options, model)
     limits = imagefile.MAX_PIXELS, options.max_pixels
     reader = Reader(model, device.data_format(), options.sandbox, options.formats, limits)
     # Without --device: what it names is all that device.start has left.

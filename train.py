@@ -46,7 +46,7 @@ from suite.training.existing import (
     refuse_folds,
     set_aside,
 )
-from suite.training.options import parse_options, same_command
+from suite.training.options import parse_options
 from suite.training.step import training_step
 from suite.training.time_left import TimeLeft
 
@@ -139,11 +139,12 @@ def prepare(options, records, machines, replaced, later=()):
         announce_fresh(config)
     more = sum(replaced or modelfolder.latest_step(folder) < options.step for folder in later)
     first_step = modelfolder.latest_step(options.output) if existing else 0
-    time_left = TimeLeft(config, records, first_step, more)
+    devices = strategy.num_replicas_in_sync if strategy else 1
+    time_left = TimeLeft(config, records, first_step, more, devices)
     if options.dry_run:
         print(*device.describe(), sep="\n")
         xla.print_state()
-        memory.print_needs(config, records)
+        memory.print_needs(config, records, devices)
         time_left.print_estimate()
         return None
     if existing and outcome.is_done(options, records, existing):
@@ -218,17 +219,14 @@ def train(config, weights, records, machines, strategy, time_left):
         Stopped: by a stop signal; the state is saved.
         UserError: see outcome.explain.
     """
-    from suite.training.hooks import (  # here: TensorFlow comes with them
-        FreshAdamHook,
-        ProgressHook,
-        SavingHook,
-    )
+    from suite.training.hooks import FreshAdamHook, ProgressHook, SavingHook  # here: they bring TensorFlow
 
     options, is_first = config["options"], machines.index == 0
     output, first_step = options["output"], modelfolder.latest_step(options["output"])
     epoch_steps = records.count("train") / options["batch_size"]
     best = checkpoints.read_best(output)
-    is_validated = checkpoints.is_validated(first_step, best) and best["pictures"] == records.identity("val")
+    is_validated = checkpoints.is_validated(first_step, best)
+    is_validated = is_validated and best["pictures"] == checkpoints.validated_on(records, options)
 
     if len(machines.addresses) > 1:  # one that saved alone would wait for the others, and these for it
         lifetime.stop_within_libraries()
@@ -256,9 +254,7 @@ def train(config, weights, records, machines, strategy, time_left):
         with distribution.watching(machines, options), bar, lifetime.temporary_folder() as spare:
             # Reading batch norm's statistics takes all machines, so all save; the first one's files are kept.
             saving = SavingHook(output if is_first else spare, options["save_num"], validator, time_left)
-            begin = first_step
-            for last_step, classifier_only in ((options["freeze"], True), (options["step"], False)):
-                last_step = min(last_step, options["step"])
+            for begin, last_step, classifier_only in phases(options, first_step):
                 if modelfolder.latest_step(output) < last_step and not stop_signals and not is_over():
                     say("building the graph")
                     time_left.begin_phase(classifier_only)
@@ -269,21 +265,23 @@ def train(config, weights, records, machines, strategy, time_left):
                     if options["freeze"] and not classifier_only:
                         hooks.append(FreshAdamHook(options["freeze"]))
                     distribution.run_estimator(estimator, reordered, last_step, hooks)
-                begin = max(begin, last_step)
     except (tf.train.NanLossDuringTrainingError, tf.errors.OpError, OSError) as error:
-        message = outcome.explain(error, config, progress, first_step if is_first else None)
+        begun = first_step if is_first else None
+        message = outcome.explain(error, config, progress, begun, time_left.devices)
         if not message:
             raise
         raise UserError(message) from error
     if stop_signals:
-        step = modelfolder.latest_step(output)
-        message = "saved at step %d; %s goes on from there" % (step, same_command(options))
-        if not modelfolder.latest_checkpoint(output):
-            message = "nothing was trained yet; %s begins anew" % same_command(options)
-        raise Stopped(stop_signals[0], message)
+        raise Stopped(stop_signals[0], outcome.stopped(options))
     lifetime.stop_at_once()
     if is_first:
-        batch_norm.recalibrate(config, records, modelfolder.latest_step(output), validator)
+        batch_norm.recalibrate(config, records, validator)
+
+
+def phases(options, first_step):
+    """(first step, last step, whether the classifier alone is trained) of --freeze, and of what follows."""
+    frozen = min(options["freeze"], options["step"])
+    return (first_step, frozen, True), (max(first_step, frozen), options["step"], False)
 
 
 def training_batches(config, records, machines, strategy):

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from suite.model import modelfolder
 from suite.model.classifier import Classifier
-from suite.model.network import lead, spread
+from suite.model.maps import lead, spread
 
 SIZE, FRUIT = 224, 64  # pixels
 COUNT = 160  # pictures of each kind to train on

@@ -7,9 +7,10 @@ import itertools
 from suite.evaluation import metrics
 from suite.files.schemas import FINE_TUNING, IMAGENET, RECORDS
 from suite.model import modelfolder, recipes
+from suite.model.network import NETWORK
 from suite.process import commandline
 
-FEW = 80  # pictures of a class to train on; with fewer, more of them are the first thing to try
+FEW = 64  # pictures of a class to train on, as of 80 in all; with fewer, more are the first thing to try
 GOOD = 0.9  # an accuracy or a recall that asks no question
 WEAK = 0.5  # a recall that does
 CONFUSED = 3, 0.1  # pictures at least, and their share of both classes
@@ -21,18 +22,14 @@ MOST_CLASSES, MOST_PAIRS = 5, 3  # that are named
 USUAL = {
     "data": RECORDS,
     "model": None,
-    "layers": 50,
-    "mini": False,
-    "shortcut": "zero_pad",
-    "preactivation": False,
-    "stem": "article",
+    **{name: value for name, value in NETWORK.items() if value is not None},
     "normalize": "per_image",
     "recipe": "article",
-    "step": 2000,
-    "batch_size": 32,
+    "step": recipes.STEPS,
+    "batch_size": recipes.BATCH_SIZE,
     "patience": 0,
 }
-OF_THE_PICTURES = ("data", "augment", "class_weight")  # of them, what stays for another network, too
+GUESSING = 1.5  # times the mean recall of guesses, 1 / classes: what recognises more than that does not guess
 
 
 def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None = None) -> list[dict]:
@@ -52,7 +49,9 @@ def advise(results: dict, model: modelfolder.Model, train_accuracy: float | None
     options, advice = options_of(model)[0], []
     # Another for each command: one must not resume the other.
     outputs = modelfolder.unused_names(model.folder)
+    classes = sum(row["n"] > 0 for row in results["per_class"])
     guessing = low <= results["baseline"]["accuracy"] < 1
+    guessing = guessing and results["macro"]["recall"] < GUESSING / classes
     if guessing:
         advice.append({"kind": "guessing", "command": better(model, next(outputs)), **results["baseline"]})
     if metrics.is_wide([low, high]):
@@ -94,7 +93,7 @@ def options_of(model: modelfolder.Model) -> tuple[dict, dict]:
     usual.update(recipes.usual_settings(recipe, step or 0, batch_size, *given))
     usual["optimizer"] = recipes.RECIPES[recipe]["optimizer"]
     if known.get("patience"):  # which counts checkpoints
-        usual["save_num"] = recipes.default_save_num(step or 0)
+        usual["save_num"] = recipes.default_save_num(step or 0, known["patience"])
     return {name: known.get(name, value) for name, value in usual.items()}, usual
 
 
@@ -103,7 +102,9 @@ def better(model: modelfolder.Model, output: str) -> str:
     options, usual = options_of(model)
     if options["model"]:
         return retraining(model, output, step=2 * options["step"] if options["step"] else None)
-    kept = {name: options[name] for name in OF_THE_PICTURES if options[name] != usual[name]}
+    kept = {
+        name: options[name] for name in ("data", *recipes.OF_THE_PICTURES) if options[name] != usual[name]
+    }
     return commandline.command("train.py", **kept, model=IMAGENET, output=output)
 
 
@@ -133,7 +134,8 @@ def weak_classes(results: dict, trained_on: dict | None) -> tuple[list[dict], li
     for i, row in enumerate(results["per_class"]):
         trained = None if trained_on is None else trained_on.get(row["label"], 0)
         is_few = trained is not None and trained < FEW
-        if row["n"] and row["recall"] < (GOOD if is_few else WEAK):
+        is_known = row["n"] >= (1 if is_few else metrics.FEW)
+        if is_known and row["recall"] < (GOOD if is_few else WEAK):
             counts = list(results["confusion_matrix"][i])
             correct, counts[i] = counts[i], 0
             taken_for = results["per_class"][counts.index(max(counts))]["label"]

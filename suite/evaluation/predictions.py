@@ -9,7 +9,8 @@ import time
 import numpy as np
 
 from suite.files import classnames
-from suite.model.network import features_and_maps, lead, restore_session
+from suite.model.maps import features_and_maps, lead
+from suite.model.network import restore_session
 from suite.process.errors import UserError
 from suite.process.terminal import counted, progress_bar, say, say_once
 from suite.process.tf_versions import tf
@@ -24,7 +25,7 @@ class Predictions:
     labels: np.ndarray  # int64 [n], indices into the model's classes
     probabilities: np.ndarray  # float32 [n, classes]
     seconds: list[float]  # that each batch took
-    maps: np.ndarray | None = None  # float32 [n, h, w]: where it looked, see network.lead
+    maps: np.ndarray | None = None  # float32 [n, h, w]: where it looked, see maps.lead
 
     @property
     def predicted(self) -> np.ndarray:
@@ -75,6 +76,13 @@ def check_fit(model, records):
         raise UserError(
             "%s: made with --fit %s, and %s was trained on --fit %s; make others with that, or evaluate the "
             "folder itself with --pictures" % (records.folder, records.fit, model.folder, model.fit)
+        )
+    if records.keep_size != model.keep_size:
+        kept, reduced = ("holds", "saw") if records.keep_size else ("saw", "holds")
+        sides = {"holds": records.name, "saw": model.folder}
+        say_once(
+            "warning: %s %s whole pictures (--keep_size), %s %s reduced ones; predict.py may answer otherwise"
+            % (sides[kept], kept, sides[reduced], reduced)
         )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from suite.evaluation import advice, catalogue, metrics
 from suite.model import modelfolder
-from suite.model.network import finer_from, spread
+from suite.model.maps import finer_from, spread
 from suite.pictures import drawing
 from suite.process import device
 from suite.process.terminal import columns

@@ -20,7 +20,7 @@ import numpy as np
 
 from suite.files import classnames
 from suite.model import inference_graph, modelfolder
-from suite.model.network import lead
+from suite.model.maps import lead
 from suite.model.reader import Encoded, Reader
 from suite.pictures.imagefile import BadPicture
 from suite.process import device as devices
@@ -38,9 +38,9 @@ class Answer(NamedTuple):
     predictions: list[dict]  # [{"label", "probability"}], the most probable first
     probabilities: np.ndarray  # float32 [classes], in the model's order
     remark: str = ""  # one of imagefile.REMARKS: why the answer may be worth little
-    # Where they were asked for, see network.features_and_maps:
+    # Where they were asked for, see maps.features_and_maps:
     features: np.ndarray | None = None  # float32 [channels]
-    map: np.ndarray | None = None  # float32 [h, w], of the most probable class; see network.lead
+    map: np.ndarray | None = None  # float32 [h, w], of the most probable class; see maps.lead
 
 
 class Prepared(NamedTuple):
@@ -211,7 +211,7 @@ class Classifier:
         return self._compute(pixels)
 
     def explained(self, pixels):
-        """What `probabilities` returns; features and maps (not mirrored), see network.features_and_maps."""
+        """What `probabilities` returns; features and maps (not mirrored), see maps.features_and_maps."""
         if not pixels:
             return [], [], []
         pixels = np.stack(pixels)

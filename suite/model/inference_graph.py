@@ -20,7 +20,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from suite.files import atomic
-from suite.model.network import features_and_maps, restore_session
+from suite.model.maps import features_and_maps
+from suite.model.network import restore_session
 from suite.process import tf_versions
 from suite.process.errors import UserError
 from suite.process.tf_versions import tf
@@ -54,7 +55,7 @@ def frozen_graph(model, data_format, outputs=OUTPUTS):
     """The model as a GraphDef of constants, batch norms folded.
 
     `images` (float32 [n, size, size, 3], normalised) gives `probabilities` (float32 [n, classes]), `features`
-    and `maps`, see network.features_and_maps. What is not fetched costs no time.
+    and `maps`, see maps.features_and_maps. What is not fetched costs no time.
 
     Args:
         data_format: the layout inside, "NHWC" (runs anywhere) or "NCHW" (GPUs only).

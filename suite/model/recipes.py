@@ -47,7 +47,9 @@ RECIPES = {
 # From the weights of a --model, whose blocks end without a batch norm.
 RECIPES[FINE_TUNING] = dict(RECIPES["modern"], zero_init_residual=False, freeze=0.2)
 
-BATCH_SIZE = 32
+STEPS, BATCH_SIZE = 2000, 32  # the article's
+
+OF_THE_PICTURES = ("augment", "class_weight")  # the settings that follow from them, whatever the network
 
 # Of the settings, those that are off where they are 0 or "none".
 SWITCHES = ("label_smoothing", "mixup", "clip_norm", "ema")
@@ -70,18 +72,18 @@ def enough_steps(pictures: int, batch_size: int) -> int:
 def default_steps(recipe: str, pictures: int, batch_size: int) -> int:
     """How many steps it trains where no number is given: the article's, or by the pictures, see the help."""
     if recipe != FINE_TUNING:
-        return 2000
+        return STEPS
     enough = min(enough_steps(pictures, batch_size), MOST_TUNING_STEPS)
     return max(enough, math.ceil(LEAST_TUNING_EPOCHS * pictures / batch_size))
 
 
-def default_save_num(step: int) -> int:
-    """Steps between two checkpoints of a training of so many."""
-    return min(500, max(1, step // 4))
+def default_save_num(step: int, patience: int = 0) -> int:
+    """Steps between two checkpoints of a training of so many; often enough for --patience to end it."""
+    return min(500, max(1, step // (4 * max(1, patience))))
 
 
 def apply_recipe(options):
-    """Fill in, in place, what was not given (None), from the recipe or from the number of steps.
+    """Fill in, in place, what was not given (None), from the recipe, the steps, the optimizer or the batch.
 
     Args:
         options: the argparse.Namespace of options.parse_options, `recipe` and `step` being known.
@@ -102,7 +104,7 @@ def apply_recipe(options):
 
 
 def usual_settings(recipe, step, batch_size, optimizer=None, freeze=None):
-    """{setting: value} of what train.py takes where no setting is given but these, if they are."""
+    """{setting: value} that train.py takes where none is given; an optimizer or freeze changes others."""
     names = [*RECIPES[recipe], "lr", "bn_momentum"]
     taken = argparse.Namespace(**dict.fromkeys(names))
     taken.recipe, taken.step, taken.batch_size, taken.optimizer = recipe, step, batch_size, optimizer
@@ -112,18 +114,21 @@ def usual_settings(recipe, step, batch_size, optimizer=None, freeze=None):
 
 
 def keep_settings(options, before):
-    """Take, in place, what was not given (None) and was when the training was begun that is gone on with.
+    """On a resume, fill in, in place, what is not given now (None) but was when the training began.
 
-    So what is not as `apply_recipe` had it then; what follows from the steps or the batch, follows anew.
+    A setting counts as given then if it is another than the recipe made of the steps and the batch of then.
+    What follows from the steps or the batch follows from the new ones.
 
     Args:
         before: the options of model.json, of the same recipe.
     """
-    for name in ("batch_size", "optimizer"):
+    for name in ("batch_size", "optimizer", "patience"):
         if getattr(options, name) is None:
             setattr(options, name, before.get(name))
     of_then = (before["step"], before["batch_size"], options.optimizer, before.get("freeze", 0))
-    for name, value in usual_settings(options.recipe, *of_then).items():
+    usual = usual_settings(options.recipe, *of_then)
+    usual["save_num"] = default_save_num(before["step"], before.get("patience", 0))
+    for name, value in usual.items():
         if getattr(options, name) is None and before.get(name) not in (None, value):
             setattr(options, name, before[name])
 
@@ -131,7 +136,7 @@ def keep_settings(options, before):
 def bn_batches(steps: int, freeze: int) -> int:
     """How many batches the statistics of batch norm are made anew from.
 
-    None after a long training; nor where the classifier alone is trained, by the statistics that are there.
+    0 after a long training, and where the classifier alone is trained: the statistics that are there stay.
     """
     if steps > RECALIBRATED or 0 < steps <= freeze:
         return 0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from suite.files import classnames
 from suite.files.schemas import IMAGENET
-from suite.model import keras_weights, modelfolder
+from suite.model import keras_weights, modelfolder, recipes
 from suite.model.network import AVERAGED, STATISTICS, complete
 from suite.process import commandline, device, tf_versions
 from suite.process.errors import UserError
@@ -48,6 +48,7 @@ class Weights(NamedTuple):
     image_size: int | None = None
     fit: str | None = None
     temperature: float = 1
+    settings: dict = {}  # of recipes.OF_THE_PICTURES, those that it was trained with
 
 
 def open_weights(path: str, layers: int | None) -> Weights:
@@ -84,6 +85,7 @@ def open_weights(path: str, layers: int | None) -> Weights:
             image_size=model.image_size,
             fit=model.fit,
             temperature=model.temperature,
+            settings={name: model.options.get(name) for name in recipes.OF_THE_PICTURES},
         )
     depth = next((match.group(1) for match in map(SLIM.match, names) if match), None)
     if not depth:

@@ -12,7 +12,7 @@ from suite.training.checkpoints import is_better, keep_best, read_best
 from suite.training.memory import AT_ONCE
 
 
-def recalibrate(config, records, step, validator):
+def recalibrate(config, records, validator):
     """Let the best checkpoint evaluate with statistics of batch norm over many batches of its own.
 
     While training, the moving averages follow weights that change; He et al. 2015 computed the
@@ -22,7 +22,7 @@ def recalibrate(config, records, step, validator):
     """
     output, batches = config["options"]["output"], config["options"]["bn_batches"]
     best = read_best(output)
-    step = best["step"] if best else step
+    step = best["step"] if best else modelfolder.latest_step(output)
     old = modelfolder.load_model(output).checkpoint
     new = os.path.join(output, modelfolder.BEST, "recalibrated.ckpt-%d" % step)
     if not batches or best and (best["recalibrated"] or not validator):
@@ -35,7 +35,7 @@ def recalibrate(config, records, step, validator):
         keep_best(output, new, {"step": step, "accuracy": None, "loss": None, "recalibrated": True})
         say("batch norm: made anew over %s" % over)
         return
-    accuracy, loss = validator.measure(new, step)
+    accuracy, loss = validator.measure(new)
     change = "validation accuracy %.4f -> %.4f" % (best["accuracy"], accuracy)
     if accuracy == best["accuracy"]:  # then the loss decides
         change = "validation loss %.4f -> %.4f" % (best["loss"], loss)

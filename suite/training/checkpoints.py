@@ -1,6 +1,7 @@
 """The checkpoints that train.py writes: one every --save_num steps, and the best of them in best/."""
 
 import glob
+import hashlib
 import math
 import os
 import re
@@ -132,6 +133,17 @@ def read_best(output):
     highest = {name: best.get(name) for name in ("accuracy", "loss")}
     usual = {"since": [], "counted_from": 0, "highest": highest, "recalibrated": False, "pictures": None}
     return {**usual, **best}
+
+
+def validated_on(records, options):
+    """What "pictures" of best.json is for these: what the figures of a validation are of, as SHA-256.
+
+    With --class_weight balanced each class counts alike there, too, so that is another figure.
+    """
+    pictures = records.identity("val")
+    if options["class_weight"] != "balanced" or not pictures:
+        return pictures
+    return hashlib.sha256(b"balanced " + pictures.encode()).hexdigest()
 
 
 def best_path(output):

@@ -9,7 +9,7 @@ import PIL
 
 from suite.files.schemas import FINE_TUNING, IMAGENET, SMALL_IMAGE
 from suite.model import modelfolder, recipes, warmstart
-from suite.model.network import complete
+from suite.model.network import NETWORK, complete
 from suite.process import commandline, device
 from suite.process.errors import UsageError
 from suite.process.terminal import say, say_once
@@ -18,17 +18,6 @@ from suite.records import fingerprints
 from suite.training.options import shown
 
 MANY_EPOCHS = 200  # passes over the pictures that are worth a remark
-
-# What describes the network. A model folder that is resumed answers it, or --model does, else these.
-NETWORK = {
-    "layers": 50,
-    "mini": False,
-    "shortcut": "zero_pad",
-    "preactivation": False,
-    "stem": "article",
-    "zero_init_residual": None,  # the recipe's
-    "dropout": None,  # the recipe's
-}
 
 
 def complete_options(options, records, existing, weights):
@@ -55,20 +44,26 @@ def complete_options(options, records, existing, weights):
     complete_network(options, existing, weights)
     if not options.recipe:
         options.recipe = choose_recipe(options, existing, weights)
-    if options.patience and commandline.is_given("patience") and not records.count("val"):
+    if options.patience and not records.count("val"):
         message = "--patience %d: %s has no pictures to validate on, by which to stop; leave it out"
         raise UsageError(message % (options.patience, records.name))
     before = existing["options"] if existing else {}
-    if before.get("step") and options.recipe == before.get("recipe"):
+    if "step" in before and options.recipe == before.get("recipe"):
         recipes.keep_settings(options, before)
+    if weights:
+        keep_settings_of_pictures(options, weights)
     options.batch_size = options.batch_size or recipes.BATCH_SIZE
+    options.patience = options.patience or 0
     pictures = records.count("train")
     if options.epochs is not None:
         options.step = max(1, math.ceil(options.epochs * pictures / options.batch_size))
     elif options.step is None:
         options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
     if options.save_num is None:
-        options.save_num = recipes.default_save_num(options.step)
+        options.save_num = recipes.default_save_num(options.step, options.patience)
+    if options.step and options.step // options.save_num <= options.patience:
+        message = "warning: --patience %d: will not end %d steps with --save_num %d; a smaller one lets it"
+        say_once(message % (options.patience, options.step, options.save_num))
     freeze = options.freeze
     recipes.apply_recipe(options)
     if existing and modelfolder.latest_step(options.output):  # what has thawed does not freeze again
@@ -82,6 +77,15 @@ def complete_options(options, records, existing, weights):
         say_once("warning: --mixed_precision: without a GPU all is computed in float32")
     # Older trainings, which are resumed as they were begun, average the weights alone.
     options.ema_statistics = before.get("ema_statistics", False) if existing else True
+
+
+def keep_settings_of_pictures(options, weights):
+    """Take, in place, what was given for the pictures that the weights are from, as no mirrored digits."""
+    for name in recipes.OF_THE_PICTURES:
+        value = weights.settings.get(name)
+        if getattr(options, name) is None and value not in (None, recipes.RECIPES[options.recipe][name]):
+            setattr(options, name, value)
+            say_once("--%s %s, as %s was trained with it" % (name, value, options.model))
 
 
 def complete_network(options, existing, weights):

@@ -27,15 +27,17 @@ IN_PLACE = {"Add", "AddV2", "AddN", "BiasAdd", "Mul", "Sub", "Relu", "ReluGrad",
 VARIABLES = {"VariableV2", "VarHandleOp"}
 
 
-def print_needs(config, records):
-    """Print parameters, multiply-adds, memory and data."""
+def print_needs(config, records, devices=1):
+    """Print parameters, multiply-adds, memory on each of the devices, and data."""
     options = config["options"]
     parameters, operations = of_one_picture(config)
     print(f"parameters: {parameters:,}")
     print(f"multiply-adds: {operations:,} per picture")
-    fixed, per_picture = estimate(config)
-    needed = fixed + options["batch_size"] * per_picture
-    print("memory: about %.1f GB to train, for %d pictures per step" % (needed / 1e9, options["batch_size"]))
+    fixed, per_picture = estimate(config, devices)
+    needed = fixed + options["batch_size"] / devices * per_picture
+    each = " on each of %d devices" % devices if devices > 1 else ""
+    values = needed / 1e9, each, options["batch_size"]
+    print("memory: about %.1f GB%s to train, for %d pictures per step" % values)
     files = [name for split in SPLITS for name in records.shard_names(split)]
     taken = sum(records.shards.get(name, 0) for name in files)
     print("records: %s, %.1f MB" % (terminal.counted(len(files), "file"), taken / 1e6))
@@ -69,24 +71,26 @@ def check_batch(batch_size, train_op):
         say("warning: " + too_large(batch_size, fixed, per_picture))
 
 
-def out_of_memory(config):
-    """What to say where the memory did not suffice."""
-    return "out of memory: " + too_large(config["options"]["batch_size"], *estimate(config))
+def out_of_memory(config, devices=1):
+    """What to say where the memory did not suffice; `devices`: that share each batch."""
+    return "out of memory: " + too_large(config["options"]["batch_size"], *estimate(config, devices), devices)
 
 
-def too_large(batch_size, fixed, per_picture):
+def too_large(batch_size, fixed, per_picture, devices=1):
     """That a batch does not fit, and the one that would; the arguments as from `estimate`."""
-    message = "--batch_size %d needs about %.1f GB where there are %.1f; "
-    message %= batch_size, (fixed + batch_size * per_picture) / 1e9, memory_limit() / 1e9
-    fits = min(ROOM * memory_limit() - fixed, batch_size * per_picture / 2) / per_picture
+    pictures = batch_size / devices
+    message = "--batch_size %d needs about %.1f GB%s where there are %.1f; "
+    each = " on each of %d devices" % devices if devices > 1 else ""
+    message %= batch_size, (fixed + pictures * per_picture) / 1e9, each, memory_limit() / 1e9
+    fits = min(ROOM * memory_limit() - fixed, pictures * per_picture / 2) / per_picture
     if fits < 2:
         return message + "take --mini, fewer --layers or smaller pictures (FlowIO.py --image_size)"
-    return message + "--batch_size %d would fit" % 2 ** int(math.log2(fits))
+    return message + "--batch_size %d would fit" % (devices * 2 ** int(math.log2(fits)))
 
 
-def estimate(config):
-    """Bytes that a training takes: those for any batch, and those for each picture in it."""
-    batch_size, size = config["options"]["batch_size"], config["image_size"]
+def estimate(config, devices=1):
+    """Bytes that a training takes on each device: those for any batch, and those for each picture in it."""
+    batch_size, size = config["options"]["batch_size"] // devices, config["image_size"]
     with tf.Graph().as_default():
         tf.train.create_global_step()
         features = {

@@ -97,7 +97,8 @@ def add_training(group):
     group.add_argument(
         "--save_num",
         type=number(int, 1),
-        help="steps between checkpoints (default: 500, or a quarter of the steps where that is less)",
+        help="steps between checkpoints (default: 500, or a quarter of the steps where that is less, or of "
+        "--patience so many for each quarter)",
     )
     group.add_argument(
         "--keep", type=number(int, 1, 999999), default=5, help="checkpoints kept, besides the best"
@@ -105,9 +106,8 @@ def add_training(group):
     group.add_argument(
         "--patience",
         type=number(int, 0),
-        default=0,
         help="stop when so many checkpoints in turn validate no better than the best, not counting those of "
-        "--freeze; 0: never",
+        "--freeze (default: 0, never)",
     )
     group.add_argument(
         "--folds",
@@ -206,7 +206,7 @@ def add_network_and_pictures(add):
     )
     add(
         "class_weight",
-        "balanced: pictures of rare classes weigh more, so that all classes count alike",
+        "balanced: pictures of rare classes weigh more, so that all classes count alike, in validation too",
         choices=("none", "balanced"),
     )
     add(

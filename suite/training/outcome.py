@@ -28,7 +28,8 @@ def is_done(options, records, existing):
     """
     step, best = modelfolder.latest_step(options.output), checkpoints.read_best(options.output)
     validates = records.count("val") > 0
-    is_of_these = best and best["pictures"] == records.identity("val")  # not of others, or labelled otherwise
+    pictures = checkpoints.validated_on(records, vars(options))
+    is_of_these = best and best["pictures"] == pictures  # not of others, or labelled otherwise
     over = is_of_these and checkpoints.is_over(best, vars(options))
     if step < options.step and not over:
         return False
@@ -69,19 +70,28 @@ def next_command(output, data):
     return "; next: " + commandline.command("evaluate.py", model=output, **elsewhere)
 
 
-def explain(error, config, progress, first_step):
+def stopped(options):
+    """What to say where a signal has ended the training; options: model.json's."""
+    if not modelfolder.latest_checkpoint(options["output"]):
+        return "nothing was trained yet; %s begins anew" % same_command(options)
+    values = modelfolder.latest_step(options["output"]), same_command(options)
+    return "saved at step %d; %s goes on from there" % values
+
+
+def explain(error, config, progress, first_step, devices=1):
     """What to say of an exception that ended the training; None where that says enough itself.
 
     Args:
         progress: the hooks.ProgressHook that saw the last step.
         first_step: that the run began at; None on all machines but the first, which leave the model folder
             alone.
+        devices: that share each batch.
     """
     options = config["options"]
     if isinstance(error, tf.train.NanLossDuringTrainingError):
         return spoilt(progress, options, first_step)
     if OUT_OF_MEMORY.search(str(error)):
-        return memory.out_of_memory(config)
+        return memory.out_of_memory(config, devices)
     if "Restoring from checkpoint failed" in str(error):
         message = "%s: its checkpoints are not of the network in its model.json; bring that back, or %s"
         return message % (options["output"], other_output(options["output"]))

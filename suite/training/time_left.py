@@ -7,7 +7,7 @@ import time
 
 from suite.files.schemas import RECORDS, SMALL_IMAGE
 from suite.model.network import build_logits
-from suite.model.recipes import enough_steps
+from suite.model.recipes import OF_THE_PICTURES, RECIPES, enough_steps
 from suite.process import commandline, device
 from suite.process.errors import UserError
 from suite.process.terminal import say, say_once
@@ -36,10 +36,11 @@ class TimeLeft:
         records: see reading.load_records.
         first_step: that the run begins at.
         more: other trainings that follow, as long as this one from its beginning.
+        devices: that share each batch.
     """
 
-    def __init__(self, config, records, first_step, more=0):
-        self.config, options = config, config["options"]
+    def __init__(self, config, records, first_step, more=0, devices=1):
+        self.config, options, self.devices = config, config["options"], devices
         self.more, self.of = more, " for %d trainings" % (1 + more) if more else ""
         self.first_step, self.last_step, self.batch_size = first_step, options["step"], options["batch_size"]
         self.at_once = min(self.batch_size, memory.AT_ONCE)  # pictures, where nothing is trained
@@ -63,7 +64,7 @@ class TimeLeft:
         """What `all_seconds` says, from the speed of the forward pass; that takes a second or two."""
         build, forward = time_forward_pass(self.config)
         self.build_seconds[False] = STEP * build
-        self.step_seconds[False] = STEP * forward * self.batch_size
+        self.step_seconds[False] = STEP * forward * self.batch_size / self.devices
         return self.all_seconds(self.first_step)
 
     def say_estimate(self):
@@ -79,7 +80,7 @@ class TimeLeft:
         try:
             seconds = self.estimate()
         except tf.errors.ResourceExhaustedError as error:
-            raise UserError(memory.out_of_memory(self.config)) from error
+            raise UserError(memory.out_of_memory(self.config, self.devices)) from error
         print("time: about %s to train on this machine%s, an estimate" % (duration(seconds), self.of))
         self.advise(seconds)
 
@@ -102,6 +103,8 @@ class TimeLeft:
         how = {"model": options["model"]} if options["model"] else {"mini": True, "step": step}
         if options["data"] != RECORDS:
             how["data"] = options["data"]
+        usual = RECIPES[options["recipe"]]
+        how.update({name: options[name] for name in OF_THE_PICTURES if options[name] != usual[name]})
         if options.get("folds"):
             how["folds"], output = options["folds"], os.path.dirname(output)
         short_way = commandline.command("train.py", **how, output=output + "_small")

@@ -24,6 +24,7 @@ from suite.training.checkpoints import (
     is_validated,
     keep_best,
     read_best,
+    validated_on,
     write_temperature,
 )
 from suite.training.memory import AT_ONCE
@@ -67,7 +68,7 @@ class Validator:
         self.config, self.records = config, records
         self.options, self.classes = config["options"], config["classes"]
         self.output = self.options["output"]
-        self.pictures = records.identity("val")
+        self.pictures = validated_on(records, self.options)
         self.log, self.stop_signals, self.xla = log, stop_signals, xla
         self.batch_size = min(self.options["batch_size"], AT_ONCE)
         self.session = None
@@ -98,7 +99,7 @@ class Validator:
         if self.stop_signals:
             return False
         step, best = modelfolder.checkpoint_step(checkpoint), read_best(self.output)
-        accuracy, loss = self.measure(checkpoint, step)
+        accuracy, loss = self.measure(checkpoint)
         self.log.add(step, val_loss=loss, val_accuracy=accuracy)
         if is_better(best and best["highest"], accuracy, loss):
             how = " by its loss" if best and best["highest"]["accuracy"] == accuracy else ""
@@ -134,7 +135,7 @@ class Validator:
         if best and best["accuracy"] is not None and best["pictures"] != self.pictures:
             before = best["accuracy"]
             checkpoint = modelfolder.latest_checkpoint(os.path.join(self.output, modelfolder.BEST))
-            best["accuracy"], best["loss"] = self.measure(checkpoint, best["step"])
+            best["accuracy"], best["loss"] = self.measure(checkpoint)
             highest = {name: best[name] for name in ("accuracy", "loss")}
             now = modelfolder.checkpoint_step(latest)
             best.update(since=[], counted_from=now, highest=highest, pictures=self.pictures)
@@ -144,11 +145,14 @@ class Validator:
         if not is_validated(modelfolder.checkpoint_step(latest), best):
             self.validate(latest)
 
-    def measure(self, checkpoint, step):
+    def measure(self, checkpoint):
         """The accuracy, 0 to 1, and the mean cross entropy of a checkpoint; TensorBoard gets them too.
 
+        With --class_weight balanced each class counts alike, as it does in training: the accuracy is the mean
+        recall then, else the best checkpoint would be one that favours the frequent classes.
         Of ENOUGH pictures the temperature is written beside the checkpoint.
         """
+        step = modelfolder.checkpoint_step(checkpoint)
         if self.seconds > SILENT:
             say("step %d: validating on %s" % (step, counted(self.records.count("val"), "picture")))
         began = time.perf_counter()
@@ -164,7 +168,9 @@ class Validator:
                 if len(kept) * self.batch_size < FITTED:
                     kept.append(logits)
         labels, predicted, losses = (np.concatenate(column) for column in zip(*batches))
-        accuracy, loss = float((labels == predicted).mean()), float(losses.mean())
+        weights = 1 / np.bincount(labels)[labels] if self.options["class_weight"] == "balanced" else None
+        accuracy = float(np.average(labels == predicted, weights=weights))
+        loss = float(np.average(losses, weights=weights))
         matrix = drawing.draw_confusion_matrix(
             metrics.confusion_matrix(labels, predicted, self.classes), self.classes
         )

@@ -38,7 +38,7 @@ def multiply_adds_by_hand(sides, depths, counts, classes, kernel=7):
         (152, (3, 8, 36, 3), True),
     ],
 )
-def test_multiply_adds(graph, layers, counts, mini):
+def test_multiply_adds(graph, layers, counts, mini, whole_network):
     network = {"layers": layers, "mini": mini, "shortcut": "zero_pad", "preactivation": False}
     build_logits(tf.zeros([1, 224, 224, 3]), network, range(1000), False)
     depths = [depth // 2 if mini else depth for depth in (256, 512, 1024, 2048)]
@@ -55,7 +55,7 @@ def test_multiply_adds_with_the_small_stem(workspace, whole_network):
 
 
 @pytest.mark.slow
-def test_dry_run_counts(workspace, tmp_path):
+def test_dry_run_counts(workspace, tmp_path, whole_network):
     output = tmp_path / "model"
     out, _ = run("train.py", "--data", workspace.records, "--output", output, "--mini", "--dry_run")
     assert out.startswith("device: CPU, ")

@@ -146,7 +146,9 @@ def test_folds_from_end_to_end(workspace, tmp_path):
     refuses("evaluate.py", *evaluation, says="not trained to the end: fold_2; the train.py", status=1)
 
     _, err = run("train.py", *same, "--epochs", 20, "--batch_size", 27)  # the network stays
-    assert "fold_1 is at step 40 already" in err and "all 2 folds are trained; next: python evaluate.py" in err
+    assert (
+        "fold_1 is at step 40 already" in err and "all 2 folds are trained; next: python evaluate.py" in err
+    )
     out, _ = run("evaluate.py", *evaluation, "--compare", output)
     assert "right where the other is wrong: this model 0, the other 0" in out
     assert "on 108 pictures of train and val, each answered by the one of 2 models" in out
