@@ -190,7 +190,7 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
         scarce = [name for name in classes if counts[split][name] < 2]
         if scarce and any(counts[split].values()):
             say(
-                "warning: one picture or none to %s, so that its figures say nothing, in %d of %d classes: %s"
+                "warning: at most one picture to %s, too few to measure by, in %d of %d classes: %s"
                 % ({"val": "validate on", "test": "test on"}[split], len(scarce), len(classes), some(scarce))
             )
     sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}

@@ -53,36 +53,54 @@ def main():
         device.start(options)
         if other:
             match_classes(other, records)  # refused now rather than after an evaluation
-        seen = count_seen(model, records, options.split)
-        predictions = predict(model, records, options)
-        results = {
-            "checkpoint": model.checkpoint,
-            "split": options.split,
-            "mirror": options.mirror,
-            "seen": seen,
-            "data": None if options.pictures else options.data,
-            "pictures": options.pictures,
-            "unknown_classes": unknown,
-        }
-        answers = predictions.labels, predictions.probabilities
-        results.update(metrics.measure(*answers, model.classes, model.temperature))
-        whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
-        results["latency"] = latency(predictions.seconds[:whole], options.batch_size)
-        if other:
-            results["compare"] = compare(predictions, other, records, options)
-        write_predictions(folder, predictions, model.classes)
-        suspected = None
-        if model.folds:
-            suspected = suspects.find(predictions.labels, predictions.probabilities)
-            results.update(folds=len(model.folds), suspects=len(suspected))
-            write_suspects(folder, predictions, suspected, model.classes)
-        jsonfile.write(os.path.join(folder, "evaluation.json"), results)
-        report.write_html(folder, results, predictions, model, records, options.language, suspected)
+        predictions, results = measure(model, other, records, options, unknown)
+        write_results(folder, predictions, results, model, records, options.language)
         if options.pictures:
             writing.write_skipped(folder, skipped)
             writing.say_skipped(skipped, output)
     print_results(results, output)
     return 1 if skipped else 0
+
+
+def measure(model, other, records, options, unknown):
+    """Have the model answer, and another one that it is compared with.
+
+    Args:
+        other: the modelfolder.Model of --compare, or None.
+        unknown: {class: pictures} of folders that the model knows no class of.
+    Returns:
+        The Predictions, and the content of evaluation.json but for what `write_results` adds.
+    """
+    seen = count_seen(model, records, options.split)
+    predictions = predict(model, records, options)
+    results = {
+        "checkpoint": model.checkpoint,
+        "split": options.split,
+        "mirror": options.mirror,
+        "seen": seen,
+        "data": None if options.pictures else options.data,
+        "pictures": options.pictures,
+        "unknown_classes": unknown,
+    }
+    answers = predictions.labels, predictions.probabilities
+    results.update(metrics.measure(*answers, model.classes, model.temperature))
+    whole = len(predictions.labels) // options.batch_size  # the last batch may be smaller
+    results["latency"] = latency(predictions.seconds[:whole], options.batch_size)
+    if other:
+        results["compare"] = compare(predictions, other, records, options)
+    return predictions, results
+
+
+def write_results(folder, predictions, results, model, records, language):
+    """Write predictions.csv, evaluation.json and report.html; of folds what may be labelled wrongly, too."""
+    write_predictions(folder, predictions, model.classes)
+    suspected = None
+    if model.folds:
+        suspected = suspects.find(predictions.labels, predictions.probabilities)
+        results.update(folds=len(model.folds), suspects=len(suspected))
+        write_suspects(folder, predictions, suspected, model.classes)
+    jsonfile.write(os.path.join(folder, "evaluation.json"), results)
+    report.write_html(folder, results, predictions, model, records, language, suspected)
 
 
 def refuse_other_view(options, model, other):
@@ -126,7 +144,9 @@ def parse_options(arguments=None):
     writing.add_source_options(parser.add_argument_group("with --pictures"))
     options = parser.parse_args(arguments)
     if options.pictures and options.split:
-        parser.error("argument --split: not with --pictures; name the folder of the split")
+        parser.error(
+            "argument --split: not with --pictures; name the split's own folder, as --pictures FOLDER/test"
+        )
     for name in ("layout", "formats", "sandbox", "follow_links", "workers"):
         if commandline.is_given(name) and not options.pictures:
             parser.error("argument --%s: only with --pictures; FlowIO.py has read those of --data" % name)
@@ -350,7 +370,10 @@ def print_comparison(other):
         "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
         % other
     )
-    print("were both equally good, chance of so uneven a split: %(p_value).3g (McNemar's test)" % other)
+    print(
+        "if both were equally good, so uneven a split would have a chance of %(p_value).3g (McNemar's test)"
+        % other
+    )
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ def answers(user_folder, monkeypatch):
         picture.resize((side, 4 * side)).save(str(files / ("tall%d.png" % side)))
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
         picture.save(str(files / ("transparent%d.png" % side)))
+    half = draw_demo.picture("kiwi", 99, random.Random(0)).resize((74, 99))  # decoded at half its size
+    half.save(str(files / "half.jpg"))
     monkeypatch.chdir(user_folder)
 
     def answers_of(fit):
@@ -167,7 +169,7 @@ def check_probabilities(found, answer):
 def test_onnx_in_python(answers):
     for fit in FITS:
         found = answers(fit)
-        assert len(found) == 30
+        assert len(found) == 31
         for answer in found:
             check_probabilities(run_python(answer["image"])["probabilities"][0], answer)
 

@@ -24,7 +24,7 @@ PARTIAL, PREVIOUS = ".replacing.partial", ".replacing.previous"
 # The same for a folder that stays: hidden folders inside it, of what is not written to its end, of that
 # while the old files go, and of that while it moves up to their place.
 INSIDE = (".replacing.partial", ".replacing.complete", ".replacing.moving")
-ABANDONED = 3600  # seconds, after which nobody writes on at a file that others write, too
+ABANDONED = 3600  # seconds without a change, after which a killed process has left a partial file
 LOCK_SECONDS = 3  # that a lock is waited for: a killed FlowIO.py's workers hold it a moment longer
 
 

@@ -108,7 +108,7 @@ def to_jpeg(pixels, image_size, fit):
     return tf.image.encode_jpeg(pixels, "rgb", quality=JPEG_QUALITY, chroma_downsampling=False)
 
 
-# --- imagefile's functions of these names ----------------------------------------
+# --- conversion's functions of these names ----------------------------------------
 
 
 def target_size(shape, image_size, fit):

@@ -88,7 +88,7 @@ def open_as(data: bytes, formats: Sequence[str]) -> Image.Image | None:
                 image = factory(file, "")
             except BadPicture:
                 raise
-            except Exception:  # see `damage_as_bad_picture`
+            except Exception:  # see conversion.damage_as_bad_picture
                 continue
             if name != "GIF":  # of which more than the pixels may be read, to find a second frame
                 file.left = math.inf

@@ -1,1 +1,1 @@
-"""One training: its options, its recipe, its step, and what is kept of it."""
+"""One training: its options, its step, and what is kept of it."""

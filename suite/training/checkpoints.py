@@ -117,11 +117,10 @@ EXPLODED = 10  # a loss from which on the weights have diverged
 def read_best(output):
     """{"step", "accuracy", "loss", "since", "counted_from", "highest", "recalibrated", "pictures"}, or None.
 
-    The accuracy (0 to 1) and the loss are the validation's, None where there was none. "highest" has those of
-    the checkpoint that validated best, and "since" the steps that did no better, of which --patience counts
-    those after "counted_from": not what was trained before the pictures changed.
-    "recalibrated" says whether batch_norm.recalibrate has been there; "pictures" names the validation's, as
-    Records.identity does.
+    The step, the accuracy (0 to 1) and the loss are of the checkpoint in best/, the latter two None where there
+    was no validation. "highest" has those of the one that validated best, and "since" the steps validated after
+    it, none of them better; --patience counts those after "counted_from", where the validation's pictures last
+    changed. "recalibrated" says whether batch_norm.recalibrate has been there; "pictures": see `validated_on`.
 
     Raises:
         UserError: see jsonfile.read.

@@ -52,7 +52,7 @@ def read_environment():
         unknown = [job for job in jobs if job not in JOBS]
         if unknown:
             raise UsageError(
-                "TF_CONFIG: job %r is neither chief nor worker, such as %s" % (unknown[0], EXAMPLE)
+                "TF_CONFIG: job %r is neither chief nor worker; an example: %s" % (unknown[0], EXAMPLE)
             )
         for address in places.values():
             host, _, port = address.rpartition(":")
@@ -61,9 +61,9 @@ def read_environment():
         me = task.get("type"), task.get("index")
         belongs = me in places
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError("TF_CONFIG: not what TensorFlow expects, such as %s" % EXAMPLE) from error
+        raise UsageError("TF_CONFIG: cannot be understood; an example: %s" % EXAMPLE) from error
     if not belongs:
-        raise UsageError("TF_CONFIG: task %s %s is not in its cluster, such as %s" % (me + (EXAMPLE,)))
+        raise UsageError("TF_CONFIG: task %s %s is not in its cluster; an example: %s" % (me + (EXAMPLE,)))
     if len(places) == 1:
         return alone()
     return Machines(list(places.values()), list(places).index(me))

@@ -109,8 +109,8 @@ class ProgressHook(tf.train.SessionRunHook):  # type: ignore  # which TensorFlow
 class FreshAdamHook(tf.train.SessionRunHook):  # type: ignore
     """Lets Adam begin anew at the first step after `freeze`.
 
-    It corrects its means for having begun at 0, by a count of steps that goes on while those of the frozen
-    weights are 0: their first steps would be several times too far.
+    Adam divides its means by 1 - beta**t. While weights are frozen t goes on and their means stay 0, so that
+    their first steps would be several times too far.
     """
 
     def __init__(self, freeze):

@@ -1,4 +1,4 @@
-"""What a training would take, from its graph alone: train.py --dry_run, and out of memory."""
+"""The memory that a training takes, told from its graph: for --dry_run, and where it does not suffice."""
 
 import contextlib
 import math

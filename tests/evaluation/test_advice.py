@@ -28,7 +28,9 @@ def model_of(*arguments, folder="models/resnet", trained_on=MANY):
 
 def complete(*arguments):
     options = parse_options([*map(str, arguments)])
-    records = types.SimpleNamespace(count={"train": 160}.get, image_size=32, fit="crop", fingerprints={})
+    records = types.SimpleNamespace(
+        count={"train": 160, "val": 40}.get, image_size=32, fit="crop", fingerprints={}
+    )
     network = {"layers": 50, "mini": False, "shortcut": "zero_pad", "preactivation": False}
     weights = warmstart.Weights("other", None, {}, network, "per_image", None)
     complete_options(options, records, None, weights if options.model else None)
@@ -111,6 +113,7 @@ def test_two_classes_that_are_taken_for_each_other():
         ([[29, 21], [20, 30]], True),  # 0.59 of 100: 0.5 lies in the interval
         ([[40, 10], [10, 40]], False),
         ([[50, 0], [0, 0]], False),  # one class alone: nobody can tell
+        ([[88, 7], [0, 5]], False),  # 0.93 where always cat has 0.95, but it knows the dogs
     ],
 )
 def test_no_better_than_the_most_frequent_class(matrix, guessing):
@@ -118,6 +121,11 @@ def test_no_better_than_the_most_frequent_class(matrix, guessing):
     assert (found[0]["kind"] == "guessing") == guessing
     if guessing:
         assert found[0]["accuracy"] == max(np.sum(matrix, 1)) / 100 and len(found) == 1
+
+
+def test_a_class_of_which_few_were_tested_is_not_called_hard():
+    assert kinds([[50, 0, 0], [0, 50, 0], [1, 0, 0]]) == ["fine"]
+    assert kinds([[50, 0, 0], [0, 50, 0], [10, 0, 0]]) == ["hard"]
 
 
 def test_an_interval_that_tells_nothing():

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from scipy.stats import binomtest
 import evaluate
 from suite.evaluation import metrics, predictions
 from suite.model import modelfolder
-from suite.process import errors
+from suite.model.network import warn_of_mirror
+from suite.process.errors import UserError
 from suite.records import reading
 
 # --- the numbers ----------------------------------------
@@ -325,7 +327,7 @@ def test_classes_are_matched_by_name(capsys):
     records = reading.Records("records", ["cat", "ant"], 32, False, None, None, None)
     assert list(predictions.match_classes(model, records)) == [2, 0]
     assert "records has no pictures of bee, which model knows" in capsys.readouterr().err
-    with pytest.raises(errors.UserError, match="class dog"):
+    with pytest.raises(UserError, match="class dog"):
         predictions.match_classes(model, dataclasses.replace(records, classes=["ant", "dog"]))
 
 
@@ -337,7 +339,7 @@ def test_classes_of_an_older_version_in_two_spellings_stay_two(capsys):
     one = modelfolder.Model("model", None, None, ["tri", "caf\u00e9"], 32, "per_image", False)
     assert list(predictions.match_classes(one, dataclasses.replace(records, classes=["cafe\u0301"]))) == [1]
     capsys.readouterr()
-    with pytest.raises(errors.UserError, match="'Tri' and 'tri' differ by case or by spaces only"):
+    with pytest.raises(UserError, match="'Tri' and 'tri' differ by case or by spaces only"):
         predictions.match_classes(one, dataclasses.replace(records, classes=["Tri"]))
 
 
@@ -360,3 +362,37 @@ def test_evaluation_refuses_what_does_not_fit(workspace, tmp_path):
     refuses("evaluate.py", "--model", tmp_path, *data, says="no model.json", status=1)
     refuses("evaluate.py", "--model", workspace.model, "--data", tmp_path, says="no records there", status=1)
     refuses("evaluate.py", "--split", "dev", says="--split", status=2)
+
+
+@pytest.mark.parametrize(
+    "of_records, of_model, says",
+    [
+        (True, False, "r holds whole pictures (--keep_size), m saw"),
+        (False, True, "m saw whole pictures (--keep_size), r"),
+    ],
+)
+def test_whole_pictures_and_reduced_ones_are_told_apart(capsys, of_records, of_model, says):
+    records = types.SimpleNamespace(fit="crop", keep_size=of_records, name="r", folder="r")
+    predictions.check_fit(types.SimpleNamespace(fit="crop", keep_size=of_model, folder="m"), records)
+    assert says in capsys.readouterr().err
+    records.keep_size = of_model
+    predictions.check_fit(types.SimpleNamespace(fit="crop", keep_size=of_model, folder="m"), records)
+    assert capsys.readouterr().err == ""
+
+
+def test_pictures_are_not_decoded_for_one_model_and_shown_to_another():
+    one = types.SimpleNamespace(folder="one", image_size=64, fit="crop", keep_size=True)
+    options = types.SimpleNamespace(pictures="p")
+    evaluate.refuse_other_view(options, one, None)
+    evaluate.refuse_other_view(options, one, one)
+    for name, value in (("image_size", 32), ("fit", "pad"), ("keep_size", False)):
+        other = types.SimpleNamespace(**dict(vars(one), **{name: value}))
+        with pytest.raises(UserError, match="with --pictures evaluate each by itself"):
+            evaluate.refuse_other_view(options, one, other)
+
+
+def test_a_mirror_image_may_be_of_something_else(capsys):
+    for augment, mirror, warned in (("none", True, True), ("flip", True, False), ("none", False, False)):
+        model = types.SimpleNamespace(folder="m %s" % augment, options={"augment": augment})
+        warn_of_mirror(types.SimpleNamespace(mirror=mirror), model)
+        assert ("never saw a mirror image" in capsys.readouterr().err) == warned

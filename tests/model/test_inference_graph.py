@@ -12,15 +12,8 @@ from helpers import ROOT, make_model
 
 from suite.files import jsonfile
 from suite.model import inference_graph, modelfolder
-from suite.model.network import (
-    PLACES,
-    POINTS,
-    build_logits,
-    features_and_maps,
-    finer_from,
-    restore_session,
-    spread,
-)
+from suite.model.maps import PLACES, POINTS, features_and_maps, finer_from, spread
+from suite.model.network import build_logits, restore_session
 from suite.process import errors, tf_versions
 
 

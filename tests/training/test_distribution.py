@@ -29,7 +29,7 @@ from suite.training.step import training_step
 @pytest.mark.parametrize(
     "config, says",
     [
-        ("{", "not what TensorFlow expects"),
+        ("{", "cannot be understood"),
         ('{"cluster": {"ps": ["a:1"]}}', "neither chief nor worker"),
         ('{"cluster": {"worker": ["a:1", "b"]}, "task": {"type": "worker", "index": 0}}', "not host:port"),
         (

@@ -11,8 +11,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import resnet
 from suite.files import jsonfile
-from suite.model import recipes
+from suite.model import recipes, warmstart
 from suite.model.network import AVERAGED
+from suite.process.terminal import say_once
 from suite.records.reading import load_records
 from suite.training import optimization, step
 from suite.training.config import complete_options
@@ -104,6 +105,45 @@ def test_what_a_resume_does_not_say_stays(workspace, tmp_path):
     assert (found["warmup"], found["lr"]) == (10, 0.025)
     found = resumed("--step", "200", "--recipe", "article", "--optimizer", "momentum")
     assert (found["augment"], found["weight_decay"], found["lr"]) == ("flip", 1e-4, 0.05)
+
+
+@pytest.mark.parametrize("steps", [0, 100])
+def test_a_resume_keeps_how_often_it_validates_and_when_it_ends(workspace, tmp_path, steps):
+    """Also of a model that has begun with no step."""
+    given = ["--model", "any", "--augment", "none", "--patience", 5]
+    existing, records = config_for(workspace, "--step", steps, "--save_num", 7, *given)
+    options = parse_options(["--data", workspace.records, "--output", str(tmp_path), "--step", "2000"])
+    complete_options(options, records, existing, None)
+    assert (options.augment, options.patience, options.save_num) == ("none", 5, 7)
+    del existing["options"]["patience"]  # of before that stayed
+    options = parse_options(["--data", workspace.records, "--output", str(tmp_path), "--step", "2000"])
+    complete_options(options, records, existing, None)
+    assert options.patience == 0
+
+
+def test_the_pictures_settings_stay_with_the_weights(workspace, capsys):
+    """Mirrored digits are as wrong for the next model; the rest is the recipe's."""
+    network = {"layers": 50, "mini": True, "shortcut": "zero_pad", "preactivation": False}
+    settings = {"augment": "none", "class_weight": "none", "ema": 0.9}
+    weights = warmstart.Weights("w", None, {}, network, "per_image", None, settings=settings)
+    for given, expected in ([], "none"), (["--augment", "standard"], "standard"):
+        options = parse_options(["--data", workspace.records, "--model", "w", *given])
+        complete_options(options, load_records(workspace.records), None, weights)
+        assert (options.augment, options.class_weight, options.ema) == (expected, "none", 0)
+        said = "--augment none, as %s was trained with it" % os.path.abspath("w")
+        assert (said in capsys.readouterr().err) == (not given)
+
+
+@pytest.mark.parametrize(
+    "step, patience, expected", [(2000, 0, 500), (2000, 5, 100), (100, 1, 25), (9, 5, 1)]
+)
+def test_patience_can_end_a_training(workspace, capsys, step, patience, expected):
+    assert recipes.default_save_num(step, patience) == expected
+    say_once.cache_clear()
+    config_for(workspace, "--step", 2000, "--patience", 5)
+    assert "warning: --patience" not in capsys.readouterr().err
+    config_for(workspace, "--step", 2000, "--patience", 5, "--save_num", 500)
+    assert "warning: --patience 5: will not end 2000 steps with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("before, now, batches", [(150, None, 0), (20, 200, 10)])

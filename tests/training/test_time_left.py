@@ -22,6 +22,7 @@ def clock(monkeypatch):
 def make(first_step=0, val=16, train=640, size=32, fit="crop", more=0, **options):
     """A TimeLeft for 8 pictures a step, 100 steps, a checkpoint every 40 and 10 batches at the end."""
     settings = {"step": 100, "batch_size": 8, "freeze": 0, "save_num": 40, "bn_batches": 10, "workers": 0}
+    settings.update({"recipe": "article", "augment": "flip", "class_weight": "none"})
     settings.update(
         {"mini": True, "stem": "article", "model": None, "data": "data/tfrecords", "output": "models/resnet"},
         **options,
@@ -49,12 +50,26 @@ def test_an_estimate_by_hand(monkeypatch):
     assert make(freeze=30).estimate() == pytest.approx(expected)
 
 
+def test_devices_share_a_batch(monkeypatch):
+    """Time and memory are those of one's share; what would fit is for all of them."""
+    monkeypatch.setattr(time_left, "time_forward_pass", lambda config: (0, 0.1))
+    left = make()
+    left.devices = 4
+    left.estimate()
+    assert left.step_seconds[False] == pytest.approx(make().batch_size * 0.4 / 4)
+    monkeypatch.setattr(time_left.memory, "memory_limit", lambda: 6e9)
+    message = time_left.memory.too_large(64, 1e9, 1e9, 4)
+    assert message == "--batch_size 64 needs about 17.0 GB on each of 4 devices where there are 6.0; %s" % (
+        "--batch_size 8 would fit"
+    )
+
+
 def test_a_dry_run_that_does_not_fit_says_what_would(monkeypatch):
     def fail(config):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr(time_left, "time_forward_pass", fail)
-    monkeypatch.setattr(time_left.memory, "estimate", lambda config: (1e9, 1e9))
+    monkeypatch.setattr(time_left.memory, "estimate", lambda config, devices: (1e9, 1e9))
     monkeypatch.setattr(time_left.memory, "memory_limit", lambda: 6e9)
     with pytest.raises(UserError, match="out of memory: --batch_size 8 needs.*--batch_size 2 would fit"):
         make().print_estimate()
@@ -137,6 +152,8 @@ def test_the_short_way_is_named_once_and_where_it_is_one(monkeypatch, capsys):
     parts = said(**dict(slow, size=64, folds=3, output="m/fold_1"))
     assert parts == "without a GPU in minutes: %s --folds 3 --output m_small\n" % train
     assert said(**dict(slow, size=64, mini=True)) == ""  # it is on it
+    digits = said(**dict(slow, size=64, augment="none"))
+    assert digits == "without a GPU in minutes: %s --augment none --output models/resnet_small\n" % train
     small = dict(slow, size=64, mini=True, stem="small", output="wide")
     # The article's stem is the short way.
     assert said(**small) == "without a GPU in minutes: %s --output wide_small\n" % train

@@ -9,7 +9,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from helpers import config_for, draw_dataset, folder_bytes, read_log, refuses, run
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, log_loss
+from sklearn.utils.class_weight import compute_sample_weight
 
+from suite.evaluation import predictions
 from suite.files import jsonfile
 from suite.model import modelfolder
 from suite.pictures import drawing
@@ -65,17 +68,34 @@ def test_a_training_on_other_pictures_is_not_done(workspace, copy, option, value
     path = os.path.join(copy, "best", "best.json")
     best = dict(jsonfile.read(path), step=50, since=[100], recalibrated=True)
     options = parse_options(["--data", workspace.records, "--output", copy, "--mini", "--step", "200"])
-    options.bn_batches = options.freeze = 0
+    options.bn_batches = options.freeze = options.patience = 0
     setattr(options, option, value)
     for pictures, done in ((best["pictures"], True), ("0" * 64, False)):
         jsonfile.write(path, dict(best, pictures=pictures))
         assert outcome.is_done(options, reading.load_records(workspace.records), {"options": {}}) == done
 
 
+def test_classes_count_alike_in_validation_where_they_do_in_training(workspace, copy):
+    """Against scikit-learn; else a model that favours the frequent class would be the best."""
+    config, records = config_for(workspace, "--output", copy, "--class_weight", "balanced")
+    model = modelfolder.load_model(os.path.join(copy, "model.ckpt-50"))
+    found = predictions.predict_split(model, records, "val", 8)
+    validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
+    accuracy, loss = validator.measure(model.checkpoint)
+    answers = found.probabilities.argmax(1)
+    assert accuracy == pytest.approx(balanced_accuracy_score(found.labels, answers))
+    weights = compute_sample_weight("balanced", found.labels)
+    assert loss == pytest.approx(log_loss(found.labels, found.probabilities, sample_weight=weights), abs=1e-4)
+    other, _ = config_for(workspace, "--output", copy)
+    assert (
+        validator.pictures != checkpoints.validated_on(records, other["options"]) == records.identity("val")
+    )
+
+
 def test_steps_that_are_trained_again_are_not_waited_for_twice(workspace, tmp_path, monkeypatch):
     config, records = config_for(workspace, "--output", tmp_path, "--patience", 3)
     validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (0.5, 1.0))
+    monkeypatch.setattr(validator, "measure", lambda checkpoint: (0.5, 1.0))
     ends = {}
     for step in (1, 2, 3, 2, 3, 4):  # stopped after 3, whose checkpoint was lost
         (tmp_path / ("model.ckpt-%d.index" % step)).write_bytes(b"")
@@ -89,7 +109,7 @@ def test_patience_does_not_count_the_steps_of_freeze(workspace, tmp_path, monkey
     config, records = config_for(workspace, "--output", tmp_path, *more)
     validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
     monkeypatch.setattr(
-        validator, "measure", lambda checkpoint, step: (0.9, 1.0) if step == 1 else (0.1, 1.0)
+        validator, "measure", lambda checkpoint: (0.9, 1.0) if checkpoint.endswith("-1") else (0.1, 1.0)
     )
     for step in range(1, 6):
         for suffix in (".index", ".data-00000-of-00001"):
@@ -110,8 +130,8 @@ def test_patience_begins_anew_on_other_pictures(workspace, copy, monkeypatch):
     jsonfile.write(path, dict(jsonfile.read(path), step=50, since=[100], pictures="0" * 64, highest=highest))
     config, records = config_for(workspace, "--output", copy, "--patience", 1)
     validator = validation.Validator(config, records, monitor.Log(None, 100, 10), [])
-    measured = {50: (0.9, 1.0), 100: (0.1, 1.0), 150: (0.1, 1.0)}
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
+    measured = iter([(0.9, 1.0), (0.1, 1.0), (0.1, 1.0)])  # the best, the latest, the next
+    monkeypatch.setattr(validator, "measure", lambda path: next(measured))
     validator.catch_up(os.path.join(copy, "model.ckpt-100"))
     best = checkpoints.read_best(copy)
     assert best["since"] == [100] and best["accuracy"] == 0.9
@@ -186,7 +206,7 @@ def test_of_few_pictures_the_last_that_is_no_worse_is_kept(
     config, records = config_for(workspace, "--output", tmp_path)
     validator = validation.Validator(config, records, monitor.Log(None, 0, 10), [])
     monkeypatch.setattr(reading.Records, "count", lambda self, split: pictures)
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: (accuracies[step - 1], 1.0))
+    monkeypatch.setattr(validator, "measure", lambda checkpoint: (accuracies[int(checkpoint[-1]) - 1], 1.0))
     for step in range(1, 5):
         for suffix in (".index", ".data-00000-of-00001"):
             (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
@@ -205,7 +225,7 @@ def test_a_tie_is_decided_by_the_loss_and_said(workspace, tmp_path, monkeypatch,
         for suffix in (".index", ".data-00000-of-00001"):
             (tmp_path / ("model.ckpt-%d%s" % (step, suffix))).write_bytes(b"")
     measured = {1: (0.5, 0.9), 2: (0.5, 0.8), 3: (0.5, 0.85)}
-    monkeypatch.setattr(validator, "measure", lambda checkpoint, step: measured[step])
+    monkeypatch.setattr(validator, "measure", lambda path: measured[modelfolder.checkpoint_step(path)])
     for step in measured:
         validator.validate(str(tmp_path / ("model.ckpt-%d" % step)))
     assert capsys.readouterr().err.splitlines() == [
