@@ -144,9 +144,7 @@ def parse_options(arguments=None):
     writing.add_source_options(parser.add_argument_group("with --pictures"))
     options = parser.parse_args(arguments)
     if options.pictures and options.split:
-        parser.error(
-            "argument --split: not with --pictures; name the split's own folder, as --pictures FOLDER/test"
-        )
+        parser.error("argument --split: not with --pictures; name the split's own folder, as FOLDER/test")
     for name in ("layout", "formats", "sandbox", "follow_links", "workers"):
         if commandline.is_given(name) and not options.pictures:
             parser.error("argument --%s: only with --pictures; FlowIO.py has read those of --data" % name)
@@ -370,10 +368,7 @@ def print_comparison(other):
         "right where the other is wrong: this model %(only_first_right)d, the other %(only_other_right)d"
         % other
     )
-    print(
-        "if both were equally good, so uneven a split would have a chance of %(p_value).3g (McNemar's test)"
-        % other
-    )
+    print("if both were equally good, chance of a split so uneven: %(p_value).3g (McNemar's test)" % other)
 
 
 if __name__ == "__main__":

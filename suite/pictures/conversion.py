@@ -13,9 +13,7 @@ from PIL import Image, ImageCms
 from suite.pictures.opening import BadPicture
 
 MARGIN = 256 / 224  # pictures to crop keep this much more than the network sees, room for random crops
-MAX_SQUARE = (
-    10000  # the side of a square of opening.MAX_PIXELS, which a padded or squashed picture is at most
-)
+MAX_SQUARE = 10000  # side of a square of opening.MAX_PIXELS, which a padded or squashed picture is at most
 # What pads: the same around every picture, so that it tells none from another, and of -1..1 nearly the 0 that
 # convolutions pad with.
 GREY = 128
@@ -54,7 +52,7 @@ def shrink(image: Image.Image, image_size: int | None, fit: str) -> Image.Image:
 
 
 def target_size(size: tuple[int, int], image_size: int | None, fit: str) -> tuple[float, float]:
-    """Width and height that a picture of this size is resized to, before they are rounded; see imagefile.encode."""
+    """Width and height that a picture of this size is resized to, not rounded yet; see imagefile.encode."""
     shorter, longer = min(size), max(size)
     if fit == "crop":
         scale = min(1, round(image_size * MARGIN) / shorter) if image_size else 1

@@ -1,7 +1,7 @@
 """Work done by the workers of a Dask cluster, as workers.py has it by this machine's processes: --cluster.
 
-Tasks carry the suite's functions and paths of files, so each worker needs the same Python, packages and suite,
-and sees the same files. Each task checks that, because a worker may come at any time.
+Tasks carry the suite's functions and paths of files, so each worker needs the same Python, packages and
+suite, and sees the same files. Each task checks that, because a worker may come at any time.
 """
 
 from __future__ import annotations

@@ -117,10 +117,11 @@ EXPLODED = 10  # a loss from which on the weights have diverged
 def read_best(output):
     """{"step", "accuracy", "loss", "since", "counted_from", "highest", "recalibrated", "pictures"}, or None.
 
-    The step, the accuracy (0 to 1) and the loss are of the checkpoint in best/, the latter two None where there
-    was no validation. "highest" has those of the one that validated best, and "since" the steps validated after
-    it, none of them better; --patience counts those after "counted_from", where the validation's pictures last
-    changed. "recalibrated" says whether batch_norm.recalibrate has been there; "pictures": see `validated_on`.
+    The step, the accuracy (0 to 1) and the loss are of the checkpoint in best/, the latter two None where
+    there was no validation. "highest" has those of the one that validated best, and "since" the steps
+    validated after it, none of them better; --patience counts those after "counted_from", where the
+    validation's pictures last changed. "recalibrated" says whether batch_norm.recalibrate has been there;
+    "pictures": see `validated_on`.
 
     Raises:
         UserError: see jsonfile.read.
