@@ -225,6 +225,8 @@ def announce(config, records, existing):
         say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
     names = ("optimizer", "lr", "schedule", "freeze", "warmup", *recipes.SWITCHES)
     values = {name: options[name] for name in names if options[name]}
+    usual = recipes.RECIPES[options["recipe"]]
+    values.update({name: options[name] for name in recipes.OF_THE_PICTURES if options[name] != usual[name]})
     numbers = (int, float)
     settings = ", ".join("%s %s" % (n, "%g" % v if isinstance(v, numbers) else v) for n, v in values.items())
     say("recipe: %s: %s" % (options["recipe"], settings))
