@@ -127,6 +127,8 @@ def prepare(options, records, machines, replaced, later=()):
     weights = open_weights(options) if options.model and not existing else None
     if options.batch_size == "auto":
         options.batch_size = batch_size.choose(options, records, existing, weights)
+    if len(machines.addresses) > 1:  # the one that validates would end alone
+        options.patience = 0
     complete_options(options, records, existing, weights)
     if options.folds and not replaced:
         check_reached(options, (options.output, *later))

@@ -83,6 +83,15 @@ def test_two_devices_share_each_batch(train_small):
     assert "resuming at step 6" in said and len(losses(output)) == 8
 
 
+@pytest.mark.versions
+def test_two_devices_start_from_weights(workspace, train_small):
+    """The classifier alone at first, and then all."""
+    output, _ = train_small("tuned", "--model", workspace.model, "--freeze", "2", prelude=TWO_DEVICES)
+    began, thawed, end = (os.path.join(output, "model.ckpt-%d" % step) for step in (0, 2, 4))
+    assert differing(began, thawed) == {"logits/kernel", "logits/bias"}
+    assert len(differing(thawed, end)) > 50
+
+
 @pytest.mark.parametrize(
     "options, says",
     [(["--batch_size", "5"], "must be a multiple of the 2 devices"), (["--ema", "0.9"], "one device only")],
