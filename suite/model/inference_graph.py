@@ -29,8 +29,8 @@ from suite.process.tf_versions import tf
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # The files of ours whose code runs when the graph is made.
 MADE_BY = (
-    *("resnet.py", "suite/model/inference_graph.py", "suite/model/modelfolder.py", "suite/model/network.py"),
-    *("suite/process/device.py", "suite/process/tf_versions.py"),
+    *("resnet.py", "suite/model/inference_graph.py", "suite/model/maps.py", "suite/model/modelfolder.py"),
+    *("suite/model/network.py", "suite/process/device.py", "suite/process/tf_versions.py"),
 )
 CACHE = "inference-%s.cache"
 FORMER_CACHE = "inference.cache"  # of earlier versions of the suite, for whichever TensorFlow came last
