@@ -68,7 +68,11 @@ def main():
         writing.write_dataset_json(folder, classes, splits, skipped, copies, alike, options)
     counts = writing.count_pictures(splits, classes)
     print_counts(classes, counts, options.output)
-    warn(classes, counts, skipped, remarked, copies, alike, options.output)
+    warn_of_remarks(remarked, options.output)
+    warn_of_splits(classes, counts)
+    warn_of_sizes(classes, counts)
+    warn_of_copies(copies, alike, options.output)
+    writing.say_skipped(skipped, options.output)
     warn_of_crop(pictures, options)
     if options.image_size > SMALL_IMAGE and not device.has_nvidia():
         say(
@@ -172,13 +176,17 @@ def print_counts(classes, counts, output):
     print("records of %d classes in %s" % (len(classes), output))
 
 
-def warn(classes, counts, skipped, remarked, copies, alike, output):
-    """Say what the user may want to mend: small and large classes, copies, skipped files."""
+def warn_of_remarks(remarked, output):
+    """Say what was noted of pictures that were taken all the same."""
     for remark in imagefile.REMARKS:
         noted = [picture.source.filename for picture in remarked if picture.remark == remark]
         if noted:
             pictures = "%s, the first: %s" % (counted(len(noted), "picture"), noted[0])
             say("warning: %s: %s; all in %s" % (pictures, remark, os.path.join(output, "remarks.csv")))
+
+
+def warn_of_splits(classes, counts):
+    """Say which splits, or classes of a split, have too few pictures for what they are for."""
     uses = {"val": "train.py cannot tell the best checkpoint", "test": "evaluate.py has nothing to measure"}
     for split, use in uses.items():
         if not any(counts[split].values()):
@@ -193,6 +201,10 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
                 "warning: at most one picture to %s, too few to measure by, in %d of %d classes: %s"
                 % ({"val": "validate on", "test": "test on"}[split], len(scarce), len(classes), some(scarce))
             )
+
+
+def warn_of_sizes(classes, counts):
+    """Say which classes have few pictures, or many times as many as others."""
     sizes = {name: sum(counts[split][name] for split in SPLITS) for name in classes}
     smallest, largest = min(classes, key=sizes.get), max(classes, key=sizes.get)
     if sizes[smallest] < FEW:
@@ -206,6 +218,10 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
             "warning: %s has %.0f times as many pictures as %s; it will be favoured"
             % (largest, sizes[largest] / sizes[smallest], smallest)
         )
+
+
+def warn_of_copies(copies, alike, output):
+    """Say how many exact copies were left out, and which near-copies were not."""
     if copies:
         say("left out as exact copies: %s" % counted(copies, "picture"))
     if alike:
@@ -219,7 +235,6 @@ def warn(classes, counts, skipped, remarked, copies, alike, output):
                 os.path.join(output, "near_duplicates.csv"),
             )
         )
-    writing.say_skipped(skipped, output)
 
 
 def warn_of_crop(pictures, options):

@@ -21,7 +21,7 @@ import re
 from suite.evaluation import catalogue, metrics, out_of_fold, pictures, report, suspects
 from suite.evaluation.predictions import check_fit, latency, match_classes, predict_split
 from suite.files import atomic, csvfile, jsonfile
-from suite.files.schemas import FOLDS, RECORDS, SPLITS
+from suite.files.schemas import FOLDS, MODEL, RECORDS, SPLITS
 from suite.model.network import add_mirror_option, warn_of_mirror
 from suite.pictures import sandbox
 from suite.process import commandline, device, lifetime, terminal
@@ -124,7 +124,7 @@ def refuse_other_view(options, model, other):
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = commandline.ArgumentParser(__doc__)
-    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
+    parser.add_argument("--model", default=MODEL, help="model folder, or one checkpoint in it")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--data", default=RECORDS, help="folder that FlowIO.py wrote")
     group.add_argument("--pictures", metavar="FOLDER", help="pictures in class folders, in place of --data")

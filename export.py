@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from suite.files import atomic
+from suite.files.schemas import MODEL
 from suite.model import formats, inference_graph, modelfolder
 from suite.model.network import restore_session
 from suite.pictures import imagefile
@@ -69,7 +70,7 @@ def main():
 def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = commandline.ArgumentParser(__doc__, tf32="no")  # which is further from a CPU than TOLERANCE
-    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
+    parser.add_argument("--model", default=MODEL, help="model folder, or one checkpoint in it")
     parser.add_argument(
         "--format", choices=("saved_model", *formats.SUFFIXES), default="saved_model", help="what to write"
     )

@@ -30,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from suite.files import atomic, csvfile
+from suite.files.schemas import MODEL
 from suite.model import classifier, modelfolder
 from suite.model.classifier import UNKNOWN, Classifier
 from suite.model.maps import finer_from, spread
@@ -111,7 +112,7 @@ def parse_options(arguments=None):
     parser = commandline.ArgumentParser(__doc__)
     number = commandline.number
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder, or - for names on stdin")
-    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
+    parser.add_argument("--model", default=MODEL, help="model folder, or one checkpoint in it")
     parser.add_argument("--top", type=number(int, 1), default=3, help="classes to name")
     parser.add_argument(
         "--threshold",

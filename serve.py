@@ -19,6 +19,7 @@ import ipaddress
 import re
 import signal
 
+from suite.files.schemas import MODEL
 from suite.model.classifier import Classifier
 from suite.model.network import add_mirror_option, warn_of_mirror
 from suite.model.reader import Reader
@@ -46,7 +47,7 @@ def parse_options(arguments=None):
     """The argparse.Namespace of a list of arguments, by default the command line's."""
     parser = commandline.ArgumentParser(__doc__)
     number = commandline.number
-    parser.add_argument("--model", default="models/resnet", help="model folder, or one checkpoint in it")
+    parser.add_argument("--model", default=MODEL, help="model folder, or one checkpoint in it")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: all of this machine's"
     )

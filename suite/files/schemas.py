@@ -15,6 +15,7 @@ AUGMENTATIONS = ("none", "flip", "standard")  # likewise
 FITS = ("crop", "pad", "squash")  # how a picture becomes a square; see suite/pictures/imagefile.py
 IMAGENET, FINE_TUNING = "imagenet", "finetune"  # a --model, and the recipe that a --model gets
 RECORDS = "data/tfrecords"  # where FlowIO.py writes them by default
+MODEL = "models/resnet"  # where train.py does
 LARGEST_IMAGE = 2048  # pixels on a side, that a network sees
 SMALL_IMAGE = 64  # likewise, that a CPU trains on in minutes with the article's stem
 LARGEST_DROPOUT = 0.95

@@ -18,21 +18,15 @@ MAX_SQUARE = 10000  # side of a square of opening.MAX_PIXELS, which a padded or 
 # convolutions pad with.
 GREY = 128
 
-# What EXIF's orientations ask for.
-TURNS = dict(
-    enumerate(
-        (
-            Image.FLIP_LEFT_RIGHT,
-            Image.ROTATE_180,
-            Image.FLIP_TOP_BOTTOM,
-            Image.TRANSPOSE,
-            Image.ROTATE_270,
-            Image.TRANSVERSE,
-            Image.ROTATE_90,
-        ),
-        2,
-    )
-)
+TURNS = {  # what EXIF's orientations ask for
+    2: Image.FLIP_LEFT_RIGHT,
+    3: Image.ROTATE_180,
+    4: Image.FLIP_TOP_BOTTOM,
+    5: Image.TRANSPOSE,
+    6: Image.ROTATE_270,
+    7: Image.TRANSVERSE,
+    8: Image.ROTATE_90,
+}
 EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)  # of a value of 16
 SRGB = ImageCms.createProfile("sRGB")
 

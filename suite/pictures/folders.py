@@ -233,8 +233,3 @@ def visible_names(folder: str) -> list[str]:
 def is_text(name: str) -> bool:
     """Whether a file name can be written as UTF-8: Python gives bytes that cannot as lone surrogates."""
     return not re.search("[\ud800-\udfff]", name)
-
-
-def leaves(link: str, folder: str) -> bool:
-    """Whether a link leads out of the folder."""
-    return not os.path.realpath(link).startswith(os.path.join(os.path.realpath(folder), ""))

@@ -8,7 +8,7 @@ import heapq
 import os
 from concurrent.futures.process import BrokenProcessPool
 
-from suite.files import csvfile, jsonfile
+from suite.files import atomic, csvfile, jsonfile
 from suite.files.schemas import SPLITS
 from suite.pictures import folders, imagefile, sandbox
 from suite.pictures.imagefile import FORMATS, BadPicture
@@ -94,7 +94,8 @@ def encode_source(source, options):
     """
     path = os.path.join(options.dataset, source.filename)
     try:
-        if not options.follow_links and os.path.islink(path) and folders.leaves(path, options.dataset):
+        is_link = os.path.islink(path)
+        if is_link and not options.follow_links and not atomic.is_within(path, options.dataset):
             raise BadPicture("a link out of the data set; --follow_links takes it")
         data = imagefile.read_file(path)
         image_size = None if options.keep_size else options.image_size

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import binascii
 import hmac
 import json
-import math
 import re
-from typing import Any
+from typing import Any, Callable
 
 from suite.evaluation import catalogue
 from suite.model.classifier import best
 from suite.pictures.imagefile import BadPicture
+from suite.process.commandline import number
 from suite.serving import page
 from suite.serving.http import Refused, Request, Response, answer, busy
 from suite.serving.service import Service
@@ -105,8 +106,8 @@ class Api:
 
     async def classify(self, request: Request) -> Response:
         """One picture, the body, as it is in a file."""
-        top = parameter(request, "top", int, 1, math.inf, TOP)
-        threshold = parameter(request, "threshold", float, 0, 1, 0)
+        top = parameter(request, "top", number(int, 1), TOP)
+        threshold = parameter(request, "threshold", number(float, 0, 1), 0)
         name = request.query.get("image", "")
         with self.service.using(1) as loaded:
             answered: dict[str, Any] = {"model": loaded.name, "version": loaded.version}
@@ -150,18 +151,12 @@ def host_of(host: str) -> str | None:
     return (found.group(1) or found.group(2)).lower() if found else None
 
 
-def parameter(request: Request, name: str, kind: type, low: float, high: float, default: Any) -> Any:
-    """A number of the query. Raises Refused."""
-    text = request.query.get(name)
+def parameter(request: Request, name: str, parse: Callable[[str], float], default: float) -> Any:
+    """A number of the query; `parse`: a commandline.number. Raises Refused."""
     try:
-        value = default if text is None else kind(text)
-        if low <= value <= high:
-            return value
-    except ValueError:
-        pass
-    limits = "of at least %g" % low if high == math.inf else "from %g to %g" % (low, high)
-    what = "a whole number" if kind is int else "a number"
-    raise Refused(400, "bad_parameter", "%s must be %s %s, not %s" % (name, what, limits, text))
+        return parse(request.query[name]) if name in request.query else default
+    except argparse.ArgumentTypeError as error:
+        raise Refused(400, "bad_parameter", "%s: %s" % (name, error)) from error
 
 
 def parse_instances(body: bytes) -> list[bytes]:

@@ -26,7 +26,7 @@ def read_existing(options):
     if names and not os.path.exists(path):
         raise UserError(
             "%s: holds %s and no model.json; choose another --output, such as %s"
-            % (output, names[0], shlex.quote(modelfolder.unused(output)))
+            % (output, names[0], unused(output))
         )
     if modelfolder.latest_checkpoint(output):
         return jsonfile.read(path)
@@ -67,7 +67,7 @@ def find_folds(options, records, replaced):
     if not modelfolder.holds_folds(output):
         raise UserError(
             "%s: holds %s and no folds.json; choose another --output, such as %s"
-            % (output, names[0], shlex.quote(modelfolder.unused(output)))
+            % (output, names[0], unused(output))
         )
     plan = folds.read(output, records)
     if plan["folds"] != options.folds:
@@ -93,9 +93,14 @@ def same_weights(model, begun_with):
     return same or not os.path.exists(begun_with) and os.path.basename(model) == os.path.basename(begun_with)
 
 
+def unused(output):
+    """For a message: a name that another model could have."""
+    return shlex.quote(modelfolder.unused(output))
+
+
 def other_output(output):
     """For a message: how to train another model than the one that is there."""
-    return "--output %s, or --fresh, which sets the old model aside" % shlex.quote(modelfolder.unused(output))
+    return "--output %s, or --fresh, which sets the old model aside" % unused(output)
 
 
 def begins_anew(options, machines):
@@ -120,7 +125,7 @@ def refuse_folds(options, replaced):
     if modelfolder.holds_folds(whole):
         raise UserError(
             "%s: lies among the models of train.py --folds, each of which must not see some pictures; choose "
-            "another --output, such as %s" % (output, shlex.quote(modelfolder.unused(whole)))
+            "another --output, such as %s" % (output, unused(whole))
         )
     if modelfolder.holds_folds(output) and not options.folds and not replaced:
         raise UserError(
@@ -186,7 +191,7 @@ def check_existing(existing, config):
     if model and not same_weights(model, begun_with):
         raise UsageError(
             "--model %s: %s holds a model that was not begun with it; leave out --model to go on with that, "
-            "or take --output %s" % (model, output, shlex.quote(modelfolder.unused(output)))
+            "or take --output %s" % (model, output, unused(output))
         )
     there, asked = fixed_settings(existing), fixed_settings(config)
     for name in asked:
@@ -203,7 +208,7 @@ def check_existing(existing, config):
     if before["classes"] != now["classes"] and sorted(before["classes"]) == sorted(now["classes"]):
         raise UserError(
             "%s was trained on the same classes in another order; --output %s --model %s takes its weights "
-            "by name" % (output, shlex.quote(modelfolder.unused(output)), shlex.quote(output))
+            "by name" % (output, unused(output), shlex.quote(output))
         )
     for name in ("classes", "image_size", "fit", "keep_size"):
         if before[name] != now[name]:

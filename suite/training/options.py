@@ -6,6 +6,7 @@ from suite.files.schemas import (
     AUGMENTATIONS,
     LARGEST_DROPOUT,
     LAYERS,
+    MODEL,
     NORMALIZATIONS,
     RECORDS,
     SHORTCUTS,
@@ -23,7 +24,7 @@ def parse_options(arguments=None):
     """
     parser = commandline.ArgumentParser("Train the article's ResNet on the records that FlowIO.py made.")
     parser.add_argument("--data", default=RECORDS, help="folder that FlowIO.py wrote")
-    parser.add_argument("--output", default="models/resnet", help="model folder to write, or to resume")
+    parser.add_argument("--output", default=MODEL, help="model folder to write, or to resume")
     parser.add_argument("--image_size", type=no_image_size, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument(
         "--fresh", action="store_true", help="begin anew: a model in --output is set aside, whole, beside it"

@@ -294,10 +294,10 @@ def test_unequal_classes_are_warned_of(capsys):
         "val": {"cat": 100, "dog": 10},
         "test": {"cat": 100, "dog": 20},
     }
-    FlowIO.warn(["cat", "dog"], counts, [], [], 0, [], "records")
+    FlowIO.warn_of_sizes(["cat", "dog"], counts)
     assert "cat has 11 times as many pictures as dog" in capsys.readouterr().err
     counts["test"]["dog"] = 30  # a tenth
-    FlowIO.warn(["cat", "dog"], counts, [], [], 0, [], "records")
+    FlowIO.warn_of_sizes(["cat", "dog"], counts)
     assert capsys.readouterr().err == ""
 
 
