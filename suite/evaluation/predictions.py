@@ -71,7 +71,11 @@ def match_classes(model, records):
 
 
 def check_fit(model, records):
-    """Raises UserError where the records hold pictures in another --fit than the model was trained on."""
+    """Refuse records of another --fit than the model was trained on, warn of those of another --keep_size.
+
+    Raises:
+        UserError: it is another --fit.
+    """
     if records.fit != model.fit:
         raise UserError(
             "%s: made with --fit %s, and %s was trained on --fit %s; make others with that, or evaluate the "

@@ -113,6 +113,12 @@ def usual_settings(recipe, step, batch_size, optimizer=None, freeze=None):
     return {**settings, "bn_batches": bn_batches(step, settings["freeze"] if freeze is None else freeze)}
 
 
+def of_the_pictures(options):
+    """{setting: value} of OF_THE_PICTURES that are not the recipe's; options: model.json's."""
+    usual = RECIPES[options["recipe"]]
+    return {name: options[name] for name in OF_THE_PICTURES if options[name] != usual[name]}
+
+
 def keep_settings(options, before):
     """On a resume, fill in, in place, what is not given now (None) but was when the training began.
 

@@ -61,7 +61,7 @@ def complete_options(options, records, existing, weights):
         options.step = recipes.default_steps(options.recipe, pictures, options.batch_size)
     if options.save_num is None:
         options.save_num = recipes.default_save_num(options.step, options.patience)
-    if options.step and options.step // options.save_num <= options.patience:
+    if options.patience and options.step and options.step // options.save_num <= options.patience:
         message = "warning: --patience %d: will not end %d steps with --save_num %d; a smaller one lets it"
         say_once(message % (options.patience, options.step, options.save_num))
     freeze = options.freeze
@@ -225,8 +225,7 @@ def announce(config, records, existing):
         say("warning: each picture will be seen %.0f times; --step %d may be enough" % (epochs, enough))
     names = ("optimizer", "lr", "schedule", "freeze", "warmup", *recipes.SWITCHES)
     values = {name: options[name] for name in names if options[name]}
-    usual = recipes.RECIPES[options["recipe"]]
-    values.update({name: options[name] for name in recipes.OF_THE_PICTURES if options[name] != usual[name]})
+    values.update(recipes.of_the_pictures(options))
     numbers = (int, float)
     settings = ", ".join("%s %s" % (n, "%g" % v if isinstance(v, numbers) else v) for n, v in values.items())
     say("recipe: %s: %s" % (options["recipe"], settings))

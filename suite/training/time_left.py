@@ -7,7 +7,7 @@ import time
 
 from suite.files.schemas import RECORDS, SMALL_IMAGE
 from suite.model.network import build_logits
-from suite.model.recipes import OF_THE_PICTURES, RECIPES, enough_steps
+from suite.model.recipes import enough_steps, of_the_pictures
 from suite.process import commandline, device
 from suite.process.errors import UserError
 from suite.process.terminal import say, say_once
@@ -103,8 +103,7 @@ class TimeLeft:
         how = {"model": options["model"]} if options["model"] else {"mini": True, "step": step}
         if options["data"] != RECORDS:
             how["data"] = options["data"]
-        usual = RECIPES[options["recipe"]]
-        how.update({name: options[name] for name in OF_THE_PICTURES if options[name] != usual[name]})
+        how.update(of_the_pictures(options))
         if options.get("folds"):
             how["folds"], output = options["folds"], os.path.dirname(output)
         short_way = commandline.command("train.py", **how, output=output + "_small")

@@ -68,13 +68,13 @@ def test_what_works_on_one_machine_only(asked):
 
 def free_ports(count):
     """So many, below those that the system gives to whoever asks for any."""
-    ports: list = []
+    ports: set = set()
     while len(ports) < count:
         port = random.SystemRandom().randrange(10000, 30000)
         with contextlib.suppress(OSError), socket.socket() as taken:
             taken.bind(("127.0.0.1", port))
-            ports.append(port)
-    return ports
+            ports.add(port)
+    return list(ports)
 
 
 @pytest.fixture

@@ -144,6 +144,8 @@ def test_patience_can_end_a_training(workspace, capsys, step, patience, expected
     assert "warning: --patience" not in capsys.readouterr().err
     config_for(workspace, "--step", 2000, "--patience", 5, "--save_num", 500)
     assert "warning: --patience 5: will not end 2000 steps with" in capsys.readouterr().err
+    config_for(workspace, "--step", 4, "--save_num", 500)
+    assert "warning: --patience" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("before, now, batches", [(150, None, 0), (20, 200, 10)])
